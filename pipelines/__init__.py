@@ -1,0 +1,23 @@
+"""Orchestration of Assay: reads DVC's graph and runs it as a Prefect flow; knows nothing of the science."""
+
+import os
+from pathlib import Path
+
+
+def find_root(start: Path) -> Path | None:
+    """Return the nearest folder from `start` upwards that holds params.yaml, or None."""
+    return next((folder for folder in (start, *start.parents) if (folder / "params.yaml").is_file()), None)
+
+
+# Both tools read these when they are imported: no telemetry, and Prefect's database stays in the project.
+for _variable, _value in {
+    "DVC_NO_ANALYTICS": "1",
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_HOME": str((find_root(Path.cwd()) or Path.cwd()) / ".prefect"),
+    # A first start makes the database; that takes 20 s, Prefect's own limit, on a small machine.
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    "PREFECT_LOGGING_FORMATTERS_STANDARD_FLOW_RUN_FMT": "%(asctime)s | %(message)s",
+    "PREFECT_LOGGING_FORMATTERS_STANDARD_TASK_RUN_FMT": "%(asctime)s | %(task_run_name)s | %(message)s",
+}.items():
+    os.environ.setdefault(_variable, _value)

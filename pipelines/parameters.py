@@ -1,0 +1,174 @@
+"""Validate params.yaml as a whole before anything runs: every block, every cell, and what refers to what."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stages.attack.settings import AttackSettings
+from stages.distill.settings import DistillSettings
+from stages.errors import InputError
+from stages.federate.settings import FederateSettings
+from stages.models.settings import ModelSettings
+from stages.partition.settings import PartitionSettings
+from stages.partition.settings import read as partition_settings
+from stages.prepare.settings import dataset_settings
+from stages.report.settings import profile, sources
+from stages.report.settings import studies as reported
+from stages.score.settings import ScoreSettings
+from stages.settings import PARAMETERS, SHARED, Settings, block, cell_settings, cells, parse
+from stages.train.settings import TrainSettings
+
+SCHEMAS: dict[str, type[Settings]] = {
+    "train": TrainSettings,
+    "federate": FederateSettings,
+    "distill": DistillSettings,
+    "attack": AttackSettings,
+    "score": ScoreSettings,
+}
+FITTING = ("train", "federate", "distill")
+NO_STUDIES = ("profile", "datasets", "partitions", "models", "report")
+# Study names end stage names after a hyphen; cell names are parts of stage names and of paths.
+STUDY = re.compile(r"[a-z][a-z0-9_]*")
+CELL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+def validate(parameters: dict[str, Any]) -> None:
+    """Raise InputError for the first thing in params.yaml that some stage could not use."""
+    profile(parameters)
+    for name in _mapping(parameters, "datasets"):
+        dataset_settings(parameters, name)
+    partitions = {name: partition_settings(parameters, name) for name in _mapping(parameters, "partitions")}
+    for name, model in _mapping(parameters, "models").items():
+        parse(ModelSettings, model, f"models.{name}")
+    # All grids first: a cell may refer to another study's.
+    verbs = {study: _verbs(parameters, study) for study in studies(parameters)}
+    for study in verbs:
+        _check_cells(parameters, study, verbs[study], partitions)
+    for study in reported(parameters):
+        if study not in studies(parameters):
+            raise _error("report.studies", f"has no study `{study}`", f"there are: {', '.join(studies(parameters))}")
+
+
+def studies(parameters: Mapping[str, Any]) -> list[str]:
+    """Return the studies of params.yaml: all blocks that are not shared by studies."""
+    return [key for key in parameters if key not in NO_STUDIES]
+
+
+def _verbs(parameters: dict[str, Any], study: str) -> list[str]:
+    section = parameters[study]
+    verbs = [verb for verb in SCHEMAS if isinstance(section, dict) and verb in section]
+    if not verbs:
+        allowed = f"{', '.join(NO_STUDIES)}, or a study, which has one of {', '.join(SCHEMAS)}"
+        raise _error(study, f"{section!r} is no study", f"allowed: {allowed}")
+    if not STUDY.fullmatch(study):
+        raise _error(study, f"`{study}` cannot name a study", "use small letters, digits and _")
+    for key in section:
+        if key not in SHARED and key not in SCHEMAS:
+            raise _error(f"{study}.{key}", "no such setting", f"allowed: {', '.join([*SHARED, *SCHEMAS])}")
+    for verb in verbs:
+        _check_grid(parameters, study, verb)
+    return verbs
+
+
+def _check_cells(
+    parameters: dict[str, Any], study: str, verbs: Iterable[str], partitions: Mapping[str, PartitionSettings]
+) -> None:
+    made_by: dict[str, str] = {}
+    for verb in verbs:
+        for cell, point in cells(parameters, study, verb).items():
+            settings = cell_settings(parameters, study, verb, cell, SCHEMAS[verb])
+            if verb in FITTING and (other := made_by.setdefault(cell, verb)) != verb:
+                both = f"`{cell}` is a cell of {other} too, and both would write data/models/{study}/{cell}"
+                raise _error(f"{study}.{verb}.grid", both, "rename one of them")
+            _Cell(parameters, partitions, study, verb, point, settings.model_dump()).check()
+    sources(parameters, study)
+
+
+def _check_grid(parameters: dict[str, Any], study: str, verb: str) -> None:
+    for cell in cells(parameters, study, verb):
+        if not CELL.fullmatch(cell):
+            raise _error(f"{study}.{verb}.grid", f"`{cell}` cannot name a cell", "use letters, digits, _ and -")
+    allowed = ["grid", "base", *parameters[study][verb]["grid"]]
+    for key in parameters[study][verb]:
+        if key not in allowed:
+            raise _error(f"{study}.{verb}.{key}", "no such block", f"allowed: {', '.join(allowed)}")
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One cell with its merged settings, to check what they refer to."""
+
+    parameters: dict[str, Any]
+    partitions: Mapping[str, PartitionSettings]
+    study: str
+    verb: str
+    point: Mapping[str, str]
+    settings: Mapping[str, Any]
+
+    def check(self) -> None:
+        for name, section in (("dataset", "datasets"), ("model", "models"), ("partition", "partitions")):
+            if (value := self.settings.get(name)) is not None and value not in self.parameters[section]:
+                known = ", ".join(self.parameters[section])
+                raise _error(self.key(name), f"{section} has no `{value}`", f"it has: {known}")
+        if teacher := self.settings.get("teacher"):
+            self._check_teacher(teacher)
+        if partition := self.settings.get("partition"):
+            self._check_partition(partition, self.partitions[partition])
+
+    def _check_teacher(self, teacher: str) -> None:
+        fitted = {
+            f"{study}/{cell}": (study, verb, cell)
+            for study in studies(self.parameters)
+            for verb in FITTING
+            if verb in self.parameters[study]
+            for cell in cells(self.parameters, study, verb)
+        }
+        if teacher not in fitted:
+            raise _error(self.key("teacher"), f"no fitted cell is `{teacher}`", f"there are: {', '.join(fitted)}")
+        study, verb, cell = fitted[teacher]
+        seeds = cell_settings(self.parameters, study, verb, cell, SCHEMAS[verb]).model_dump()["seeds"]
+        self._check_seeds(seeds, teacher)
+
+    def _check_seeds(self, allowed: list[int], owner: str) -> None:
+        if missing := sorted(set(self.settings["seeds"]) - set(allowed)):
+            raise _error(
+                self.key("seeds"), f"{missing} are not among the seeds of {owner}", f"allowed: {allowed}; or add them"
+            )
+
+    def _check_partition(self, name: str, partition: PartitionSettings) -> None:
+        if partition.dataset != self.settings["dataset"]:
+            ours = self.settings["dataset"]
+            raise _error(
+                self.key("partition"), f"`{name}` deals `{partition.dataset}`", f"name one that deals `{ours}`"
+            )
+        self._check_seeds(partition.seeds, f"partitions.{name}")
+        split = self.settings.get("fit", "member" if self.verb == "attack" else "train")
+        if split != "train" and partition.membership is None:
+            raise _error(
+                self.key("fit" if "fit" in self.settings else "partition"),
+                f"`{split}` is a part of a partition with `membership`, and `{name}` has none",
+                f"give partitions.{name} membership, or name a partition that has it",
+            )
+
+    def key(self, name: str) -> str:
+        """Return the dotted key that a setting came from, as cell_settings merges them."""
+        block_ = self.parameters[self.study][self.verb]
+        for axis, value in reversed(list(self.point.items())):
+            if name in (block_[axis][value] or {}):
+                return f"{self.study}.{self.verb}.{axis}.{value}.{name}"
+            if name == axis:
+                return f"{self.study}.{self.verb}.grid.{name}"
+        inner = f"{self.verb}.base." if name in (block_.get("base") or {}) else ""
+        return f"{self.study}.{inner}{name}"
+
+
+def _mapping(parameters: dict[str, Any], key: str) -> dict[str, Any]:
+    value = block(parameters, key)
+    if not isinstance(value, dict):
+        raise _error(key, f"{value!r} is not allowed", "must be a mapping")
+    return value
+
+
+def _error(key: str, problem: str, remedy: str) -> InputError:
+    return InputError(f"{PARAMETERS}: {key}", problem, remedy)

@@ -1,0 +1,57 @@
+"""The ROC of an attack: the curve, the area under it, and the true positives at a small false positive rate."""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from stages.measurements import CONFIDENCE, Measurement, proportion
+
+Scores = NDArray[np.float64]
+POINTS = 200
+
+
+def curve(members: Scores, nonmembers: Scores) -> tuple[Scores, Scores]:
+    """Return false and true positive rates, from (0, 0) to (1, 1), of guessing "member" above each threshold."""
+    thresholds = np.unique(np.concatenate([members, nonmembers]))[::-1]
+    false = 1 - np.searchsorted(np.sort(nonmembers), thresholds) / len(nonmembers)
+    true = 1 - np.searchsorted(np.sort(members), thresholds) / len(members)
+    return np.concatenate([[0.0], false]), np.concatenate([[0.0], true])
+
+
+def area(members: Scores, nonmembers: Scores) -> Measurement:
+    """Return the area under the ROC, ties counting one half, with its 95% interval (DeLong et al. 1988).
+
+    The placement values are taken from ranks (Sun and Xu 2014), so the cost is that of sorting.
+    """
+    above = _placements(members, nonmembers)
+    below = 1 - _placements(nonmembers, members)
+    value = float(above.mean())
+    variance = above.var(ddof=1) / len(members) + below.var(ddof=1) / len(nonmembers)
+    half = float(ndtri(0.5 + CONFIDENCE / 2) * np.sqrt(variance))
+    return Measurement(value, len(members) + len(nonmembers), max(0.0, value - half), min(1.0, value + half))
+
+
+def true_positive_rate(members: Scores, nonmembers: Scores, false_positive_rate: float) -> Measurement:
+    """Return the share of members above the lowest threshold whose false positive rate is at most the given one.
+
+    The interval is Clopper and Pearson's over the members; the threshold is taken as given.
+    """
+    allowed = int(np.floor(false_positive_rate * len(nonmembers) + 1e-9))
+    threshold = np.sort(nonmembers)[::-1][allowed] if allowed < len(nonmembers) else -np.inf
+    return proportion(int((members > threshold).sum()), len(members))
+
+
+def thinned(false: Scores, true: Scores) -> pd.DataFrame:
+    """Return at most about 2 x POINTS points of a curve, dense at both scales of the false positive rate."""
+    at = np.unique(np.concatenate([np.linspace(0, 1, POINTS), np.geomspace(1e-4, 1, POINTS)]))
+    # The last point of the curve that is not to the right: a step function, never interpolated upwards.
+    index = np.unique(np.searchsorted(false, at, side="right") - 1)
+    return pd.DataFrame({"false_positive_rate": false[index], "true_positive_rate": true[index]})
+
+
+def _placements(scores: Scores, others: Scores) -> Scores:
+    ordered = np.sort(others)
+    less, not_more = np.searchsorted(ordered, scores, "left"), np.searchsorted(ordered, scores, "right")
+    placements: Scores = (less + not_more) / (2 * len(others))
+    return placements

@@ -1,0 +1,1 @@
+"""Knowledge distillation: a student learns from labels and from a teacher's predictions."""

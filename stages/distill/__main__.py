@@ -1,0 +1,16 @@
+"""Distill the students of one cell from the teachers of the same study: one student per seed."""
+
+from stages import command
+from stages.distill.settings import DistillSettings
+from stages.distill.student import fit
+from stages.fitting.cell import run_cell
+
+
+def main() -> str:
+    """Distill the cell named on the command line."""
+    options = command.arguments("distill", str(__doc__), "study", "cell")
+    return run_cell("distill", options.study, options.cell, DistillSettings, fit, needs_clients=False)
+
+
+if __name__ == "__main__":
+    command.run(main)

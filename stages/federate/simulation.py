@@ -1,0 +1,57 @@
+"""Fit one seed by federated averaging: the rounds, and what is recorded of each."""
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from stages.federate.client import update
+from stages.federate.server import average, select
+from stages.federate.settings import FederateSettings
+from stages.fitting.cell import Data, Fitted
+from stages.fitting.objective import examples_objective
+from stages.models import files
+from stages.models.classifier import TextClassifier
+from stages.models.evaluate import predict
+from stages.models.settings import ModelSettings
+
+NO_GUARANTEE = {"epsilon": None, "reason": "federated averaging alone is no privacy mechanism"}
+
+
+def fit(settings: FederateSettings, model: ModelSettings, data: Data, seed: int) -> Fitted:
+    """Return the model that one seed of a federated cell gives, with its accuracy on test after each round."""
+    torch.manual_seed(seed)
+    server = files.build(model, data.vocabulary.labels, data.vocabulary.tags, seed)
+    clients = _rows_by_client(data)
+    inputs, objective = server.inputs(data.fit.text), examples_objective(data.fit, server.device)
+    rows = []
+    for number in range(1, settings.rounds + 1):
+        start = {name: tensor.clone() for name, tensor in files.trained_state(server).items()}
+        states, sizes, losses = [], [], []
+        server.train()
+        for client in select(len(clients), settings.clients_per_round, seed, number):
+            server.load_state_dict(start, strict=False)
+            own = torch.from_numpy(clients[client]).to(server.device)
+            order = torch.Generator().manual_seed(_stream(seed, number, int(client)))
+            losses.append(update(server, inputs, own, objective, settings, order))
+            states.append({name: tensor.clone() for name, tensor in files.trained_state(server).items()})
+            sizes.append(len(own))
+        server.load_state_dict(average(states, sizes), strict=False)
+        rows += [(number, "client_loss", float(np.average(losses, weights=sizes)))]
+        rows += [(number, "test_accuracy", _accuracy(server, data))]
+    server.eval()
+    return Fitted(server, pd.DataFrame(rows, columns=["step", "metric", "value"]), NO_GUARANTEE, {})
+
+
+def _rows_by_client(data: Data) -> list[NDArray[np.int64]]:
+    # In the order of client names, so that the cohort of a round does not depend on the order of rows.
+    names, owner = np.unique(np.asarray(data.clients, dtype=str), return_inverse=True)
+    return [np.flatnonzero(owner == client) for client in range(len(names))]
+
+
+def _stream(seed: int, round_number: int, client: int) -> int:
+    return int(np.random.SeedSequence([seed, round_number, client]).generate_state(1)[0])
+
+
+def _accuracy(model: TextClassifier, data: Data) -> float:
+    return float((predict(model, data.test).labels == data.test.labels.numpy()).mean())

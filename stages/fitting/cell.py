@@ -1,0 +1,166 @@
+"""Run one fitting cell: read its data, fit and measure a model per seed, write models, metrics, history."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from stages import artifacts, measurements
+from stages.errors import InputError
+from stages.fitting.settings import CellSettings
+from stages.measurements import Measurement
+from stages.models import files
+from stages.models.classifier import TextClassifier
+from stages.models.evaluate import utility
+from stages.models.examples import (
+    Examples,
+    Vocabulary,
+    examples,
+    partition_path,
+    prepared_path,
+    read_partition,
+    read_split,
+    rows_of,
+    vocabulary,
+)
+from stages.models.settings import ModelSettings
+from stages.pool import run_seeds
+from stages.settings import block, cell_settings, parse, read_parameters
+
+
+@dataclass(frozen=True)
+class Data:
+    """What one seed of a cell fits and is measured on.
+
+    Attributes:
+        vocabulary: Labels and tags of the whole training split.
+        fit: The examples the model may see.
+        test: The test split.
+        clients: (len(fit),) client of each example, or None where nobody deals them to clients.
+    """
+
+    vocabulary: Vocabulary
+    fit: Examples
+    test: Examples
+    clients: NDArray[np.object_] | None
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """One seed's result.
+
+    Attributes:
+        model: The fitted classifier.
+        history: Rows of step, metric, value.
+        privacy: Content of privacy.json.
+        measured: What only the fitting verb knows, such as epsilon.
+    """
+
+    model: TextClassifier
+    history: pd.DataFrame
+    privacy: dict[str, Any]
+    measured: dict[str, Measurement]
+
+
+def loss_history(losses: list[float]) -> pd.DataFrame:
+    """Return the history table of one training loss per epoch."""
+    return pd.DataFrame({"step": np.arange(1, len(losses) + 1), "metric": "loss", "value": losses})
+
+
+Cell = TypeVar("Cell", bound=CellSettings)
+Fit = Callable[[Cell, ModelSettings, Data, int], Fitted]
+
+
+def run_cell(verb: str, study: str, cell: str, schema: type[Cell], fit: Fit[Cell], needs_clients: bool) -> str:
+    """Fit a cell of params.yaml for all its seeds and write what the verb hands on; return the run's name.
+
+    Args:
+        verb: train, federate or distill.
+        study: Block of params.yaml.
+        cell: Point of the verb's grid.
+        schema: The verb's settings.
+        fit: Fits one seed; a function of a module, since every seed runs in a process of its own.
+        needs_clients: Whether the examples must be dealt to clients.
+    """
+    parameters = read_parameters()
+    settings = cell_settings(parameters, study, verb, cell, schema)
+    model = parse(ModelSettings, block(parameters, f"models.{settings.model}"), f"models.{settings.model}")
+    by_seed = _data(settings, model, needs_clients)
+    for data in by_seed.values():
+        if settings.batch_size > len(data.fit):
+            raise InputError(
+                f"params.yaml: {study}.{verb} ({cell}).batch_size",
+                f"{settings.batch_size} is more than the {len(data.fit)} examples",
+                "give a smaller batch",
+            )
+    about = _about(verb, study, cell, settings, needs_clients)
+    folder = artifacts.MODELS / study / cell
+    with artifacts.atomic_folder(folder) as temporary:
+        results = run_seeds(_run_seed, by_seed, fit, settings, model, temporary)
+        artifacts.write_json(temporary / "about.json", about)
+    measurements.write(
+        artifacts.METRICS / study / cell / f"{verb}.json",
+        about,
+        {seed: measured for seed, (measured, _) in results.items()},
+    )
+    history = pd.concat([table.assign(seed=seed) for seed, (_, table) in results.items()])
+    artifacts.write_table(artifacts.CURVES / study / cell / "history.csv", history[["seed", "step", "metric", "value"]])
+    return f"{verb}-{study}-{cell}"
+
+
+def _data(settings: CellSettings, model: ModelSettings, needs_clients: bool) -> dict[int, Data]:
+    train, test = read_split(settings.dataset, "train"), read_split(settings.dataset, "test")
+    known = vocabulary(train)
+    pool, tested = examples(train, model, known), examples(test, model, known)
+    if settings.fit == "train" and not needs_clients:
+        return dict.fromkeys(settings.seeds, Data(known, pool, tested, None))
+    by_seed = {}
+    for seed in settings.seeds:
+        held = read_partition(str(settings.partition), seed, settings.fit)
+        rows = rows_of(pool.example_ids, list(held["example_id"]))
+        by_seed[seed] = Data(known, pool[rows], tested, held["client_id"].to_numpy() if needs_clients else None)
+    return by_seed
+
+
+def _run_seed(
+    seed: int, data: Data, fit: Fit[Cell], settings: Cell, model: ModelSettings, folder: Path
+) -> tuple[dict[str, Measurement], pd.DataFrame]:
+    torch.use_deterministic_algorithms(True)
+    fitted = fit(settings, model, data, seed)
+    own = folder / str(seed)
+    files.save(own, model, data.vocabulary.labels, data.vocabulary.tags, fitted.model)
+    artifacts.write_table(own / "history.parquet", fitted.history)
+    artifacts.write_json(own / "privacy.json", fitted.privacy)
+    trained = sum(tensor.numel() for tensor in files.trained_state(fitted.model).values())
+    measured = {
+        **utility(fitted.model, data.fit, data.vocabulary, "fit", seed),
+        **utility(fitted.model, data.test, data.vocabulary, "test", seed),
+        **fitted.measured,
+        "train/parameters": Measurement(float(trained)),
+    }
+    return measured, fitted.history
+
+
+def _about(verb: str, study: str, cell: str, settings: CellSettings, needs_clients: bool) -> dict[str, Any]:
+    read = [prepared_path(settings.dataset, split) for split in ("train", "test")]
+    if settings.partition and (needs_clients or settings.fit != "train"):
+        read.append(partition_path(settings.partition))
+    if teacher := getattr(settings, "teacher", None):
+        read.append(artifacts.MODELS / teacher)
+    return {
+        "study": study,
+        "cell": cell,
+        "verb": verb,
+        "role": settings.role,
+        "dataset": settings.dataset,
+        "model": settings.model,
+        "partition": settings.partition or "",
+        "mechanism": getattr(settings, "mechanism", verb),
+        "command": f"python -m stages.{verb} --study {study} --cell {cell}",
+        "inputs_sha256": artifacts.sha256(read),
+    }

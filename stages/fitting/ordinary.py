@@ -1,0 +1,45 @@
+"""Ordinary training: Adam on shuffled batches."""
+
+import torch
+from torch import Tensor
+
+from stages.fitting.objective import Objective
+from stages.models.classifier import TextClassifier
+
+
+def fit(
+    model: TextClassifier,
+    inputs: tuple[Tensor, ...],
+    objective: Objective,
+    batch_size: int,
+    epochs: int,
+    learning_rate: float,
+    seed: int,
+) -> list[float]:
+    """Minimise the mean of `objective` with Adam; return the mean loss of each epoch.
+
+    Args:
+        model: Trained in place.
+        inputs: What `model.inputs` returned.
+        objective: (scores, rows) -> (rows,) losses.
+        batch_size: Examples of a step; the last batch of an epoch may be smaller.
+        epochs: Passes over the examples.
+        learning_rate: Adam's.
+        seed: Order of the examples and dropout.
+    """
+    torch.manual_seed(seed)
+    optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=learning_rate)
+    history, n = [], len(inputs[0])
+    model.train()
+    for _ in range(epochs):
+        order = torch.randperm(n).to(model.device)
+        total = 0.0
+        for rows in order.split(batch_size):
+            loss = objective(model(*(tensor[rows] for tensor in inputs)), rows)
+            optimiser.zero_grad()
+            loss.mean().backward()
+            optimiser.step()
+            total += float(loss.detach().sum())
+        history.append(total / n)
+    model.eval()
+    return history

@@ -1,0 +1,1 @@
+"""Text classifiers: encode text, build, load, save, evaluate. No verb: the other packages use it."""

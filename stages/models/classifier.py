@@ -1,0 +1,118 @@
+"""The text classifier: a pretrained encoder, a head, label scores and, for tagged data, tag scores."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from stages.models.encoders import EncodedText, StaticTable, Transformer, mask
+from stages.models.settings import ModelSettings, StaticEncoder
+
+# Rows at a time where no gradient is kept.
+CHUNK = 256
+
+
+class Scores(NamedTuple):
+    """Logits: labels (n, labels) and, for a model with tags, tags (n, length, tags)."""
+
+    labels: Tensor
+    tags: Tensor | None
+
+
+class TextClassifier(nn.Module):
+    """Classify a text and, if `tags` > 0, each of its tokens.
+
+    Args:
+        settings: The model's block of params.yaml.
+        labels: Number of labels.
+        tags: Number of tags, 0 for data without tags.
+        private: Build recurrent layers whose per-example gradients Opacus can take.
+    """
+
+    def __init__(self, settings: ModelSettings, labels: int, tags: int = 0, private: bool = False) -> None:
+        super().__init__()
+        static = isinstance(settings.encoder, StaticEncoder)
+        self.encoder = (
+            StaticTable(settings.encoder)
+            if isinstance(settings.encoder, StaticEncoder)
+            else Transformer(settings.encoder)
+        )
+        width = self.encoder.dimension
+        self.recurrent: nn.Module | None = None
+        if settings.head == "bilstm":
+            self.recurrent = _lstm(width, settings.hidden, private)
+            width = 2 * settings.hidden
+        # With a frozen table and no recurrence, a text is one vector that never changes.
+        self.pooled_inputs = static and self.recurrent is None and not tags
+        self.dropout = nn.Dropout(settings.dropout)
+        self.hidden: nn.Module | None = None
+        if settings.head == "mean" and settings.hidden:
+            self.hidden = nn.Sequential(nn.Linear(width, settings.hidden), nn.ReLU())
+        self.labels = nn.Linear(settings.hidden if self.hidden else width, labels)
+        self.tags = nn.Linear(width, tags) if tags else None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the trained parameters are."""
+        return self.labels.weight.device
+
+    def inputs(self, text: EncodedText) -> tuple[Tensor, ...]:
+        """Return what `forward` takes, first dimension n; what no training changes is computed here, once."""
+        if not self.pooled_inputs:
+            return text.ids.to(self.device), text.lengths.to(self.device)
+        chunks = zip(text.ids.split(CHUNK), text.lengths.split(CHUNK), strict=True)
+        with torch.no_grad():
+            pooled = [
+                self._pool(self.encoder(i.to(self.device), n.to(self.device)), n.to(self.device)) for i, n in chunks
+            ]
+        return (torch.cat(pooled),)
+
+    def forward(self, *inputs: Tensor) -> Scores:
+        """Score a batch of what `inputs` returned."""
+        if self.pooled_inputs:
+            return Scores(self._label_scores(inputs[0]), None)
+        ids, lengths = inputs
+        ids = ids[:, : int(lengths.max())]
+        if self.recurrent is None:
+            return self._score(ids, lengths)
+        # Longest first, as packing wants it. Left to sort on its own, a packed LSTM would hold its per-example
+        # gradients in another order than all other layers, and DP-SGD would clip each example by another's norm.
+        order = torch.argsort(lengths, descending=True, stable=True)
+        scores, back = self._score(ids[order], lengths[order]), torch.argsort(order)
+        return Scores(scores.labels[back], scores.tags[back] if scores.tags is not None else None)
+
+    def _score(self, ids: Tensor, lengths: Tensor) -> Scores:
+        states = self.encoder(ids, lengths)
+        if self.recurrent is not None:
+            states = _run(self.recurrent, self.dropout(states), lengths)
+        states = self.dropout(states)
+        tags = self.tags(states) if self.tags is not None else None
+        return Scores(self._label_scores(self._pool(states, lengths)), tags)
+
+    def _label_scores(self, pooled: Tensor) -> Tensor:
+        if self.hidden is not None:
+            pooled = self.dropout(self.hidden(pooled))
+        scores: Tensor = self.labels(pooled)
+        return scores
+
+    @staticmethod
+    def _pool(states: Tensor, lengths: Tensor) -> Tensor:
+        kept = mask(lengths, states.shape[1])[..., None]
+        return (states * kept).sum(dim=1) / lengths[:, None]
+
+
+def _lstm(width: int, hidden: int, private: bool) -> nn.Module:
+    if not private:
+        return nn.LSTM(width, hidden, batch_first=True, bidirectional=True)
+    from opacus.layers import DPLSTM
+
+    layer: nn.Module = DPLSTM(width, hidden, batch_first=True, bidirectional=True)
+    return layer
+
+
+def _run(recurrent: nn.Module, states: Tensor, lengths: Tensor) -> Tensor:
+    # Packed, so that the backward direction starts at each text's own end and padding changes nothing.
+    packed = pack_padded_sequence(states, lengths.cpu(), batch_first=True)
+    output, _ = pad_packed_sequence(recurrent(packed)[0], batch_first=True, total_length=states.shape[1])
+    return output

@@ -1,0 +1,173 @@
+"""Pretrained encoders: find their files, check their hash, tokenise, and turn tokens into vectors."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from stages.errors import InputError
+from stages.models.settings import StaticEncoder, TransformerEncoder
+from stages.packages import package_path
+
+IGNORED_TAG = -100
+
+
+@dataclass(frozen=True)
+class EncodedText:
+    """Token ids of n texts, padded with 0 to the longest.
+
+    Attributes:
+        ids: (n, length) token ids.
+        lengths: (n,) tokens of each text, at least 1.
+        words: (n, length) index of the word that a token begins, -1 on all other tokens.
+    """
+
+    ids: Tensor
+    lengths: Tensor
+    words: Tensor
+
+    def __getitem__(self, rows: Any) -> "EncodedText":
+        return EncodedText(self.ids[rows], self.lengths[rows], self.words[rows])
+
+
+def locate(settings: StaticEncoder | TransformerEncoder, path: str) -> Path:
+    """Return the local path of an encoder's file or folder, fetched first if it is on the hub."""
+    if settings.source == "package":
+        return package_path(str(settings.package), path)
+    if settings.source == "hub":
+        from huggingface_hub import snapshot_download
+
+        return Path(snapshot_download(str(settings.repository), revision=settings.revision)) / path
+    if not Path(path).exists():
+        raise InputError(
+            f"params.yaml: models: {path}", "no such file or folder", "give a path from the project's root"
+        )
+    return Path(path)
+
+
+def weights_file(settings: StaticEncoder | TransformerEncoder) -> Path:
+    """Return the safetensors file of an encoder, its hash checked; InputError on a mismatch."""
+    if isinstance(settings, StaticEncoder):
+        path = locate(settings, settings.weights)
+    else:
+        path = locate(settings, settings.path) / "model.safetensors"
+    if not path.is_file():
+        raise InputError(str(path), "no such file", "weights are read from safetensors only")
+    if settings.sha256 is not None:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != settings.sha256:
+            raise InputError(str(path), f"sha256 is {found}", f"params.yaml expects {settings.sha256}")
+    return path
+
+
+def tokenizer(settings: StaticEncoder | TransformerEncoder, max_length: int) -> Tokenizer:
+    """Return the encoder's tokenizer, cutting at `max_length` tokens and padding nothing."""
+    if isinstance(settings, StaticEncoder):
+        path = locate(settings, settings.tokenizer)
+    else:
+        path = locate(settings, settings.path) / "tokenizer.json"
+    try:
+        loaded = Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers has no narrower one
+        raise InputError(str(path), f"no tokenizer ({error})", "give a tokenizers JSON file") from None
+    loaded.no_padding()
+    loaded.enable_truncation(max_length)
+    return loaded
+
+
+def encode(tokenize: Tokenizer, words: Sequence[Sequence[str]] | Sequence[str], special: bool) -> EncodedText:
+    """Encode texts, or texts already split into words.
+
+    Args:
+        tokenize: See `tokenizer`.
+        words: n texts, or n lists of words; `words` of the result counts the given words then.
+        special: Whether to add the tokenizer's own marks at both ends.
+    """
+    split = bool(words) and not isinstance(words[0], str)
+    encodings = tokenize.encode_batch(list(words), is_pretokenized=split, add_special_tokens=special)
+    lengths = np.array([max(1, len(encoding.ids)) for encoding in encodings], dtype=np.int64)
+    shape = (len(encodings), int(lengths.max(initial=1)))
+    ids, starts = np.zeros(shape, dtype=np.int32), np.full(shape, -1, dtype=np.int16)
+    for row, encoding in enumerate(encodings):
+        ids[row, : len(encoding.ids)] = encoding.ids
+        if split:
+            starts[row, : len(encoding.ids)] = _word_starts(encoding.word_ids)
+    return EncodedText(torch.from_numpy(ids), torch.from_numpy(lengths), torch.from_numpy(starts))
+
+
+def _word_starts(word_ids: list[int | None]) -> NDArray[np.int16]:
+    numbers = np.array([-1 if word is None else word for word in word_ids], dtype=np.int16)
+    first = np.ones(len(numbers), dtype=bool)
+    first[1:] = numbers[1:] != numbers[:-1]
+    return np.where(first, numbers, np.int16(-1))
+
+
+def mask(lengths: Tensor, width: int) -> Tensor:
+    """Return (n, width) booleans, true on the tokens that are text."""
+    return torch.arange(width, device=lengths.device)[None] < lengths[:, None]
+
+
+class StaticTable(nn.Module):
+    """Token ids -> frozen vectors (n, length, dimension), in float32."""
+
+    table: Tensor
+
+    def __init__(self, settings: StaticEncoder) -> None:
+        super().__init__()
+        path = weights_file(settings)
+        try:
+            tensors = load_file(path)
+        except SafetensorError as error:
+            raise InputError(str(path), f"not safetensors ({error})", "give a safetensors file") from None
+        if len(tensors) != 1:
+            raise InputError(settings.weights, f"holds {len(tensors)} tensors", "a static encoder is one table")
+        # Not persistent: the table is frozen and found again by its hash, so models on disk stay small.
+        self.register_buffer("table", next(iter(tensors.values())).float(), persistent=False)
+        self.dimension = self.table.shape[1]
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        del lengths
+        return nn.functional.embedding(ids, self.table)
+
+
+class Transformer(nn.Module):
+    """Token ids -> last hidden states (n, length, dimension); all but the last layers are frozen."""
+
+    def __init__(self, settings: TransformerEncoder) -> None:
+        super().__init__()
+        from transformers import AutoModel
+
+        folder = weights_file(settings).parent
+        # Attention as plain matrix products: per-example gradients need no fused kernel.
+        self.model = AutoModel.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation="eager", use_safetensors=True, local_files_only=True
+        )
+        self.dimension = int(self.model.config.hidden_size)
+        self.model.requires_grad_(False)
+        layers = (
+            list(self.model.encoder.layer) if hasattr(self.model, "encoder") else list(self.model.transformer.layer)
+        )
+        if settings.trained_layers > len(layers):
+            raise InputError(
+                "params.yaml: models: encoder.trained_layers",
+                str(settings.trained_layers),
+                f"it has {len(layers)} layers",
+            )
+        for layer in layers[len(layers) - settings.trained_layers :]:
+            layer.requires_grad_(True)
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        states: Tensor = self.model(
+            input_ids=ids.long(), attention_mask=mask(lengths, ids.shape[1]).long()
+        ).last_hidden_state
+        return states

@@ -1,0 +1,109 @@
+"""What a classifier predicts, and how well: accuracy, macro-F1 and, for tags, span F1."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from stages.measurements import Measurement, macro_f1, proportion
+from stages.models.classifier import CHUNK, TextClassifier
+from stages.models.examples import Examples, Vocabulary
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Log-probabilities of the labels (n, labels), float64, and the tag index of each word of each text."""
+
+    label_log_probabilities: NDArray[np.float64]
+    tags: list[NDArray[np.int64]]
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """The most probable label of each text."""
+        best: NDArray[np.int64] = np.argmax(self.label_log_probabilities, axis=1)
+        return best
+
+
+def predict(model: TextClassifier, examples: Examples, outside: int = 0) -> Predictions:
+    """Predict labels and tags in eval mode; the mode is restored.
+
+    Args:
+        model: The classifier.
+        examples: What to predict.
+        outside: Tag index given to words that were cut off.
+    """
+    training = model.training
+    model.eval()
+    inputs = model.inputs(examples.text)
+    labels: list[Tensor] = []
+    tags: list[Tensor] = []
+    with torch.no_grad():
+        for start in range(0, len(examples), CHUNK):
+            scores = model(*(tensor[start : start + CHUNK] for tensor in inputs))
+            labels.append(nn.functional.log_softmax(scores.labels.double(), dim=1).cpu())
+            if scores.tags is not None:
+                tags.extend(scores.tags.argmax(dim=2).cpu())
+    model.train(training)
+    return Predictions(torch.cat(labels).numpy(), _by_word(tags, examples, outside))
+
+
+def utility(
+    model: TextClassifier, examples: Examples, known: Vocabulary, split: str, seed: int
+) -> dict[str, Measurement]:
+    """Return accuracy, macro-F1 and, with tags, slot F1 of one split; `seed` is that of the bootstrap."""
+    outside = known.tags.index("O") if "O" in known.tags else 0
+    predictions = predict(model, examples, outside)
+    truth = examples.labels.numpy()
+    measured = {
+        f"{split}/accuracy": proportion(int((predictions.labels == truth).sum()), len(truth)),
+        f"{split}/macro_f1": macro_f1(truth, predictions.labels, len(known.labels), seed),
+    }
+    if known.tags:
+        found = [[known.tags[tag] for tag in row] for row in predictions.tags]
+        measured[f"{split}/slot_f1"] = span_f1(examples.words, found, seed)
+    return measured
+
+
+def spans(tags: Sequence[str]) -> set[tuple[int, int, str]]:
+    """Return the (start, end, type) spans of BIO tags; an I- that continues nothing begins a span, as in conlleval."""
+    found: set[tuple[int, int, str]] = set()
+    start, kind = -1, ""
+    for position, tag in enumerate([*tags, "O"]):
+        prefix, _, name = tag.partition("-")
+        if start >= 0 and (prefix != "I" or name != kind):
+            found.add((start, position, kind))
+            start = -1
+        if prefix in ("B", "I") and start < 0:
+            start, kind = position, name
+    return found
+
+
+def span_f1(gold: Sequence[Sequence[str]], found: Sequence[Sequence[str]], seed: int) -> Measurement:
+    """Return micro F1 over exact spans, with a percentile bootstrap over texts (1000 replicates)."""
+    counts = np.array(
+        [[len(g & f), len(g) + len(f)] for g, f in zip(map(spans, gold), map(spans, found), strict=True)]
+    ).reshape(-1, 2)
+    total = counts.sum(axis=0)
+    value = _f1(total[None])[0]
+    generator = np.random.default_rng(seed)
+    draws = generator.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), size=1000)
+    low, high = np.percentile(_f1(draws @ counts), [2.5, 97.5])
+    return Measurement(float(value), len(gold), float(low), float(high))
+
+
+def _f1(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.divide(2 * counts[:, 0], counts[:, 1], out=np.zeros(len(counts)), where=counts[:, 1] > 0)
+
+
+def _by_word(tags: list[Tensor], examples: Examples, outside: int) -> list[NDArray[np.int64]]:
+    by_word = []
+    for row, numbers in enumerate(tags):
+        words = examples.text.words[row].numpy()
+        predicted = np.full(len(examples.words[row]), outside, dtype=np.int64)
+        starts = np.flatnonzero(words >= 0)
+        predicted[words[starts]] = numbers.numpy()[starts]
+        by_word.append(predicted)
+    return by_word

@@ -1,0 +1,130 @@
+"""Prepared tables as the tensors a classifier is trained and measured on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stages import artifacts
+from stages.errors import InputError
+from stages.models.encoders import IGNORED_TAG, EncodedText, encode, tokenizer
+from stages.models.settings import ModelSettings
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Label and tag names in index order; `tags` is empty for data without tags."""
+
+    labels: list[str]
+    tags: list[str]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """n examples of one split.
+
+    Attributes:
+        example_ids: (n,) names of the examples.
+        text: Encoded text, n rows.
+        labels: (n,) label indices.
+        tags: (n, length) tag index of the token that begins each word, IGNORED_TAG elsewhere; None without tags.
+        words: The tags of all words of each text, also those that were cut off; empty without tags.
+    """
+
+    example_ids: NDArray[np.object_]
+    text: EncodedText
+    labels: Tensor
+    tags: Tensor | None
+    words: list[list[str]]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> "Examples":
+        tags = None if self.tags is None else self.tags[rows]
+        words = [self.words[row] for row in rows] if self.words else []
+        return Examples(self.example_ids[rows], self.text[rows], self.labels[rows], tags, words)
+
+
+def prepared_path(dataset: str, split: str) -> Path:
+    """Return where prepare writes a split."""
+    return artifacts.PREPARED / dataset / f"{split}.parquet"
+
+
+def partition_path(partition: str) -> Path:
+    """Return where partition writes who holds what."""
+    return artifacts.PARTITIONS / partition / "clients.parquet"
+
+
+def read_split(dataset: str, split: str) -> pd.DataFrame:
+    """Return one prepared split of a data set; InputError if it is not there or empty."""
+    path = prepared_path(dataset, split)
+    table = artifacts.read_table(path)
+    if table.empty:
+        raise InputError(str(path), "holds no rows", "prepare the data set again with other splits or limits")
+    return table
+
+
+def vocabulary(train: pd.DataFrame) -> Vocabulary:
+    """Return the labels and tags of the training split, sorted; InputError if its tags are not BIO tags."""
+    tags = sorted({tag for row in train["tags"] for tag in row}) if "tags" in train else []
+    if other := [tag for tag in tags if tag.partition("-")[0] not in ("B", "I", "O")]:
+        raise InputError("prepared data", f"tag {other[0]!r} is no BIO tag", "allowed: O, B-type, I-type")
+    return Vocabulary(sorted(train["label"].unique()), tags)
+
+
+def examples(table: pd.DataFrame, settings: ModelSettings, known: Vocabulary) -> Examples:
+    """Encode a prepared table for a model; InputError for a label that training never saw."""
+    label_index = {label: index for index, label in enumerate(known.labels)}
+    if unseen := sorted(set(table["label"]) - set(label_index)):
+        raise InputError(
+            "prepared data",
+            f"label {unseen[0]!r} is not in the training split",
+            "set when_unseen: drop for the data set",
+        )
+    with_tags = bool(known.tags)
+    words = [list(row) for row in table["tokens"]] if with_tags else list(table["text"])
+    special = settings.encoder.kind == "transformer"
+    text = encode(tokenizer(settings.encoder, settings.max_length), words, special)
+    labels = torch.tensor([label_index[label] for label in table["label"]], dtype=torch.int64)
+    by_word = [list(row) for row in table["tags"]] if with_tags else []
+    tags = _token_tags(text, by_word, known) if with_tags else None
+    return Examples(table["example_id"].to_numpy(), text, labels, tags, by_word)
+
+
+def rows_of(dataset_ids: NDArray[np.object_], wanted: Sequence[str]) -> NDArray[np.int64]:
+    """Return the row of each wanted example id; InputError if the partition is of other data."""
+    position = {name: row for row, name in enumerate(dataset_ids)}
+    missing = [name for name in wanted if name not in position]
+    if missing:
+        raise InputError("partition", f"{len(missing)} of its examples are not in the data set", "run `dvc repro`")
+    return np.array([position[name] for name in wanted], dtype=np.int64)
+
+
+def read_partition(partition: str, seed: int, split: str) -> pd.DataFrame:
+    """Return example_id and client_id of one seed and split of a partition, in example order."""
+    path = partition_path(partition)
+    table = artifacts.read_table(path, ["seed", "example_id", "client_id", "split"])
+    if seed not in set(table["seed"]):
+        raise InputError(str(path), f"has no seed {seed}", f"add it to params.yaml: partitions.{partition}.seeds")
+    if split not in set(table["split"]):
+        have = ", ".join(sorted(table["split"].unique()))
+        raise InputError(str(path), f"has no split {split}", f"it has: {have}; member and reserve need `membership`")
+    return table[(table["seed"] == seed) & (table["split"] == split)][["example_id", "client_id"]]
+
+
+def _token_tags(text: EncodedText, by_word: list[list[str]], known: Vocabulary) -> Tensor:
+    # A tag that training never saw has no index: there is nothing to learn from it, and nothing that predicts it.
+    index = {tag: number for number, tag in enumerate(known.tags)}
+    words = text.words.numpy()
+    tags = np.full(words.shape, IGNORED_TAG, dtype=np.int64)
+    for row, names in enumerate(by_word):
+        numbers = np.array([index.get(name, IGNORED_TAG) for name in names], dtype=np.int64)
+        starts = words[row] >= 0
+        tags[row, starts] = numbers[words[row, starts]]
+    return torch.from_numpy(tags)

@@ -1,0 +1,56 @@
+"""Settings of a model: `models.<name>` in params.yaml."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from stages.settings import Settings
+
+
+class Weights(Settings):
+    """Where pretrained weights come from, and their sha256 if it must be checked."""
+
+    source: Literal["package", "directory", "hub"]
+    package: str | None = None
+    repository: str | None = None
+    revision: str | None = None
+    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
+
+    @model_validator(mode="after")
+    def _source_is_complete(self) -> Self:
+        needs = {"package": ["package"], "directory": [], "hub": ["repository", "revision"]}[self.source]
+        if missing := [name for name in needs if getattr(self, name) is None]:
+            raise ValueError(f"source: {self.source} needs {' and '.join(missing)}")
+        return self
+
+
+class StaticEncoder(Weights):
+    """A frozen table of token vectors: `weights` is a safetensors file, `tokenizer` a tokenizers JSON file."""
+
+    kind: Literal["static"]
+    weights: str
+    tokenizer: str
+
+
+class TransformerEncoder(Weights):
+    """A pretrained transformer in a folder `path`; its last `trained_layers` layers are fine-tuned."""
+
+    kind: Literal["transformer"]
+    path: str = "."
+    trained_layers: int = Field(ge=0)
+
+
+class ModelSettings(Settings):
+    """A text classifier: encoder, head, and, for data with tags, one tag score per token."""
+
+    encoder: Annotated[StaticEncoder | TransformerEncoder, Field(discriminator="kind")]
+    head: Literal["mean", "bilstm"]
+    hidden: int = Field(ge=0)
+    dropout: float = Field(ge=0, lt=1)
+    max_length: int = Field(ge=1, le=4096)
+
+    @model_validator(mode="after")
+    def _head_has_units(self) -> Self:
+        if self.head == "bilstm" and self.hidden == 0:
+            raise ValueError("head: bilstm needs hidden of at least 1")
+        return self

@@ -1,0 +1,1 @@
+"""Who holds which training example: simulated clients, and the pool dealt into members and non-members."""

@@ -1,0 +1,92 @@
+"""Deal the training examples of a data set to clients, once per seed, and measure who holds what."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stages import artifacts, command, measurements
+from stages.errors import InputError
+from stages.partition.dealing import client_table, deal
+from stages.partition.settings import Natural, PartitionSettings, read
+from stages.partition.statistics import holdings, label_counts, measure
+from stages.settings import PARAMETERS, read_parameters
+
+
+def main() -> str:
+    """Deal the partition named on the command line."""
+    name = command.arguments("partition", str(__doc__), "partition").partition
+    run_partition(name)
+    return f"partition-{name}"
+
+
+def run_partition(name: str) -> None:
+    """Read a partition's settings and data, deal it for all its seeds, and write it.
+
+    Writes data/partitions/<name>/clients.parquet, reports/metrics/partitions/<name>/partition.json and
+    reports/curves/partitions/<name>.csv (the first seed's largest clients), once every seed is dealt.
+    """
+    settings, key = read(read_parameters(), name), f"partitions.{name}"
+    source = Path("data/prepared") / settings.dataset / "train.parquet"
+    examples = read_examples(source, settings, key)
+    labels, label_names = pd.factorize(examples["label"], sort=True)
+    values = examples[settings.column if isinstance(settings, Natural) else "label"].to_numpy(dtype=object)
+
+    dealings = {seed: deal(settings, key, labels, values, seed) for seed in settings.seeds}
+    counts = {
+        seed: label_counts(dealing.client, labels[dealing.held], len(label_names)) for seed, dealing in dealings.items()
+    }
+    table = pd.concat([client_table(examples["example_id"], dealing, seed) for seed, dealing in dealings.items()])
+    with artifacts.atomic_folder(Path("data/partitions") / name) as folder:
+        artifacts.write_table(folder / "clients.parquet", table)
+    measured = {seed: measure(counts[seed], dealing.split) for seed, dealing in dealings.items()}
+    metrics = Path("reports/metrics/partitions") / name / "partition.json"
+    measurements.write(metrics, _about(name, settings, source), measured)
+    first = settings.seeds[0]
+    shown = holdings(counts[first], label_names.to_numpy(), first)
+    artifacts.write_table(Path("reports/curves/partitions") / f"{name}.csv", shown)
+
+
+def read_examples(source: Path, settings: PartitionSettings, key: str) -> pd.DataFrame:
+    """Read example_id, label and the column of a natural partition, which must name a client in every row."""
+    examples = artifacts.read_table(source, ["example_id", "label"])
+    if not isinstance(settings, Natural):
+        return examples
+    where, column = f"{PARAMETERS}: {key}.column", settings.column
+    texts = _text_columns(source)
+    if column not in texts:
+        raise InputError(where, f"{source} has no text column `{column}`", f"it has: {', '.join(texts)}")
+    examples[column] = artifacts.read_table(source, [column])[column]
+    empty = int(np.sum(examples[column].isna() | (examples[column] == "")))
+    if empty:
+        raise InputError(
+            where, f"`{column}` is empty in {empty} rows of {source}", "name a column that is filled in all"
+        )
+    return examples
+
+
+def _text_columns(source: Path) -> list[str]:
+    fields = pq.read_schema(source)
+    return [field.name for field in fields if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)]
+
+
+def _about(name: str, settings: PartitionSettings, source: Path) -> dict[str, Any]:
+    return {
+        "study": "partitions",
+        "cell": name,
+        "verb": "partition",
+        "role": "partition",
+        "dataset": settings.dataset,
+        "model": "",
+        "partition": name,
+        "mechanism": settings.scheme,
+        "command": f"python -m stages.partition --partition {name}",
+        "inputs_sha256": artifacts.sha256([source]),
+    }
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,101 @@
+"""Settings of the verb `partition`: one block under `partitions` of params.yaml, chosen by its `scheme`."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+
+from stages.settings import Settings, block, parse
+
+# A generator is seeded by the pair (seed, tag); one 32-bit word each keeps the pairs apart.
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Membership(Settings):
+    """Fractions of the pool dealt to members and to non-members; the rest is the reserve."""
+
+    member: Positive
+    nonmember: Positive
+
+    @model_validator(mode="after")
+    def _fits_the_pool(self) -> "Membership":
+        if self.member + self.nonmember > 1:
+            raise ValueError("member and nonmember must not add up to more than 1")
+        return self
+
+
+class _Partition(Settings):
+    dataset: Annotated[str, Field(min_length=1)]
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+    membership: Membership | None = None
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("seeds must be distinct")
+        return seeds
+
+
+class Iid(_Partition):
+    """Clients of equal size, dealt at random."""
+
+    scheme: Literal["iid"]
+    clients: PositiveInt
+
+
+class LabelShift(_Partition):
+    """Clients of equal size whose labels differ, the more the smaller `alpha` is (FedNLP's scheme)."""
+
+    scheme: Literal["label_shift"]
+    clients: PositiveInt
+    alpha: Positive
+
+
+class QuantityShift(_Partition):
+    """Clients whose sizes differ, the more the smaller `beta` is."""
+
+    scheme: Literal["quantity_shift"]
+    clients: PositiveInt
+    beta: Positive
+
+
+class Natural(_Partition):
+    """One client per value of a column of the prepared table."""
+
+    scheme: Literal["natural"]
+    column: Annotated[str, Field(min_length=1)]
+
+
+PartitionSettings = Annotated[Iid | LabelShift | QuantityShift | Natural, Field(discriminator="scheme")]
+
+SCHEMES: dict[str, type[Iid | LabelShift | QuantityShift | Natural]] = {
+    "iid": Iid,
+    "label_shift": LabelShift,
+    "quantity_shift": QuantityShift,
+    "natural": Natural,
+}
+
+
+class _Choice(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    scheme: Literal["iid", "label_shift", "quantity_shift", "natural"]
+
+
+def read(parameters: dict[str, Any], name: str) -> PartitionSettings:
+    """Return the validated settings of one partition.
+
+    Args:
+        parameters: The whole of params.yaml.
+        name: Key under `partitions`.
+
+    Raises:
+        InputError: No such partition or data set, or a setting that is not allowed.
+    """
+    key = f"partitions.{name}"
+    value = block(parameters, key)
+    # The scheme first: an error then names the settings of this scheme, not of the union.
+    settings = parse(SCHEMES[parse(_Choice, value, key).scheme], value, key)
+    block(parameters, f"datasets.{settings.dataset}")
+    return settings

@@ -1,0 +1,1 @@
+"""The verb `prepare`: a source of text -> clean, split, documented tables. ``python -m stages.prepare --help``."""

@@ -1,0 +1,116 @@
+"""Make the rows of one source table usable: white space, missing values, labels, token lists."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+
+from stages.errors import InputError
+from stages.prepare.settings import ROLES, Dataset
+from stages.prepare.sources import RawTable
+
+LISTS = ("tokens", "tags")
+# How a missing number reads once a program has written it as text.
+NOT_A_NUMBER = ("nan", "NaN")
+
+
+def clean(table: RawTable, settings: Dataset) -> tuple[pd.DataFrame, Counter[str]]:
+    """Return the rows that have a value in every column and a label that counts, and the others by reason.
+
+    Returns:
+        A table with a column per role, in the order of `ROLES`: text, and lists of text for tokens and
+        tags. And reason -> number of rows dropped.
+
+    Raises:
+        InputError: A row is to be dropped and `when_missing` is `error`; or a value has the wrong shape.
+    """
+    rows, dropped = table.rows, Counter[str]()
+
+    def drop(bad: "pd.Series[bool]", role: str, reason: str) -> pd.DataFrame:
+        if bad.any() and settings.when_missing == "error":
+            raise _refusal(rows, bad, table, _column(settings, role), role, reason)
+        dropped[f"{role} {reason}"] += int(bad.sum())
+        return rows[~bad]
+
+    for role in table.rows.columns:
+        rows = drop(rows[role].map(_is_missing).astype(bool), role, "missing")
+    rows = pd.DataFrame(
+        {role: _cleaned(rows[role], role, table, settings) for role in ROLES if role in rows.columns},
+        index=rows.index,
+    )
+    if settings.labels is not None:
+        rows = drop(~rows["label"].isin(list(settings.labels)), "label", "not listed")
+        rows = rows.assign(label=rows["label"].map(settings.labels))
+    if "tags" in rows.columns:
+        _check_lengths(rows, table)
+    return rows, +dropped
+
+
+def normalised(value: Any) -> str:
+    """Return a value as text with single spaces; line ends are white space too."""
+    return " ".join(str(value).split())
+
+
+def canonical_label(value: Any) -> str:
+    """Return a label as text; a whole number that was read as 1.0, beside missing numbers, is 1 again."""
+    return re.sub(r"^(-?\d+)\.0*$", r"\1", normalised(value))
+
+
+def _as_list(value: Any) -> list[str]:
+    return value.split() if isinstance(value, str) else [str(item) for item in value]
+
+
+def _is_missing(value: Any) -> bool:
+    if isinstance(value, str):
+        return not value.strip() or value.strip() in NOT_A_NUMBER
+    return value is None or value == [] or (isinstance(value, float) and math.isnan(value))
+
+
+def _cleaned(values: "pd.Series[Any]", role: str, table: RawTable, settings: Dataset) -> "pd.Series[Any]":
+    wrong = values.map(lambda value: _has_wrong_shape(value, role)).astype(bool)
+    if wrong.any():
+        expected = "a list, or text split at white space" if role in LISTS else "text or a number"
+        raise InputError(
+            f"{table.name}: {_column(settings, role)}",
+            f"data row {_number(wrong)} holds a {type(values[wrong].iloc[0]).__name__}",
+            f"{role} must be {expected}",
+        )
+    convert: Callable[[Any], Any] = _as_list if role in LISTS else canonical_label if role == "label" else normalised
+    return values.map(convert).astype(object if role in LISTS else "str")
+
+
+def _has_wrong_shape(value: Any, role: str) -> bool:
+    if isinstance(value, (dict, bytes)):
+        return True
+    return not isinstance(value, str) and isinstance(value, list) != (role in LISTS)
+
+
+def _check_lengths(rows: pd.DataFrame, table: RawTable) -> None:
+    different = rows["tokens"].map(len) != rows["tags"].map(len)
+    if different.any():
+        raise InputError(
+            table.name, f"data row {_number(different)} has unequal numbers of tokens and tags", "mend the row"
+        )
+
+
+def _refusal(
+    rows: pd.DataFrame, bad: "pd.Series[bool]", table: RawTable, column: str, role: str, reason: str
+) -> InputError:
+    value = f" {rows.at[bad.idxmax(), role]!r}" if reason != "missing" else ""
+    return InputError(
+        f"{table.name}: {column}",
+        f"{role}{value} {reason} in data row {_number(bad)} ({int(bad.sum())} in all)",
+        "mend it, or set `when_missing: drop`",
+    )
+
+
+def _number(rows: "pd.Series[bool]") -> int:
+    """Return the first true row's number, from 1; the index is the row's place in its file."""
+    return int(str(rows.idxmax())) + 1
+
+
+def _column(settings: Dataset, role: str) -> str:
+    return f"column `{settings.columns.declared()[role]}`"

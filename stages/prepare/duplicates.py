@@ -1,0 +1,44 @@
+"""Name examples by their text, and keep one example of each text."""
+
+import hashlib
+
+import pandas as pd
+
+# Of two copies the one in the first of these splits stays: a test set then stays what others test on.
+KEEP_IN = ("test", "valid", "train")
+IDENTIFIER_LENGTH = 16
+
+
+def fingerprint(text: str) -> str:
+    """Return the sha256 in hex of a text; neither white space nor case counts."""
+    return hashlib.sha256(" ".join(text.split()).casefold().encode()).hexdigest()
+
+
+def remove_duplicates(
+    frames: dict[str, pd.DataFrame],
+) -> tuple[dict[str, pd.DataFrame], dict[str, dict[str, int]]]:
+    """Keep one row of each text: the first one in test, else in valid, else in train.
+
+    Args:
+        frames: Split -> rows with text and label.
+
+    Returns:
+        The frames with `example_id`, unique over all of them; and per split the rows removed, and how
+        many of them had another label than the row that was kept.
+    """
+    order = [split for split in KEEP_IN if split in frames]
+    stacked = pd.concat([frames[split].assign(split=split) for split in order], ignore_index=True)
+    fingerprints = stacked["text"].map(fingerprint)
+    repeated = fingerprints.duplicated()
+    conflicting = repeated & (stacked["label"] != stacked.groupby(fingerprints)["label"].transform("first"))
+    counts = {
+        split: {
+            "rows": int((repeated & (stacked["split"] == split)).sum()),
+            "rows_with_another_label": int((conflicting & (stacked["split"] == split)).sum()),
+        }
+        for split in order
+    }
+    stacked.insert(0, "example_id", fingerprints.str[:IDENTIFIER_LENGTH])
+    kept = stacked[~repeated]
+    assert kept["example_id"].is_unique
+    return {split: kept[kept["split"] == split].drop(columns="split") for split in order}, counts

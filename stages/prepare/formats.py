@@ -1,0 +1,153 @@
+"""Readers: the bytes of one file -> its wanted columns, as text where the format has no types."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stages.errors import InputError
+from stages.prepare.settings import Format
+
+Columns = dict[str, list[Any]]
+ORANGE_HEADER_ROWS = 3  # names, types, flags
+
+
+def read(content: bytes, kind: Format, encoding: str, wanted: Sequence[str], where: str) -> Columns:
+    """Return the wanted columns, all of one length above 0.
+
+    Args:
+        content: The file's bytes.
+        kind: The file's format.
+        encoding: Of every format but parquet.
+        wanted: Names of columns.
+        where: What a message calls the file.
+
+    Raises:
+        InputError: Wrong encoding, broken format, a column that is absent, or no rows.
+    """
+    reader = _READERS.get(kind)
+    columns = reader(_decode(content, encoding, where), wanted, where) if reader else _parquet(content, wanted, where)
+    if not all(columns.values()):
+        raise _empty(where)
+    return columns
+
+
+def check_columns(present: Sequence[str], wanted: Sequence[str], where: str) -> None:
+    """Raise InputError unless each wanted column is present exactly once."""
+    for name in wanted:
+        if present.count(name) != 1:
+            problem = f"has no column `{name}`" if name not in present else f"has several columns `{name}`"
+            raise InputError(where, problem, f"it has: {', '.join(map(str, present))}; name one under `columns`")
+
+
+def _empty(where: str) -> InputError:
+    return InputError(where, "holds no rows", "check the path, or that the file was written to its end")
+
+
+def _decode(content: bytes, encoding: str, where: str) -> str:
+    # Spreadsheets put a byte order mark before UTF-8, which would become part of the first column's name.
+    codec = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
+    try:
+        return content.decode(codec)
+    except UnicodeError as error:
+        position = f" at byte {error.start}" if isinstance(error, UnicodeDecodeError) else ""
+        raise InputError(
+            where, f"not {encoding} text{position}", "set the data set's `encoding`, for instance latin-1 or cp1252"
+        ) from None
+
+
+def _delimited(text: str, wanted: Sequence[str], where: str, delimiter: str, header_rows: int) -> Columns:
+    csv.field_size_limit(2**31 - 1)  # the default of 131,072 characters is shorter than some posts
+    # strict: otherwise a quote that is never closed swallows the rest of the file in silence.
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        rows = list(reader)
+    except csv.Error as error:
+        raise InputError(
+            where, f"line {reader.line_num}: {error}", 'write a quote inside a quoted field as ""'
+        ) from None
+    if not any(rows):
+        raise _empty(where)
+    header, body = rows[0], [row for row in rows[header_rows:] if row]
+    check_columns(header, wanted, where)
+    for number, row in enumerate(body, start=1):
+        if any(row[len(header) :]):
+            raise InputError(
+                where, f"data row {number} has {len(row)} fields and the header {len(header)}", "quote the field"
+            )
+    places = {name: header.index(name) for name in wanted}
+    return {name: [row[i] if i < len(row) else None for row in body] for name, i in places.items()}
+
+
+def _csv(text: str, wanted: Sequence[str], where: str) -> Columns:
+    return _delimited(text, wanted, where, delimiter=",", header_rows=1)
+
+
+def _tsv(text: str, wanted: Sequence[str], where: str) -> Columns:
+    return _delimited(text, wanted, where, delimiter="\t", header_rows=1)
+
+
+def _orange(text: str, wanted: Sequence[str], where: str) -> Columns:
+    return _delimited(text, wanted, where, delimiter="\t", header_rows=ORANGE_HEADER_ROWS)
+
+
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    # Not str.splitlines, which also splits at characters that may stand inside a JSON string.
+    for number, line in enumerate(io.StringIO(text, newline=None), start=1):
+        if line.strip():
+            yield number, line
+
+
+def _jsonl(text: str, wanted: Sequence[str], where: str) -> Columns:
+    rows: list[dict[str, Any]] = []
+    for number, line in _lines(text):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InputError(where, f"line {number} is not JSON ({error.msg})", "write one object a line") from None
+        if not isinstance(row, dict):
+            raise InputError(where, f"line {number} is no object", 'write one object a line: {"text": ...}')
+        rows.append(row)
+    if not rows:
+        raise _empty(where)
+    check_columns(list(dict.fromkeys(name for row in rows for name in row)), wanted, where)
+    return {name: [row.get(name) for row in rows] for name in wanted}
+
+
+def _slots(text: str, wanted: Sequence[str], where: str) -> Columns:
+    columns: Columns = {"text": [], "label": [], "tokens": [], "tags": []}
+    check_columns(list(columns), wanted, where)
+    for number, line in _lines(text):
+        sentence, arrow, labels = line.rpartition(" <=> ")
+        pairs = [word.rpartition(":") for word in sentence.split()]
+        if not arrow or not all(word and tag for word, _, tag in pairs):
+            raise InputError(where, f"line {number} is not `word:TAG word:TAG <=> label`", "mend the line")
+        tokens = [word for word, _, _ in pairs]
+        columns["text"].append(" ".join(tokens))
+        columns["label"].append(labels.split(";")[0])  # several labels are joined with ";"
+        columns["tokens"].append(tokens)
+        columns["tags"].append([tag for _, _, tag in pairs])
+    return {name: columns[name] for name in wanted}
+
+
+def _parquet(content: bytes, wanted: Sequence[str], where: str) -> Columns:
+    try:
+        with pq.ParquetFile(pa.BufferReader(content)) as file:
+            check_columns(file.schema_arrow.names, wanted, where)
+            table = file.read(columns=list(wanted), use_threads=False)
+    except pa.ArrowException as error:
+        raise InputError(where, f"not parquet ({error})", "set the data set's `format`") from None
+    return {name: table.column(name).to_pylist() for name in wanted}
+
+
+_READERS: dict[str, Callable[[str, Sequence[str], str], Columns]] = {
+    "csv": _csv,
+    "tsv": _tsv,
+    "jsonl": _jsonl,
+    "slots": _slots,
+    "orange": _orange,
+}

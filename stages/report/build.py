@@ -1,0 +1,74 @@
+"""The report as one story: read, summarise, lay out, write."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from stages import artifacts
+from stages.report import settings
+from stages.report.figures import figures
+from stages.report.page import Run, Study, render
+from stages.report.results import long_table
+from stages.report.settings import Source
+from stages.report.summaries import summarise
+from stages.report.tables import markdown, tables
+
+RUN_KEYS = ["verb", "variant", "command", "inputs_sha256"]
+
+
+def build(parameters: dict[str, Any], names: list[str], folder: Path) -> list[Study]:
+    """Report on studies: results.parquet, tables/, figures/ and index.html in `folder`.
+
+    Args:
+        parameters: What params.yaml holds.
+        names: The studies, in reading order.
+        folder: Its tables and figures are replaced as a whole, so that none is left of an earlier report.
+
+    Raises:
+        InputError: A setting is wrong, or a file that a cell should have written is absent or malformed.
+    """
+    sources = {name: settings.sources(parameters, name) for name in names}
+    profile = settings.profile(parameters)
+    results = long_table(profile, [source for cells in sources.values() for source in cells])
+    summary = summarise(results)
+    studies = [
+        _study(results[results["study"] == name], summary[summary["study"] == name], cells)
+        for name, cells in sources.items()
+    ]
+    artifacts.write_table(folder / "results.parquet", results)
+    _write_tables(studies, folder / "tables")
+    _write_figures(studies, folder / "figures")
+    with artifacts.atomic_file(folder / "index.html") as page:
+        page.write_text(render(profile, studies), encoding="utf-8")
+    return studies
+
+
+def _study(results: pd.DataFrame, summary: pd.DataFrame, sources: list[Source]) -> Study:
+    name = sources[0].study
+    return Study(name, tables(summary), figures(name, summary, sources), _runs(results))
+
+
+def _runs(results: pd.DataFrame) -> list[Run]:
+    found: dict[tuple[str, str, str, str], list[int]] = {}
+    for verb, cell, command, digest, seed in results[[*RUN_KEYS, "seed"]].itertuples(index=False):
+        found.setdefault((verb, cell, command, digest), []).append(seed)
+    return [Run(*key, ", ".join(map(str, sorted(set(seeds))))) for key, seeds in found.items()]
+
+
+def _write_tables(studies: list[Study], folder: Path) -> None:
+    with artifacts.atomic_folder(folder) as temporary:
+        for study in studies:
+            (temporary / study.name).mkdir()
+            for table in study.tables:
+                file = temporary / study.name / table.name
+                table.numbers.to_csv(file.with_suffix(".csv"), index=False, lineterminator="\n")
+                file.with_suffix(".md").write_text(markdown(table), encoding="utf-8")
+
+
+def _write_figures(studies: list[Study], folder: Path) -> None:
+    with artifacts.atomic_folder(folder) as temporary:
+        for study in studies:
+            (temporary / study.name).mkdir()
+            for figure in study.figures:
+                (temporary / study.name / f"{figure.name}.svg").write_text(figure.svg + "\n", encoding="utf-8")

@@ -1,0 +1,71 @@
+"""The small CSV files that figures are drawn from: read, checked, and averaged over seeds."""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from stages import artifacts
+from stages.errors import InputError
+from stages.report.settings import Source
+
+NUMBERS = {
+    "partition": ["seed", "client", "count"],
+    "federate": ["seed", "step", "value"],
+    "attack": ["seed", "false_positive_rate", "true_positive_rate"],
+}
+NAMES = {"partition": ["label"], "federate": ["metric"], "attack": []}
+POINTS = 120  # of an averaged ROC
+
+
+def read(source: Source) -> pd.DataFrame:
+    """Read the curve of a partition, a federation or an attack.
+
+    Raises:
+        InputError: The file is absent, lacks a column, or holds text or NaN where a number belongs.
+    """
+    path = source.curve
+    assert path is not None
+    numbers, names = NUMBERS[source.verb], NAMES[source.verb]
+    try:
+        table = artifacts.read_table(path, [*numbers, *names])
+        table = table.astype(dict.fromkeys(numbers, "float64") | dict.fromkeys(names, "str"))
+    except ValueError as error:
+        raise InputError(str(path), str(error), "run the stage that writes it again: `dvc repro`") from None
+    if not np.isfinite(table[numbers].to_numpy()).all():
+        raise InputError(
+            str(path), "holds a missing or infinite number", "run the stage that writes it again: `dvc repro`"
+        )
+    return table
+
+
+def roc(table: pd.DataFrame, grid: NDArray[np.float64]) -> pd.DataFrame:
+    """Read the ROC of each seed at the same false positive rates, and average it over seeds.
+
+    Args:
+        table: Columns seed, false_positive_rate, true_positive_rate.
+        grid: (points,) false positive rates.
+
+    Returns:
+        Columns false_positive_rate, seed (text; `mean` for the average) and true_positive_rate.
+    """
+    by_seed = {f"{seed:g}": _step(points, grid) for seed, points in table.groupby("seed")}
+    by_seed["mean"] = np.mean(list(by_seed.values()), axis=0)
+    wide = pd.DataFrame({"false_positive_rate": grid} | by_seed)
+    tidy: pd.DataFrame = wide.melt("false_positive_rate", var_name="seed", value_name="true_positive_rate")
+    return tidy
+
+
+def rounds(history: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return one metric of a history by seed and averaged over seeds: columns step, seed (or `mean`), value."""
+    seeds = history.loc[history["metric"] == metric, ["step", "seed", "value"]]
+    mean = seeds.groupby("step", as_index=False)["value"].mean().assign(seed="mean")
+    named: pd.DataFrame = pd.concat([seeds.assign(seed=seeds["seed"].map("{:g}".format)), mean], ignore_index=True)
+    return named
+
+
+def _step(points: pd.DataFrame, grid: NDArray[np.float64]) -> NDArray[np.float64]:
+    # The best threshold whose false positive rate is not above the grid point: an ROC between two
+    # thresholds cannot be had, so it is not interpolated.
+    points = points.sort_values(["false_positive_rate", "true_positive_rate"])
+    rates = np.concatenate([[0.0], np.maximum.accumulate(points["true_positive_rate"].to_numpy())])
+    return rates[np.searchsorted(points["false_positive_rate"].to_numpy(), grid, side="right")]

@@ -1,0 +1,142 @@
+"""The long table: one row per study, cell, verb, metric and seed."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+
+from stages import artifacts
+from stages.errors import InputError
+from stages.measurements import METRICS
+from stages.report.settings import TRAINING, Source
+
+# Types are fixed, so that a column without a single value keeps its type from run to run.
+COLUMNS = {
+    "profile": "string",
+    "study": "string",
+    "verb": "string",
+    "variant": "string",
+    "dataset": "string",
+    "model": "string",
+    "partition": "string",
+    "mechanism": "string",
+    "epsilon": "float64",
+    "split": "string",
+    "group": "string",
+    "role": "string",
+    "seed": "int64",
+    "metric": "string",
+    "value": "float64",
+    "unit": "string",
+    "best": "string",
+    "n": "Int64",
+    "ci_low": "float64",
+    "ci_high": "float64",
+    "command": "string",
+    "inputs_sha256": "string",
+}
+_ORDER = {name: place for place, name in enumerate(METRICS)}
+_REMEDY = "run the stage that writes it again: `dvc repro`"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+class _About(_Strict):
+    role: str | None = None
+    dataset: str | None = None
+    model: str | None = None
+    partition: str | None = None
+    mechanism: str | None = None
+    command: str
+    inputs_sha256: str
+
+    @field_validator("role", "dataset", "model", "partition", "mechanism")
+    @classmethod
+    def _empty_is_none(cls, name: str | None) -> str | None:
+        return name or None
+
+
+class _Entry(_Strict):
+    value: float
+    n: int | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+
+
+class _MetricsFile(_Strict):
+    about: _About
+    metrics: dict[str, dict[str, _Entry]]
+
+
+def long_table(profile: str, sources: Iterable[Source]) -> pd.DataFrame:
+    """Read the metrics file of every source into one table.
+
+    Returns:
+        A row per source, metric and seed, in reading order, with the columns of COLUMNS. `epsilon` is
+        what the cell's training guarantees for that seed; it is missing where nothing is guaranteed.
+
+    Raises:
+        InputError: A file is absent or is not what `stages.measurements.write` writes.
+    """
+    files = {source: _read(source) for source in sources}
+    rows = []
+    for source, file in files.items():
+        guaranteed = _epsilons(source, files)
+        for key in sorted(file.metrics, key=_place):
+            for seed, entry in sorted(file.metrics[key].items(), key=lambda item: int(item[0])):
+                epsilon = guaranteed[seed].value if seed in guaranteed else None
+                row = _row(source, file.about, key, entry)
+                rows.append(row | {"profile": profile, "seed": int(seed), "epsilon": epsilon})
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+
+
+def _read(source: Source) -> _MetricsFile:
+    path = source.metrics
+    try:
+        file = _MetricsFile.model_validate(artifacts.read_json(path))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = " > ".join(map(str, first["loc"])) or "top level"
+        raise InputError(f"{path}: {where}", first["msg"].lower(), _REMEDY) from None
+    for key, by_seed in file.metrics.items():
+        parts = key.split("/")
+        if len(parts) not in (2, 3) or parts[1] not in METRICS:
+            raise InputError(f"{path}: metrics > {key}", "is not split/metric[/group] of a known metric", _REMEDY)
+        for seed in by_seed:
+            if not (seed.isascii() and seed.isdigit()):
+                raise InputError(f"{path}: metrics > {key} > {seed}", "a seed is a whole number", _REMEDY)
+    return file
+
+
+def _epsilons(source: Source, files: dict[Source, _MetricsFile]) -> dict[str, _Entry]:
+    """Return seed -> epsilon of the training behind a cell; empty where nothing is guaranteed."""
+    # A partition may share its name with a cell.
+    for verb in TRAINING if source.verb != "partition" else ():
+        training = files.get(Source(source.study, verb, source.cell))
+        if training:
+            return training.metrics.get("train/epsilon", {})
+    return {}
+
+
+def _row(source: Source, about: _About, key: str, entry: _Entry) -> dict[str, Any]:
+    split, name, *group = key.split("/")
+    best = METRICS[name].best
+    return {
+        "study": source.study,
+        "verb": source.verb,
+        "variant": source.cell,
+        **about.model_dump(),
+        "split": split,
+        "group": group[0] if group else None,
+        "metric": name,
+        **entry.model_dump(),
+        "unit": METRICS[name].unit,
+        "best": f"{best:g}" if isinstance(best, float) else best,
+    }
+
+
+def _place(key: str) -> tuple[int, str]:
+    return _ORDER[key.split("/")[1]], key

@@ -1,0 +1,130 @@
+"""Comparison tables: what each step of a study measured, cell beside cell, for programs and for people."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from stages.measurements import METRICS
+from stages.report import formats
+from stages.report.settings import TRAINING
+from stages.report.summaries import headline
+
+# Steps of a study, each with the verbs whose metrics its table compares.
+STEPS = {"partition": ("partition",), "train": TRAINING, "attack": ("attack",), "score": ("score",)}
+TITLES = {
+    "joint": "Joint: utility, epsilon, leakage and group gaps of the same models",
+    "partition": "Partition: who holds what",
+    "train": "Train: what the models can do, and what their training guarantees",
+    "attack": "Attack: what the models leak",
+    "score": "Score: how the models treat groups",
+}
+# Columns of the joint table, in order: utility and guarantee, leakage, group gaps and sensitivity.
+JOINT_METRICS = {
+    "train": ("accuracy", "slot_f1", "epsilon"),
+    "attack": ("auc", "true_positive_rate_at_1_percent"),
+    "score": ("true_positive_rate_gap", "false_positive_rate_gap", "counterfactual_flip_rate"),
+}
+ESTIMATE = ["mean", "ci_low", "ci_high", "seeds", "n", "sampling_half_width"]
+
+
+@dataclass(frozen=True)
+class Section:
+    """Rows that compare one metric; the joint table, which compares cells, has one untitled section."""
+
+    title: str
+    rows: list[list[str]]
+
+
+@dataclass(frozen=True)
+class Table:
+    """One comparison: `numbers` for a CSV file, and the same as text under `headings`.
+
+    The first `labels` columns of the text say what a row is; the others are numbers.
+    """
+
+    name: str
+    title: str
+    numbers: pd.DataFrame
+    headings: list[str]
+    labels: int
+    sections: list[Section]
+    note: str = ""
+
+
+def tables(summary: pd.DataFrame) -> list[Table]:
+    """Return the tables of one study: the joint one if it has all three kinds, then one a step."""
+    steps = {name: summary[summary["verb"].isin(verbs)] for name, verbs in STEPS.items()}
+    joint = [_joint(steps)] if all(len(steps[name]) for name in JOINT_METRICS) else []
+    return joint + [_step(name, rows) for name, rows in steps.items() if len(rows)]
+
+
+def markdown(table: Table) -> str:
+    """Return the table as Markdown, with its note below; a section's title is the first column of its rows."""
+    titled = any(section.title for section in table.sections)
+    headings = ["metric"] * titled + table.headings
+    rule = ["---" if place < table.labels + titled else "---:" for place in range(len(headings))]
+    rows = [[section.title] * titled + row for section in table.sections for row in section.rows]
+    lines = [f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |" for row in [headings, rule, *rows]]
+    return "\n".join(lines + ["", table.note] * bool(table.note)) + "\n"
+
+
+def _step(name: str, rows: pd.DataFrame) -> Table:
+    order = {metric: place for place, metric in enumerate(METRICS)}
+    keys = rows.assign(metric=rows["metric"].map(order), group=rows["group"].fillna(""))
+    # Stable: within a metric and a group, cells keep the order of the grid.
+    rows = rows.loc[keys.sort_values(["metric", "split", "group"], kind="stable").index]
+    optional = [column for column in ("verb", "role", "group") if rows[column].nunique(dropna=False) > 1]
+    sections: dict[str, list[list[str]]] = {}
+    row: Any
+    for row in rows.itertuples():
+        names = [row.variant, *(formats.text(getattr(row, column)) for column in optional)]
+        precision = [str(row.seeds), formats.number(row.sampling_half_width, row.unit), formats.number(row.n, "count")]
+        title = f"{_title(row.metric)}, {row.split}"
+        sections.setdefault(title, []).append([*names, formats.estimate(row), *precision])
+    return Table(
+        name=name,
+        title=TITLES[name],
+        numbers=_numbers(rows),
+        headings=["cell", *optional, formats.seeds_heading(rows["seeds"]), "seeds", "sampling ±", "n"],
+        labels=1 + len(optional),
+        sections=[Section(title, lines) for title, lines in sections.items()],
+    )
+
+
+def _numbers(rows: pd.DataFrame) -> pd.DataFrame:
+    better = rows["best"].map({"max": "up", "min": "down"}).fillna("target " + rows["best"])
+    named = rows.rename(columns={"variant": "cell"}).assign(better=better)
+    return named[["cell", "verb", "role", "metric", "split", "group", "unit", "better", *ESTIMATE]]
+
+
+def _joint(steps: dict[str, pd.DataFrame]) -> Table:
+    measured = {*steps["attack"]["variant"], *steps["score"]["variant"]}
+    cells = steps["train"].drop_duplicates("variant").set_index("variant")[["role"]]
+    cells = cells[cells.index.isin(measured)].rename_axis("cell")
+    numbers, shown = [cells], [list(cells.index), [formats.text(role) for role in cells["role"]]]
+    headings = ["cell", "role"]
+    for step, metric in ((step, metric) for step, metrics in JOINT_METRICS.items() for metric in metrics):
+        values = headline(steps[step], metric).set_index("variant")
+        # Epsilon stays when no cell has one: that is a result.
+        if len(values) or metric == "epsilon":
+            column = values.reindex(cells.index)
+            missing = "no guarantee" if metric == "epsilon" else formats.NOTHING
+            numbers.append(column[ESTIMATE].add_prefix(f"{metric}_"))
+            headings.append(_title(metric))
+            shown.append([formats.estimate(row, missing) for row in column.itertuples()])
+    every = pd.concat([steps[step]["seeds"] for step in JOINT_METRICS])
+    return Table(
+        name="joint",
+        title=TITLES["joint"],
+        numbers=pd.concat(numbers, axis=1).reset_index(),
+        headings=headings,
+        labels=2,
+        sections=[Section("", [list(row) for row in zip(*shown, strict=True)])],
+        note=f"Each number: {formats.seeds_heading(every)}. "
+        "Its n and its sampling half-width stand in the tables of the steps, and in the CSV file.",
+    )
+
+
+def _title(metric: str) -> str:
+    return f"{METRICS[metric].title} {formats.arrow(METRICS[metric].best)}".rstrip()

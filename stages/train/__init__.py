@@ -1,0 +1,1 @@
+"""Central training: ordinary, and differentially private by DP-SGD."""

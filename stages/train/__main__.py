@@ -1,0 +1,16 @@
+"""Train the models of one cell centrally, ordinarily or by DP-SGD: one model per seed."""
+
+from stages import command
+from stages.fitting.cell import run_cell
+from stages.train.mechanisms import fit
+from stages.train.settings import TrainSettings
+
+
+def main() -> str:
+    """Train the cell named on the command line."""
+    options = command.arguments("train", str(__doc__), "study", "cell")
+    return run_cell("train", options.study, options.cell, TrainSettings, fit, needs_clients=False)
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,50 @@
+"""Fit one seed centrally, by the mechanism of the cell."""
+
+from stages.fitting import ordinary
+from stages.fitting.cell import Data, Fitted, loss_history
+from stages.fitting.objective import examples_objective
+from stages.measurements import Measurement
+from stages.models import files
+from stages.models.classifier import TextClassifier
+from stages.models.settings import ModelSettings
+from stages.train.settings import PrivacySettings, TrainSettings
+
+NO_GUARANTEE = {"epsilon": None, "reason": "trained without a privacy mechanism"}
+
+
+def fit(settings: TrainSettings, model: ModelSettings, data: Data, seed: int) -> Fitted:
+    """Return the model that one seed of a training cell gives."""
+    private = settings.privacy is not None
+    classifier = files.build(model, data.vocabulary.labels, data.vocabulary.tags, seed, private)
+    if settings.privacy is not None:
+        return _fit_privately(settings, settings.privacy, classifier, data, seed)
+    losses = ordinary.fit(
+        classifier,
+        classifier.inputs(data.fit.text),
+        examples_objective(data.fit, classifier.device),
+        settings.batch_size,
+        settings.epochs,
+        settings.learning_rate,
+        seed,
+    )
+    return Fitted(classifier, loss_history(losses), NO_GUARANTEE, {})
+
+
+def _fit_privately(
+    settings: TrainSettings, asked: PrivacySettings, classifier: TextClassifier, data: Data, seed: int
+) -> Fitted:
+    # Opacus and the accountant take seconds to import; ordinary training does without them.
+    from stages.train import accounting, dpsgd
+
+    probability = settings.batch_size / len(data.fit)
+    steps = settings.epochs * round(1 / probability)
+    noise = accounting.noise_multiplier(asked.epsilon, probability, steps, asked.delta)
+    losses = dpsgd.train(
+        classifier, data.fit, probability, steps, settings.learning_rate, noise, asked.clipping_norm, seed
+    )
+    privacy = accounting.statement(noise, probability, steps, asked.delta, asked.clipping_norm)
+    measured = {
+        "train/epsilon": Measurement(privacy["epsilon"]),
+        "train/noise_multiplier": Measurement(noise),
+    }
+    return Fitted(classifier, loss_history(losses), privacy, measured)

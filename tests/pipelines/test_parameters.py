@@ -1,0 +1,150 @@
+"""Every message must name the key and the value, and say what is allowed."""
+
+import copy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipelines.parameters import studies, validate
+from stages.errors import InputError
+from stages.settings import read_parameters
+
+ROOT = Path(__file__).parents[2]
+PARAMETERS = read_parameters(ROOT / "profiles/quick.yaml")
+GONE = object()
+
+
+def changed(key: str, value: object) -> dict[str, object]:
+    parameters = copy.deepcopy(PARAMETERS)
+    *path, last = key.split("/")
+    inner = parameters
+    for part in path:
+        inner = inner[part]
+    if value is GONE:
+        del inner[last]
+    else:
+        inner[last] = value
+    return parameters
+
+
+def test_the_real_file_is_valid():
+    validate(read_parameters(ROOT / "params.yaml"))
+
+
+def test_studies_are_the_blocks_that_are_not_shared():
+    assert studies(PARAMETERS) == PARAMETERS["report"]["studies"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "where", "message"),
+    [
+        ("profile", 3, "profile", "3 is not allowed; give the name of a profile"),
+        ("datasets", GONE, "top level", "has no `datasets`; it has: profile, partitions"),
+        ("datasets", ["atis"], "datasets", r"\['atis'\] is not allowed; must be a mapping"),
+        ("datasets/atis/source", "ftp", "datasets.atis.source", "'ftp' is not allowed; .*package, file, hub"),
+        ("datasets/atis/seed", -1, "datasets.atis.seed", "-1 is not allowed; .*greater than or equal to 0"),
+        ("partitions/newsgroups-iid/scheme", "idd", "partitions.newsgroups-iid.scheme", "'idd' .* 'iid'.*'natural'"),
+        ("partitions/newsgroups-iid/dataset", "news", "datasets", "has no `news`; it has: atis, newsgroups"),
+        ("partitions/newsgroups-iid/clients", 0, "partitions.newsgroups-iid.clients", "0 is not allowed; .*than 0"),
+        ("models/mean/head", "max", "models.mean.head", "'max' is not allowed; .*'mean' or 'bilstm'"),
+        ("models/mean/size", 3, "models.mean.size", "no such setting; allowed: .*max_length"),
+        ("extra", {"a": 1}, "extra", "{'a': 1} is no study; allowed: profile, .* one of train, federate"),
+        ("extra", 3, "extra", "3 is no study; allowed: profile, datasets"),
+        ("joint/trian", {}, "joint.trian", "no such setting; allowed: dataset, .*train, federate, distill"),
+        ("joint/dataset", "reddit", "joint.dataset", "datasets has no `reddit`; it has: atis"),
+        ("joint/model", "bert", "joint.model", "models has no `bert`; it has: mean, "),
+        ("joint/partition", "halves", "joint.partition", "partitions has no `halves`; it has: newsgroups-iid"),
+        (
+            "joint/partition",
+            "newsgroups-iid",
+            "joint.partition",
+            "`newsgroups-iid` deals `newsgroups`; .* `redditbias`",
+        ),
+        (
+            "joint/seeds",
+            [0, 7],
+            "joint.seeds",
+            r"\[7\] are not .* of partitions.redditbias-halves; allowed: \[0, 1, 2\]",
+        ),
+        ("joint/seeds", [], "joint.seeds", r"\[\] is not allowed; .*at least 1 item"),
+        ("joint/train/base/epochs", 0, "joint.train.base.epochs", "0 is not allowed; .*greater than or equal to 1"),
+        ("joint/train/base/epochs", "1e3", "joint.train.base.epochs", "'1e3' is not allowed; .*integer"),
+        ("joint/train", 3, "joint.train", "has no `grid`; it has: nothing"),
+        ("joint/train/bse", {}, "joint.train.bse", "no such block; allowed: grid, base, variant"),
+        ("joint/train/grid/variant", "none", "joint.train.grid", "'none'.*each axis is a list of at least one name"),
+        ("joint/train/grid/variant", [1], "joint.train.grid", r"\[1\].*a number is no name"),
+        (
+            "joint/train/grid/variant",
+            ["a/b"],
+            "joint.train.grid",
+            "`a/b` cannot name a cell; use letters, digits, _ and -",
+        ),
+        ("joint/train/grid/variant", ["none", "none"], "joint.train.grid", "two of its cells would have the same name"),
+        ("joint/train/grid/variant", ["none", "sgd"], "joint.train.variant", "has no `sgd`; it has: none, dpsgd"),
+        ("joint/train/variant/dpsgd/fit", "all", "joint.train.variant.dpsgd.fit", "'all' is not allowed; .*'member'"),
+        (
+            "partitions/redditbias-halves/membership",
+            GONE,
+            "joint.train.base.fit",
+            "`member` is a part .* has none; give",
+        ),
+        ("joint/attack/base/method", "lira", "joint.attack.base.method", "'lira' is not allowed; .*'loss_threshold'"),
+        ("joint/train/grid/variant", ["dpsgd", "control"], "joint.attack.grid", "cell `none` is trained by no verb"),
+        ("joint/federate/grid/variant", ["none"], "joint.federate.variant", "has no `none`; it has: fedavg"),
+        (
+            "distillation/distill/base/teacher",
+            "distillation/big",
+            "distillation.distill.base.teacher",
+            "`distillation/big`; there are: .*distillation/mean",
+        ),
+        ("distillation/seeds", [0, 1.5], "distillation.seeds.1", "1.5 is not allowed; .*integer"),
+        ("federated_nlp/federate/grid/partition", ["iid"], "federated_nlp.federate.partition", "has no `iid`; it has"),
+        ("device_selection/federate/base/rounds", GONE, "device_selection.federate.base.rounds", "missing; add it"),
+        ("report/studies", ["joint", "others"], "report.studies", "has no study `others`; there are: joint, private"),
+        ("report", {}, "report.studies", "missing; add it"),
+    ],
+)
+def test_message_names_key_value_and_what_is_allowed(key, value, where, message):
+    with pytest.raises(InputError, match=message) as caught:
+        validate(changed(key, value))
+    assert caught.value.where == f"params.yaml: {where}"
+
+
+def test_study_name_must_fit_stage_names():
+    parameters = PARAMETERS | {"joint-2": PARAMETERS["joint"]}
+    with pytest.raises(InputError, match="joint-2: `joint-2` cannot name a study; use small letters"):
+        validate(parameters)
+
+
+def test_two_verbs_must_not_write_the_same_cell():
+    parameters = copy.deepcopy(PARAMETERS)
+    parameters["joint"]["federate"]["grid"]["variant"] = ["none"]
+    parameters["joint"]["federate"]["variant"]["none"] = {"mechanism": "fedavg"}
+    with pytest.raises(
+        InputError, match=r"joint\.federate\.grid: `none` is a cell of train too.*data/models/joint/none"
+    ):
+        validate(parameters)
+
+
+def test_teacher_must_have_the_same_seeds():
+    parameters = copy.deepcopy(PARAMETERS)
+    parameters["distillation"]["distill"]["base"]["seeds"] = [0, 5]
+    with pytest.raises(InputError, match=r"distill\.base\.seeds: \[5\] are not among the seeds of distillation/mean"):
+        validate(parameters)
+
+
+def test_the_point_of_an_axis_is_the_key_that_is_named():
+    parameters = copy.deepcopy(PARAMETERS)
+    parameters["federated_nlp"]["federate"]["grid"]["partition"] = ["friends-episodes"]
+    parameters["federated_nlp"]["federate"]["partition"] = {"friends-episodes": {}}
+    with pytest.raises(InputError, match=r"federate\.grid\.partition: `friends-episodes` deals `friends`"):
+        validate(parameters)
+
+
+def test_validation_needs_no_torch():
+    modules = "pipelines.cli, pipelines.doctor, pipelines.parameters, sys"
+    code = f"import {modules}; print(sorted({{'torch', 'pandas', 'dvc', 'prefect'}} & set(sys.modules)))"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert said.stdout.strip() == "[]", said

@@ -1,0 +1,185 @@
+import itertools
+from pathlib import Path
+
+import pytest
+from dvc.utils.serialize import parse_yaml
+from ruamel.yaml import YAML
+
+from pipelines import graph, profiles, roundtrip
+from pipelines.parameters import SCHEMAS, studies, validate
+from stages.errors import InputError
+from stages.settings import cells, read_parameters
+
+ROOT = Path(__file__).parents[2]
+NAMES = ["quick", "full", "paper", "smoke"]
+BASE = """\
+# A comment at the top.
+profile: quick
+
+study: # behind a key
+  rate: 1.0e-5 # behind a number
+  other: 1.0e+3
+  texts: ["1e-5", 'on', plain]
+  files: [{path: a}, {path: b, group: c}]
+  limit: {}
+  nested:
+    - {a: 0.10}
+    - 2
+"""
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("profiles").mkdir()
+    Path("profiles/quick.yaml").write_text(BASE)
+    return tmp_path
+
+
+def overlay(name: str, text: str) -> None:
+    Path("profiles", f"{name}.yaml").write_text(text)
+
+
+def loaded(text: str) -> dict:
+    return YAML(typ="safe", pure=True).load(text)
+
+
+def test_overlay_changes_only_what_it_names(small):
+    overlay("big", "study: {other: 2.50e-7, files: [{path: z}], nested: null, limit: {train: 3, test: null}}\n")
+    assert (
+        profiles.render("big")
+        == """\
+# A comment at the top.
+profile: big
+
+study: # behind a key
+  rate: 1.0e-5 # behind a number
+  other: 2.50e-7
+  texts: ["1e-5", 'on', plain]
+  files: [{path: z}]
+  limit: {train: 3}
+"""
+    )
+
+
+def test_removed_and_new_keys(small):
+    overlay("other", "study: {rate: null}\nmore:\n  a: {b: 1}\n")
+    content = loaded(profiles.render("other"))
+    assert "rate" not in content["study"]
+    assert content["more"] == {"a": {"b": 1}}
+
+
+def test_use_and_show(small):
+    overlay("big", "study: {other: 5}\n")
+    profiles.use("quick")
+    assert Path("params.yaml").read_text() == BASE
+    assert profiles.explained()
+    assert profiles.differences("quick") == []
+    assert profiles.differences("big") == ["profile: quick -> big", "study.other: 1000.0 -> 5"]
+    profiles.use("big")
+    assert profiles.differences("big") == []
+    profiles.use("quick")
+    assert Path("params.yaml").read_text() == BASE
+
+
+def test_edits_that_no_profile_holds_are_kept(small):
+    overlay("big", "study: {other: 5}\n")
+    profiles.use("quick")
+    edited = BASE.replace("rate: 1.0e-5", "rate: 2.0e-5")
+    Path("params.yaml").write_text(edited)
+    assert profiles.differences("quick") == ["study.rate: 2e-05 -> 1e-05"]
+    with pytest.raises(InputError, match=r"params\.yaml: has edits that no profile holds.*--force"):
+        profiles.use("big")
+    assert Path("params.yaml").read_text() == edited
+    profiles.use("big", force=True)
+    assert profiles.explained()
+
+
+@pytest.mark.parametrize("name", ["huge", "../params", ""])
+def test_unknown_profile_lists_those_there_are(small, name):
+    with pytest.raises(InputError, match=r"profiles: has no profile `.*`; it has: quick"):
+        profiles.use(name)
+    assert not Path("params.yaml").exists()
+
+
+@pytest.mark.parametrize(("text", "problem"), [("a: [", "not YAML"), ("- a\n", "holds no keys")])
+def test_broken_overlay_is_named(small, text, problem):
+    overlay("bad", text)
+    with pytest.raises(InputError, match=rf"profiles/bad\.yaml: {problem}"):
+        profiles.render("bad")
+
+
+def test_the_real_profiles_are_these(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert profiles.available() == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_real_profile_is_valid(name, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    parameters = loaded(profiles.render(name))
+    assert parameters["profile"] == name
+    if name == "paper":
+        for key, section in pin(parameters).items():
+            with pytest.raises(InputError, match=rf"params\.yaml: {key}.*revision"):
+                validate(parameters)
+            section["revision"] = "0" * 40
+    validate(parameters)
+
+
+def pin(parameters: dict) -> dict[str, dict]:
+    """Return what the paper profile takes from the hub: dotted key -> block that needs a revision."""
+    found = {f"datasets.{name}": block for name, block in parameters["datasets"].items()}
+    found |= {f"models.{name}.encoder": block["encoder"] for name, block in parameters["models"].items()}
+    return {key: block for key, block in found.items() if block["source"] == "hub"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_numbers_survive_every_reader(name, monkeypatch):
+    import yaml
+
+    monkeypatch.chdir(ROOT)
+    text = profiles.render(name)
+    ours = dict(leaves(loaded(text)))
+    assert dict(leaves(parse_yaml(text, "params.yaml"))) == ours
+    assert {key: repr(value) for key, value in leaves(yaml.safe_load(text))} == {k: repr(v) for k, v in ours.items()}
+    again = loaded(roundtrip.dump(roundtrip.load("params.yaml", text)))
+    assert dict(leaves(again)) == ours
+    assert any(isinstance(value, float) and value < 1e-4 for value in ours.values())
+
+
+def leaves(value, key=""):
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    if not isinstance(value, dict | list):
+        yield key, value
+    for name, item in items:
+        yield from leaves(item, f"{key}.{name}")
+
+
+@pytest.mark.parametrize("number", ["1.0e-5", "1.0e+5", "0.10", "5.0e-3", "1", "1.0", ".5", "123456789.125"])
+def test_spelling_of_a_number_survives_the_round_trip(number):
+    text = f"a: {number}\nb: [{number}, {{c: {number}}}]\n"
+    assert roundtrip.dump(roundtrip.load("x", text)) == text
+
+
+def test_base_survives_the_round_trip_byte_for_byte():
+    text = (ROOT / "profiles/quick.yaml").read_text()
+    assert roundtrip.dump(roundtrip.load("quick", text)) == text
+
+
+def test_smoke_is_small_and_has_two_seeds(checkout):
+    (checkout / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
+    profiles.use("smoke", force=True)
+    assert len(graph.read_plan()) <= 35
+    parameters = read_parameters()
+    seeds = [parameters[study]["seeds"] for study in studies(parameters)]
+    assert all(s == [0, 1] for s in itertools.chain(seeds, (p["seeds"] for p in parameters["partitions"].values())))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_study_has_at_most_twenty_cells(name, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    parameters = loaded(profiles.render(name))
+    for study in studies(parameters):
+        verbs = [verb for verb in SCHEMAS if verb in parameters[study]]
+        assert sum(len(cells(parameters, study, verb)) for verb in verbs) <= 20

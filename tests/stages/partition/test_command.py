@@ -1,0 +1,172 @@
+import json
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parents[3]
+PARAMETERS = """
+datasets: {plays: {}, absent: {}}
+partitions:
+  iid: {dataset: plays, scheme: iid, clients: 5, seeds: [0, 7]}
+  skewed: {dataset: plays, scheme: label_shift, alpha: 0.1, clients: 5, seeds: [1]}
+  uneven: {dataset: plays, scheme: quantity_shift, beta: 1.0, clients: 5, seeds: [1]}
+  authors: {dataset: plays, scheme: natural, column: author, seeds: [3]}
+  halves: {dataset: plays, scheme: iid, clients: 5, seeds: [0, 1], membership: {member: 0.4, nonmember: 0.4}}
+  crowded: {dataset: plays, scheme: iid, clients: 201, seeds: [0]}
+  nameless: {dataset: plays, scheme: natural, column: actor, seeds: [0]}
+  lists: {dataset: plays, scheme: natural, column: tokens, seeds: [0]}
+  gaps: {dataset: plays, scheme: natural, column: group, seeds: [0]}
+  flat: {dataset: plays, scheme: label_shift, alpha: 0, clients: 5, seeds: [0]}
+  overlapping: {dataset: plays, scheme: iid, clients: 5, seeds: [0], membership: {member: 0.7, nonmember: 0.4}}
+  unprepared: {dataset: absent, scheme: iid, clients: 5, seeds: [0]}
+"""
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    draws = np.random.default_rng(0)
+    plays = pd.DataFrame(
+        {
+            "example_id": [f"train-{row}" for row in range(200)],
+            "text": "to be",
+            "label": draws.choice(["comedy", "tragedy"], 200),
+            "tokens": [["to", "be"]] * 200,
+            "author": draws.choice(["Kyd", "Marlowe", "Webster"], 200),
+            "group": [""] * 3 + ["q1"] * 197,
+        }
+    )
+    prepared = tmp_path / "data/prepared/plays"
+    prepared.mkdir(parents=True)
+    plays.to_parquet(prepared / "train.parquet")
+    (tmp_path / "params.yaml").write_text(PARAMETERS)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(name, monkeypatch):
+    """Run the verb in this process as `python -m` would; return its exit code."""
+    monkeypatch.setattr(sys, "argv", ["partition", "--partition", name])
+    try:
+        runpy.run_module("stages.partition", run_name="__main__")
+    except SystemExit as exit_:
+        return exit_.code
+    return 0
+
+
+def files(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_real_command_writes_its_three_files_and_nothing_else(project):
+    before = files(project)
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.partition", "--partition", "halves"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert set(files(project)) - set(before) == {
+        "data/partitions/halves/clients.parquet",
+        "reports/metrics/partitions/halves/partition.json",
+        "reports/curves/partitions/halves.csv",
+        "reports/timings/partition-halves.json",
+    }
+    table = pd.read_parquet("data/partitions/halves/clients.parquet")
+    assert table.dtypes.astype(str).to_dict() == {
+        "seed": "int64",
+        "example_id": "str",
+        "client_id": "str",
+        "split": "str",
+        "period": "int64",
+    }
+    assert not table.duplicated(["seed", "example_id"]).any()
+    assert table.groupby(["seed", "split"]).size().to_dict() == {
+        (seed, split): size for seed in (0, 1) for split, size in (("member", 80), ("nonmember", 80), ("reserve", 40))
+    }
+    assert (table["client_id"].notna() == (table["split"] == "member")).all()
+
+
+def test_metrics_hold_what_was_measured_on_which_input(project, monkeypatch):
+    assert run("iid", monkeypatch) == 0
+    content = json.loads(Path("reports/metrics/partitions/iid/partition.json").read_text())
+    about = content["about"]
+    assert len(about.pop("inputs_sha256")) == 64
+    assert about == {
+        "study": "partitions",
+        "cell": "iid",
+        "verb": "partition",
+        "role": "partition",
+        "dataset": "plays",
+        "model": "",
+        "partition": "iid",
+        "mechanism": "iid",
+        "command": "python -m stages.partition --partition iid",
+    }
+    assert content["metrics"]["train/effective_clients"]["7"] == {
+        "value": pytest.approx(5.0),
+        "n": 200,
+        "ci_low": None,
+        "ci_high": None,
+    }
+    assert content["metrics"]["train/clients"]["0"]["value"] == 5
+
+
+@pytest.mark.parametrize("name", ["iid", "skewed", "uneven", "authors", "halves"])
+def test_the_same_input_gives_the_same_bytes(project, monkeypatch, name):
+    assert run(name, monkeypatch) == 0
+    first = {path: content for path, content in files(project).items() if "timings" not in path}
+    assert run(name, monkeypatch) == 0
+    assert {path: content for path, content in files(project).items() if "timings" not in path} == first
+
+
+def test_natural_clients_are_the_authors_but_the_curve_does_not_name_them(project, monkeypatch):
+    assert run("authors", monkeypatch) == 0
+    plays = pd.read_parquet("data/prepared/plays/train.parquet")
+    table = pd.read_parquet("data/partitions/authors/clients.parquet")
+    assert table["client_id"].tolist() == plays["author"].tolist()
+    curve = pd.read_csv("reports/curves/partitions/authors.csv")
+    assert list(curve.columns) == ["seed", "client", "label", "count"]
+    assert curve["count"].sum() == 200
+    assert set(curve["seed"]) == {3}
+    assert curve.groupby("client")["count"].sum().tolist() == plays["author"].value_counts().tolist()
+    assert "Kyd" not in Path("reports/curves/partitions/authors.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nobody", "params.yaml: partitions: has no `nobody`; it has: iid, skewed"),
+        ("crowded", "params.yaml: partitions.crowded.clients: 201 clients are more than the 200 examples"),
+        ("nameless", "has no text column `actor`; it has: example_id, text, label, author, group"),
+        ("lists", "has no text column `tokens`"),
+        ("gaps", "params.yaml: partitions.gaps.column: `group` is empty in 3 rows"),
+        ("flat", "params.yaml: partitions.flat.alpha: 0 is not allowed"),
+        ("overlapping", "params.yaml: partitions.overlapping.membership: "),
+        ("unprepared", "data/prepared/absent/train.parquet: no such file; run `dvc repro`"),
+    ],
+)
+def test_a_wrong_input_is_one_line_and_leaves_nothing(project, monkeypatch, capsys, name, message):
+    before = files(project)
+    assert run(name, monkeypatch) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert files(project) == before
+    assert not Path("data/partitions").exists()
+    assert not Path("reports").exists()
+
+
+def test_a_wrong_input_keeps_the_partition_that_is_there(project, monkeypatch, capsys):
+    assert run("iid", monkeypatch) == 0
+    before = files(project)
+    Path("params.yaml").write_text(PARAMETERS.replace("iid, clients: 5", "iid, clients: 999"))
+    assert run("iid", monkeypatch) == 2
+    assert files(project) | {"params.yaml": b""} == before | {"params.yaml": b""}

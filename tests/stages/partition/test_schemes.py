@@ -1,0 +1,151 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.errors import InputError
+from stages.partition import schemes
+from stages.partition.statistics import label_counts
+
+KEY = "partitions.some"
+
+
+def generator(seed=0):
+    return np.random.default_rng(seed)
+
+
+def balanced(count, labels):
+    return np.arange(count) % labels
+
+
+def entropy_per_client(labels, clients, alpha, seed=0):
+    counts = label_counts(schemes.label_shift(labels, clients, alpha, generator(seed), KEY), labels, labels.max() + 1)
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    return -np.sum(shares * np.log2(np.where(shares > 0, shares, 1)), axis=1)
+
+
+@st.composite
+def pools(draw):
+    count = draw(st.integers(1, 200))
+    labels = draw(st.lists(st.integers(0, 8), min_size=count, max_size=count))
+    return np.array(labels), draw(st.integers(1, count))
+
+
+@given(pools(), st.integers(0, 2**32 - 1))
+def test_iid_deals_sizes_equal_within_one(pool, seed):
+    labels, clients = pool
+    client = schemes.iid(len(labels), clients, generator(seed), KEY)
+    sizes = np.bincount(client, minlength=clients)
+    assert len(client) == len(labels)
+    assert len(sizes) == clients
+    assert sizes.min() >= 1
+    assert sizes.max() - sizes.min() <= 1
+
+
+@given(pools(), st.floats(1e-6, 1e6), st.integers(0, 2**32 - 1))
+def test_label_shift_deals_equal_sizes_up_to_the_last_client(pool, alpha, seed):
+    labels, clients = pool
+    client = schemes.label_shift(labels, clients, alpha, generator(seed), KEY)
+    sizes = np.bincount(client, minlength=clients)
+    assert len(client) == len(labels)
+    assert len(sizes) == clients
+    assert (sizes[:-1] == len(labels) // clients).all()
+    assert sizes[-1] == len(labels) // clients + len(labels) % clients
+
+
+@given(pools(), st.floats(5.0, 1e6), st.integers(0, 2**32 - 1))
+def test_quantity_shift_leaves_no_client_empty(pool, beta, seed):
+    labels, _ = pool
+    clients = max(1, len(labels) // 20)
+    sizes = np.bincount(schemes.quantity_shift(len(labels), clients, beta, generator(seed), KEY), minlength=clients)
+    assert sizes.sum() == len(labels)
+    assert len(sizes) == clients
+    assert sizes.min() >= 1
+
+
+@given(st.lists(st.sampled_from(["ann", "bob", "zoé", "10", "9"]), min_size=1))
+def test_natural_deals_one_client_per_value_in_sorted_order(values):
+    client = schemes.natural(np.array(values, dtype=object))
+    assert [sorted(set(values))[index] for index in client] == values
+
+
+@pytest.mark.parametrize(
+    "deal",
+    [
+        lambda g: schemes.iid(300, 7, g, KEY),
+        lambda g: schemes.label_shift(balanced(300, 5), 7, 0.3, g, KEY),
+        lambda g: schemes.quantity_shift(300, 7, 2.0, g, KEY),
+    ],
+    ids=["iid", "label_shift", "quantity_shift"],
+)
+def test_the_same_seed_repeats_and_another_differs(deal):
+    assert (deal(generator(3)) == deal(generator(3))).all()
+    assert (deal(generator(3)) != deal(generator(4))).any()
+
+
+def test_label_shift_with_a_large_alpha_copies_the_prior():
+    labels = np.repeat([0, 1, 2, 3], [2000, 1000, 600, 400])
+    counts = label_counts(schemes.label_shift(labels, 20, 1e6, generator(), KEY), labels, 4)
+    assert counts / 200 == pytest.approx(np.tile([0.5, 0.25, 0.15, 0.1], (20, 1)), abs=0.02)
+
+
+def test_label_shift_with_a_small_alpha_gives_clients_of_nearly_one_label():
+    labels = balanced(5000, 10)
+    counts = label_counts(schemes.label_shift(labels, 50, 1e-3, generator(), KEY), labels, 10)
+    # The last clients get what is left, whatever they wanted.
+    largest_share = np.sort((counts / counts.sum(axis=1, keepdims=True)).max(axis=1))
+    assert np.median(largest_share) == 1
+    assert largest_share.mean() > 0.8
+
+
+def test_mean_client_entropy_rises_with_alpha():
+    labels = balanced(4000, 10)
+    means = [
+        np.mean([entropy_per_client(labels, 40, alpha, seed).mean() for seed in range(3)])
+        for alpha in (0.01, 0.1, 1.0, 10.0, 1000.0)
+    ]
+    assert (np.diff(means) > 0.05).all()
+    assert means[-1] == pytest.approx(np.log2(10), abs=0.1)
+
+
+def test_label_shift_draws_dirichlet_shares_in_the_mean_and_the_spread():
+    # No label runs out while the first client is served, so its share is the draw itself.
+    # Dirichlet(alpha * (.3, .7)) has mean .3 and variance .3 * .7 / (alpha + 1).
+    labels = np.repeat([0, 1], [600, 1400])
+    shares = [
+        np.mean(labels[schemes.label_shift(labels, 10, 4.0, generator(seed), KEY) == 0] == 0) for seed in range(1500)
+    ]
+    assert np.mean(shares) == pytest.approx(0.3, abs=0.02)
+    assert np.var(shares) == pytest.approx(0.3 * 0.7 / 5, rel=0.12)
+
+
+def test_label_shift_needs_no_rows_of_each_label_and_survives_the_tiniest_alpha():
+    labels = np.array([7, 7, 7, 2])
+    for alpha in (5e-324, 1e308):
+        assert sorted(schemes.label_shift(labels, 4, alpha, generator(), KEY)) == [0, 1, 2, 3]
+
+
+def test_quantity_shift_grows_more_even_with_beta():
+    spread = [
+        np.bincount(schemes.quantity_shift(5000, 20, beta, generator(1), KEY)).std() for beta in (0.5, 5.0, 500.0)
+    ]
+    assert spread[0] > spread[1] > spread[2]
+
+
+def test_quantity_shift_gives_up_at_the_cap():
+    with pytest.raises(InputError, match=r"partitions.some.beta: 0.1 left one of 1000 clients .* 5000 .*raise beta"):
+        schemes.quantity_shift(5000, 1000, 0.1, generator(), KEY)
+
+
+@pytest.mark.parametrize(
+    "deal",
+    [
+        lambda: schemes.iid(3, 4, generator(), KEY),
+        lambda: schemes.label_shift(np.array([0, 1, 0]), 4, 1.0, generator(), KEY),
+        lambda: schemes.quantity_shift(3, 4, 1.0, generator(), KEY),
+    ],
+    ids=["iid", "label_shift", "quantity_shift"],
+)
+def test_more_clients_than_examples_is_refused(deal):
+    with pytest.raises(InputError, match=r"params.yaml: partitions.some.clients: 4 clients .* 3 examples"):
+        deal()

@@ -1,0 +1,137 @@
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stages import artifacts
+from stages.errors import InputError
+from stages.report import curves
+from stages.report.figures import Figure, figures
+from stages.report.results import long_table
+from stages.report.settings import Source, sources
+from stages.report.summaries import summarise
+
+
+def draw(parameters: dict[str, Any], study: str) -> dict[str, Figure]:
+    cells = sources(parameters, study)
+    drawn = figures(study, summarise(long_table("quick", cells)), cells)
+    return {figure.name: figure for figure in drawn}
+
+
+@pytest.fixture(scope="module")
+def drawn(report: Path, synthetic: dict[str, Any]) -> dict[str, dict[str, Figure]]:
+    """The figures of each synthetic study."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(report.parent)
+        return {study: draw(synthetic, study) for study in ("whole", "trained_only")}
+
+
+def test_a_study_has_the_figures_it_has_data_for(drawn: dict[str, dict[str, Figure]]) -> None:
+    assert list(drawn["whole"]) == ["partition-halves", "utility-accuracy", "rounds", "roc"]
+    assert list(drawn["trained_only"]) == ["utility-accuracy"]
+
+
+def test_every_figure_is_named_and_its_ids_are_its_own(drawn: dict[str, dict[str, Figure]]) -> None:
+    figures = [figure for study in drawn.values() for figure in study.values()]
+
+    ids = [name for figure in figures for name in re.findall(r'\bid="([^"]+)"', figure.svg)]
+    assert ids
+    assert len(ids) == len(set(ids))
+    for figure in figures:
+        assert figure.svg.startswith('<svg role="img" aria-label="')
+        assert f"<title>{figure.alt}</title>" in figure.svg
+        assert set(re.findall(r"url\(#([^)]+)\)", figure.svg)) <= set(re.findall(r'\bid="([^"]+)"', figure.svg))
+
+
+def test_lines_differ_in_dash_and_not_only_in_colour(drawn: dict[str, dict[str, Figure]]) -> None:
+    assert len(set(re.findall(r'stroke-dasharray="([^"]+)"', drawn["whole"]["roc"].svg))) == 4
+
+
+def test_a_figure_is_the_same_bytes_again_in_one_process(report: Path, drawn: dict[str, dict[str, Figure]]) -> None:
+    for name, figure in drawn["whole"].items():
+        assert (report / f"figures/whole/{name}.svg").read_text(encoding="utf-8") == figure.svg + "\n"
+
+
+def test_rounds_show_utility_rather_than_loss(drawn: dict[str, dict[str, Figure]]) -> None:
+    assert "Federated rounds: test accuracy." in drawn["whole"]["rounds"].caption
+
+
+def test_a_partition_says_whether_all_clients_are_shown(drawn: dict[str, dict[str, Figure]]) -> None:
+    assert "first seed, all 40 clients" in drawn["whole"]["partition-halves"].caption
+
+
+@pytest.mark.usefixtures("project")
+def test_the_rarest_of_many_labels_are_gathered(parameters: dict[str, Any]) -> None:
+    rows = [(0, f"label {label:02}", client, 1 + label) for client in range(20) for label in range(50)]
+    table = pd.DataFrame(rows, columns=["seed", "label", "client", "count"])
+    artifacts.write_table(Path("reports/curves/partitions/halves.csv"), table)
+
+    figure = draw(parameters, "whole")["partition-halves"]
+
+    assert "the 20 largest of 40 clients" in figure.caption
+    assert "21 other labels" in figure.svg
+    assert "hold 25,500 examples of 50 labels" in figure.alt
+
+
+def test_a_roc_is_read_as_steps_and_averaged_at_the_same_rates() -> None:
+    table = pd.DataFrame(
+        {
+            "seed": [0, 0, 0, 1, 1, 1],
+            "false_positive_rate": [0.0, 0.5, 1.0, 0.0, 0.25, 1.0],
+            "true_positive_rate": [0.25, 0.75, 1.0, 0.0, 0.5, 1.0],
+        }
+    )
+
+    read = curves.roc(table, np.array([0.1, 0.3, 0.5, 1.0]))
+
+    by_seed = {seed: list(rows["true_positive_rate"]) for seed, rows in read.groupby("seed")}
+    assert by_seed == {
+        "0": [0.25, 0.25, 0.75, 1.0],
+        "1": [0.0, 0.5, 0.5, 1.0],
+        "mean": [0.125, 0.375, 0.625, 1.0],
+    }
+
+
+def test_rounds_are_averaged_over_seeds() -> None:
+    history = pd.DataFrame(
+        {
+            "seed": [0.0, 0.0, 1.0, 1.0, 0.0],
+            "step": [1.0, 2.0, 1.0, 2.0, 1.0],
+            "metric": ["accuracy"] * 4 + ["loss"],
+            "value": [0.25, 0.5, 0.75, 1.0, 9.0],
+        }
+    )
+
+    read = curves.rounds(history, "accuracy")
+
+    assert read.loc[read["seed"] == "mean", "value"].tolist() == [0.5, 0.75]
+    assert read.loc[read["seed"] == "1", "value"].tolist() == [0.75, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("seed,step,metric\n0,1,loss\n", "Usecols do not match columns"),
+        ("seed,step,metric,value\n0,1,loss,high\n", "could not convert string to float"),
+        ("seed,step,metric,value\n0,1,loss,\n", "holds a missing or infinite number"),
+    ],
+)
+def test_a_malformed_curve_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, problem: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = Source("whole", "federate", "fedavg")
+    assert source.curve is not None
+    source.curve.parent.mkdir(parents=True)
+    source.curve.write_text(text, encoding="utf-8")
+
+    with pytest.raises(InputError, match=rf"history\.csv: .*{problem}.*dvc repro"):
+        curves.read(source)
+
+
+def test_a_missing_curve_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(InputError, match=r"curves/whole/a/roc\.csv: no such file; run `dvc repro`"):
+        curves.read(Source("whole", "attack", "a"))

@@ -1,0 +1,85 @@
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from stages.report.page import Run, Study, render
+
+
+class Elements(HTMLParser):
+    """Every element of a page, with its attributes."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def attributes(self, *names: str) -> Iterator[str]:
+        for _, attributes in self.found:
+            yield from (value for name in names if (value := attributes.get(name)))
+
+
+@pytest.fixture(scope="module")
+def html(report: Path) -> str:
+    return (report / "index.html").read_text(encoding="utf-8")
+
+
+def test_the_page_needs_no_other_file_and_no_script(html: str) -> None:
+    elements = Elements(html)
+
+    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in elements.found}
+    assert not list(elements.attributes("src", "srcset", "xlink:href"))
+    assert "@import" not in html
+    assert "url(http" not in html
+    assert all(not link.startswith(("http:", "https:", "//")) for link in elements.attributes("href"))
+    assert len(html.encode()) < 5_000_000
+
+
+def test_every_link_leads_somewhere(html: str, report: Path) -> None:
+    elements = Elements(html)
+    ids = list(elements.attributes("id"))
+
+    assert len(ids) == len(set(ids))
+    for link in elements.attributes("href"):
+        assert link[1:] in ids if link.startswith("#") else (report / link).exists()
+
+
+def test_every_figure_and_every_scrolling_table_is_named(html: str) -> None:
+    elements = Elements(html)
+
+    figures = [attributes for tag, attributes in elements.found if tag == "svg"]
+    tables = [attributes for _, attributes in elements.found if attributes.get("role") == "region"]
+    assert len(figures) == 5
+    assert len(tables) == 8
+    assert all(attributes.get("aria-label") for attributes in figures + tables)
+
+
+def test_the_page_tells_how_to_make_each_cell_again(html: str) -> None:
+    assert "<code>python -m stages.federate --study whole --cell fedavg</code>" in html
+    assert "<td>0, 1, 2</td>" in html
+    assert "0123456789abcdef" * 4 in html
+
+
+def test_only_the_smoke_profile_is_warned_of() -> None:
+    warning = "no conclusion can be drawn"
+
+    assert warning not in render("quick", [])
+    assert warning in render("smoke", [])
+
+
+def test_a_known_study_has_its_question_and_any_other_its_name() -> None:
+    page = render("quick", [Study("joint", [], [], []), Study("my_own", [], [], [])])
+
+    assert "What do the same models give in utility, privacy, leakage and fairness at once?" in page
+    assert ">My own</a>" in page
+
+
+def test_names_are_escaped() -> None:
+    page = render("quick", [Study("study", [], [], [Run("train", "<b>bold & co", "a < b", "ab", "0")])])
+
+    assert "<b>" not in page
+    assert "&lt;b&gt;bold &amp; co" in page

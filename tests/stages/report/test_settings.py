@@ -1,0 +1,90 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages.errors import InputError
+from stages.report.settings import Source, inputs, profile, sources, studies
+from stages.settings import read_parameters
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_cells_come_from_the_grids_in_reading_order(parameters: dict[str, Any]) -> None:
+    found = [(source.verb, source.cell) for source in sources(parameters, "trained_only")]
+
+    assert found == [("train", "large"), ("train", "small"), ("distill", "distilled")]
+
+
+def test_partitions_come_from_the_study_and_from_the_grids() -> None:
+    study = {
+        "partition": "a",
+        "train": {"grid": {"variant": ["x"]}},
+        "federate": {"grid": {"partition": ["b", "a"]}},
+    }
+
+    found = sources({"study": study}, "study")
+
+    assert [source.cell for source in found if source.verb == "partition"] == ["a", "b"]
+
+
+def test_inputs_are_the_metrics_and_the_curves_of_exactly_these_cells(parameters: dict[str, Any]) -> None:
+    del parameters["whole"]["score"], parameters["whole"]["train"]
+    parameters["whole"]["attack"]["grid"]["variant"] = ["fedavg"]
+
+    assert [str(path) for path in inputs(parameters)] == [
+        "reports/curves/partitions/halves.csv",
+        "reports/curves/whole/fedavg/history.csv",
+        "reports/curves/whole/fedavg/roc.csv",
+        "reports/metrics/partitions/halves/partition.json",
+        "reports/metrics/trained_only/distilled/distill.json",
+        "reports/metrics/trained_only/large/train.json",
+        "reports/metrics/trained_only/small/train.json",
+        "reports/metrics/whole/fedavg/attack.json",
+        "reports/metrics/whole/fedavg/federate.json",
+    ]
+
+
+def test_the_projects_own_parameters_are_understood() -> None:
+    parameters = read_parameters(ROOT / "params.yaml")
+
+    assert all(sources(parameters, study) for study in studies(parameters))
+
+
+def test_an_attack_on_a_cell_nobody_trains_is_refused(parameters: dict[str, Any]) -> None:
+    parameters["whole"]["attack"]["grid"]["variant"].append("other")
+
+    with pytest.raises(
+        InputError, match=r"whole\.attack\.grid: no verb trains the cell `other`; trained are: none, dpsgd"
+    ):
+        sources(parameters, "whole")
+
+
+def test_a_cell_that_two_verbs_train_is_refused(parameters: dict[str, Any]) -> None:
+    parameters["trained_only"]["distill"]["grid"]["variant"] = ["small"]
+
+    with pytest.raises(InputError, match=r"trained_only\.train\.grid: cell `small` is trained more than once"):
+        sources(parameters, "trained_only")
+
+
+def test_a_block_that_is_no_study_is_refused(parameters: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"params\.yaml: report: is no study"):
+        sources(parameters, "report")
+
+
+@pytest.mark.parametrize("listed", [[], ["whole", "whole"], "whole"])
+def test_the_list_of_studies_is_validated(parameters: dict[str, Any], listed: Any) -> None:
+    parameters["report"]["studies"] = listed
+
+    with pytest.raises(InputError, match=r"params\.yaml: report\.studies"):
+        studies(parameters)
+
+
+def test_a_profile_has_a_name(parameters: dict[str, Any]) -> None:
+    assert profile(parameters) == "quick"
+    with pytest.raises(InputError, match=r"params\.yaml: profile: 3 is not allowed"):
+        profile({"profile": 3})
+
+
+def test_verbs_without_a_figure_have_no_curve() -> None:
+    assert Source("study", "train", "cell").curve is None

@@ -1,0 +1,75 @@
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from stages.report.results import COLUMNS
+from stages.report.summaries import headline, summarise, t_interval
+
+
+def long(values: list[float], **columns: object) -> pd.DataFrame:
+    base = {"study": "s", "verb": "train", "variant": "c", "split": "test", "metric": "accuracy", "unit": "fraction"}
+    rows = [base | {"seed": seed, "value": value} | columns for seed, value in enumerate(values)]
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+
+
+def test_t_interval_of_three_values_worked_by_hand() -> None:
+    # 0.78, 0.80, 0.82: mean 0.80, deviation 0.02, t(2 degrees, 97.5%) = 4.302653; 4.302653 * 0.02 / sqrt(3) = 0.049683
+    summary = summarise(long([0.78, 0.80, 0.82])).iloc[0]
+
+    assert summary["mean"] == pytest.approx(0.80)
+    assert summary["ci_low"] == pytest.approx(0.750317, abs=1e-6)
+    assert summary["ci_high"] == pytest.approx(0.849683, abs=1e-6)
+    assert summary["seeds"] == 3
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5, 30])
+def test_t_interval_agrees_with_scipy(seeds: int) -> None:
+    values = np.random.default_rng(seeds).normal(size=seeds)
+
+    low, high = t_interval(np.array([values.mean()]), np.array([values.std(ddof=1)]), np.array([seeds]))
+
+    assert (low[0], high[0]) == pytest.approx(stats.t.interval(0.95, seeds - 1, values.mean(), stats.sem(values)))
+
+
+def test_one_seed_has_no_interval_over_seeds() -> None:
+    summary = summarise(long([0.5], n=100, ci_low=0.4, ci_high=0.6)).iloc[0]
+
+    assert math.isnan(summary["ci_low"])
+    assert math.isnan(summary["ci_high"])
+    assert summary["seeds"] == 1
+    assert summary["sampling_half_width"] == pytest.approx(0.1)
+
+
+def test_equal_values_have_an_interval_without_width() -> None:
+    summary = summarise(long([0.1, 0.1, 0.1])).iloc[0]
+
+    assert summary["mean"] == summary["ci_low"] == summary["ci_high"] == 0.1
+
+
+def test_the_two_intervals_are_kept_apart() -> None:
+    table = pd.concat([long([0.5], n=100, ci_low=0.4, ci_high=0.6), long([0.5], n=300, ci_low=0.45, ci_high=0.55)])
+
+    summary = summarise(table).iloc[0]
+
+    assert summary["ci_low"] == summary["ci_high"]
+    assert summary["sampling_half_width"] == pytest.approx(0.075)
+    assert summary["n"] == 200
+
+
+def test_cells_and_groups_are_summarised_apart() -> None:
+    table = pd.concat([long([0.1, 0.3], group="vowels"), long([0.5, 0.7], group="consonants"), long([0.9, 0.9])])
+
+    summary = summarise(table)
+
+    assert summary["mean"].tolist() == pytest.approx([0.2, 0.6, 0.9])
+
+
+def test_the_headline_is_over_all_groups_and_on_the_test_split() -> None:
+    table = pd.concat([long([0.1], split="valid"), long([0.2]), long([0.3], group="vowels")])
+
+    assert headline(summarise(table), "accuracy")["mean"].tolist() == [0.2]
+    assert headline(summarise(table[table["split"] == "valid"]), "accuracy")["mean"].tolist() == [0.1]
+    assert headline(summarise(table), "auc").empty

@@ -1,0 +1,135 @@
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from stages.measurements import METRICS, Metric
+from stages.report import formats
+from stages.report.results import COLUMNS, long_table
+from stages.report.settings import sources
+from stages.report.summaries import summarise
+from stages.report.tables import Table, markdown, tables
+
+
+def rows(*entries: dict[str, Any]) -> pd.DataFrame:
+    base = {"study": "s", "verb": "train", "variant": "a", "role": "model", "split": "test", "unit": "fraction"}
+    return summarise(pd.DataFrame([base | entry for entry in entries], columns=list(COLUMNS)).astype(COLUMNS))
+
+
+def accuracy(variant: str, *values: float) -> list[dict[str, Any]]:
+    entry = {"variant": variant, "metric": "accuracy", "best": "max", "n": 1200, "ci_low": 0.7, "ci_high": 0.76}
+    return [entry | {"seed": seed, "value": value} for seed, value in enumerate(values)]
+
+
+def study(parameters: dict[str, Any], name: str) -> dict[str, Table]:
+    summary = summarise(long_table("quick", sources(parameters, name)))
+    return {table.name: table for table in tables(summary)}
+
+
+def test_markdown_shows_the_mean_its_interval_the_arrow_and_the_sampling_width_apart() -> None:
+    (table,) = tables(rows(*accuracy("a", 0.78, 0.80, 0.82), *accuracy("b", 0.7, 0.7, 0.7)))
+
+    assert markdown(table).splitlines() == [
+        "| metric | cell | mean [95% interval over 3 seeds] | seeds | sampling ± | n |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
+        "| accuracy ↑, test | a | 0.800 [0.750, 0.850] | 3 | 0.030 | 1,200 |",
+        "| accuracy ↑, test | b | 0.700 (all seeds) | 3 | 0.030 | 1,200 |",
+    ]
+
+
+def test_one_seed_is_shown_without_an_interval_and_says_so() -> None:
+    (table,) = tables(rows(*accuracy("a", 0.8)))
+
+    assert "| value (one seed: no interval) | seeds | sampling ± | n |" in markdown(table)
+    assert "| a | 0.800 | 1 | 0.030 | 1,200 |" in markdown(table)
+
+
+def test_cells_with_different_numbers_of_seeds_are_announced() -> None:
+    (table,) = tables(rows(*accuracy("a", 0.8, 0.9), *accuracy("b", 0.8, 0.8, 0.9)))
+
+    assert "mean [95% interval over 2 to 3 seeds]" in table.headings
+
+
+def test_numbers_are_columns_of_their_own() -> None:
+    (table,) = tables(rows(*accuracy("a", 0.78, 0.80, 0.82)))
+
+    row = table.numbers.iloc[0]
+    assert row[["cell", "metric", "split", "unit", "better"]].tolist() == ["a", "accuracy", "test", "fraction", "up"]
+    assert row[["mean", "ci_low", "ci_high", "seeds", "n", "sampling_half_width"]].tolist() == pytest.approx(
+        [0.8, 0.750317, 0.849683, 3, 1200, 0.03], abs=1e-6
+    )
+
+
+def test_arrows_point_to_better() -> None:
+    assert [formats.arrow(best) for best in ("max", "min", 50.0, None)] == ["↑", "↓", "→ 50", ""]
+
+
+def test_a_target_is_shown_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METRICS, "balance", Metric("percent", 50.0, "balance"))
+
+    (table,) = tables(rows({"metric": "balance", "seed": 0, "value": 48.25, "best": "50", "unit": "percent"}))
+
+    assert table.sections[0].title == "balance → 50, test"
+    assert table.sections[0].rows == [["a", "48.25", "1", "–", "–"]]  # noqa: RUF001
+    assert table.numbers["better"].tolist() == ["target 50"]
+
+
+def test_counts_and_unknown_units() -> None:
+    given = [(66051.0, "count"), (12.26, "examples"), (0.123456, "bits"), (0.123456, "percent")]
+
+    assert [formats.number(value, unit) for value, unit in given] == ["66,051", "12.3", "0.123", "0.1235"]
+
+
+def test_a_bar_in_a_name_does_not_break_markdown() -> None:
+    (table,) = tables(rows(*accuracy("a|b", 0.8)))
+
+    assert "| a&#124;b |" in markdown(table)
+
+
+@pytest.mark.usefixtures("project")
+def test_a_study_has_the_tables_of_its_steps_only(parameters: dict[str, Any]) -> None:
+    assert list(study(parameters, "whole")) == ["joint", "partition", "train", "attack", "score"]
+    assert list(study(parameters, "trained_only")) == ["train"]
+
+
+@pytest.mark.usefixtures("project")
+def test_verbs_that_train_share_a_table(parameters: dict[str, Any]) -> None:
+    table = study(parameters, "trained_only")["train"]
+
+    assert table.headings[:2] == ["cell", "verb"]
+    names = [row[:2] for row in table.sections[0].rows]
+    assert names == [["large", "train"], ["small", "train"], ["distilled", "distill"]]
+
+
+@pytest.mark.usefixtures("project")
+def test_the_joint_table_has_a_row_per_cell(parameters: dict[str, Any]) -> None:
+    table = study(parameters, "whole")["joint"]
+
+    cells = [row[0] for row in table.sections[0].rows]
+    assert cells == ["none", "dpsgd", "control", "fedavg"]
+    assert table.headings[:5] == ["cell", "role", "accuracy ↑", "epsilon ↓", "attack AUC ↓"]
+    assert table.headings[-1] == "counterfactual flip rate ↓"
+    assert [row[3] for row in table.sections[0].rows] == [
+        "no guarantee",
+        "2.97 (all seeds)",
+        "no guarantee",
+        "no guarantee",
+    ]
+    control = table.sections[0].rows[2]
+    assert control[1] == "control"
+    assert control[-1] == formats.NOTHING
+    numbers = table.numbers.set_index("cell")
+    assert numbers.loc["dpsgd", "epsilon_mean"] == 2.97
+    assert numbers["epsilon_mean"].isna().tolist() == [True, False, True, True]
+    assert numbers.loc["none", "accuracy_sampling_half_width"] > 0
+
+
+@pytest.mark.usefixtures("project")
+def test_the_joint_csv_agrees_with_the_metrics_files(parameters: dict[str, Any], project: Path) -> None:
+    results = long_table("quick", sources(parameters, "whole"))
+    auc = results[(results["metric"] == "auc") & (results["variant"] == "fedavg")]["value"]
+
+    numbers = study(parameters, "whole")["joint"].numbers.set_index("cell")
+
+    assert numbers.loc["fedavg", "auc_mean"] == pytest.approx(auc.mean())
