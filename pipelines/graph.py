@@ -43,10 +43,10 @@ def read_plan(targets: Sequence[str] = (), root: Path | None = None) -> list[Sta
     folder = root or Path.cwd()
     names = resolve(targets, folder)
     with _repository(folder) as repo:
-        from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
+        from dvc.repo.reproduce import get_active_graph, plan_repro
 
         graph = get_active_graph(repo.index.graph)
-        order = plan_repro(graph, collect_stages(repo, names or [str(PIPELINE)]))
+        order = plan_repro(graph, _named(repo.index.stages, names))
         return [_stage(stage, graph.successors(stage)) for stage in order]
 
 
@@ -94,19 +94,28 @@ def _groups(root: Path) -> list[str]:
     return list((content or {}).get("stages") or {})
 
 
+def _named(stages: Iterable[Any], names: Iterable[str]) -> list[Any]:
+    # DVC's own look-up would read dvc.yaml and dvc.lock again, which takes longer than all the rest.
+    found = []
+    for name in names:
+        matches = [stage for stage in stages if stage.addressing == name or stage.addressing.startswith(f"{name}@")]
+        if not matches:
+            groups = dict.fromkeys(stage.addressing.partition("@")[0] for stage in stages)
+            remedy = f"name a stage, a study or a group: {', '.join(groups)}"
+            raise InputError(str(PIPELINE), f"has no stage or study `{name}`", remedy)
+        found += matches
+    return found or [stage for stage in stages if stage.path_in_repo == str(PIPELINE)]
+
+
 @contextmanager
 def _repository(root: Path) -> Iterator[Any]:
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
-    from dvc.stage.exceptions import StageNotFound
 
     try:
         # Another DVC process holds the lock for moments only, except while it saves large outputs.
         with Repo(str(root), _wait_for_lock=True) as repo, repo.lock:
             yield repo
-    except StageNotFound as error:
-        remedy = f"name a stage, a study or a group: {', '.join(_groups(root))}"
-        raise InputError(str(PIPELINE), f"has no stage or study `{error.name}`", remedy) from error
     except DvcException as error:
         causes = [str(error)] if error.__cause__ is None else [str(error), str(error.__cause__)]
         raise InputError("DVC", ": ".join(causes), "`dvc status` says more, `dvc init` starts a repository") from error

@@ -132,6 +132,12 @@ def _run_seed(
 ) -> tuple[dict[str, Measurement], pd.DataFrame]:
     torch.use_deterministic_algorithms(True)
     fitted = fit(settings, model, data, seed)
+    if not np.isfinite(fitted.history["value"]).all():
+        raise InputError(
+            "params.yaml: learning_rate",
+            f"with {settings.learning_rate:g} the loss of seed {seed} stopped being a number",
+            "give a smaller one",
+        )
     own = folder / str(seed)
     files.save(own, model, data.vocabulary.labels, data.vocabulary.tags, fitted.model)
     artifacts.write_table(own / "history.parquet", fitted.history)

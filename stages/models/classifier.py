@@ -6,11 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from stages.errors import InputError
 from stages.models.encoders import EncodedText, StaticTable, Transformer, mask
 from stages.models.settings import ModelSettings, StaticEncoder
 
 # Rows at a time where no gradient is kept.
-CHUNK = 256
+CHUNK = 128
 
 
 class Scores(NamedTuple):
@@ -38,6 +39,9 @@ class TextClassifier(nn.Module):
             if isinstance(settings.encoder, StaticEncoder)
             else Transformer(settings.encoder)
         )
+        if isinstance(self.encoder, Transformer) and settings.max_length > self.encoder.longest:
+            limit = f"allowed: at most {self.encoder.longest}, the encoder's positions"
+            raise InputError("params.yaml: models: max_length", str(settings.max_length), limit)
         width = self.encoder.dimension
         self.recurrent: nn.Module | None = None
         if settings.head == "bilstm":

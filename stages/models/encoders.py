@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,15 @@ class StaticTable(nn.Module):
         return nn.functional.embedding(ids, self.table)
 
 
+def _layers(model: nn.Module) -> list[nn.Module]:
+    for path in ("encoder.layer", "transformer.layer"):
+        with suppress(AttributeError):
+            return list(model.get_submodule(path).children())
+    raise InputError(
+        "params.yaml: models: encoder", f"{type(model).__name__} is not supported", "allowed: BERT, its kin, DistilBERT"
+    )
+
+
 class Transformer(nn.Module):
     """Token ids -> last hidden states (n, length, dimension); all but the last layers are frozen."""
 
@@ -148,15 +158,16 @@ class Transformer(nn.Module):
         from transformers import AutoModel
 
         folder = weights_file(settings).parent
+        if not (folder / "config.json").is_file():
+            raise InputError(str(folder), "holds no config.json", "give the folder that transformers writes")
         # Attention as plain matrix products: per-example gradients need no fused kernel.
         self.model = AutoModel.from_pretrained(
             folder, dtype=torch.float32, attn_implementation="eager", use_safetensors=True, local_files_only=True
         )
         self.dimension = int(self.model.config.hidden_size)
         self.model.requires_grad_(False)
-        layers = (
-            list(self.model.encoder.layer) if hasattr(self.model, "encoder") else list(self.model.transformer.layer)
-        )
+        layers = _layers(self.model)
+        self.longest = int(self.model.config.max_position_embeddings)
         if settings.trained_layers > len(layers):
             raise InputError(
                 "params.yaml: models: encoder.trained_layers",

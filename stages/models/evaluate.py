@@ -38,16 +38,21 @@ def predict(model: TextClassifier, examples: Examples, outside: int = 0) -> Pred
     training = model.training
     model.eval()
     inputs = model.inputs(examples.text)
+    # Texts of like length together: the cost of a batch is that of its longest.
+    order = torch.argsort(examples.text.lengths, stable=True)
     labels: list[Tensor] = []
     tags: list[Tensor] = []
     with torch.no_grad():
-        for start in range(0, len(examples), CHUNK):
-            scores = model(*(tensor[start : start + CHUNK] for tensor in inputs))
+        for rows in order.to(model.device).split(CHUNK):
+            scores = model(*(tensor[rows] for tensor in inputs))
             labels.append(nn.functional.log_softmax(scores.labels.double(), dim=1).cpu())
             if scores.tags is not None:
                 tags.extend(scores.tags.argmax(dim=2).cpu())
     model.train(training)
-    return Predictions(torch.cat(labels).numpy(), _by_word(tags, examples, outside))
+    back = torch.argsort(order)
+    return Predictions(
+        torch.cat(labels)[back].numpy(), _by_word([tags[row] for row in back] if tags else [], examples, outside)
+    )
 
 
 def utility(

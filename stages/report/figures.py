@@ -88,13 +88,22 @@ def _partition(name: str, table: pd.DataFrame, clients: float | None) -> Figure:
     sizes = base.mark_bar(color="#555").encode(
         x=alt.X("client:O", axis=None), y=alt.Y("sum(count):Q", title="examples", axis=alt.Axis(tickCount=3))
     )
-    legend = alt.Legend(orient="bottom", format="%", gradientLength=180, title="share of the client's examples")
+    legend = alt.Legend(
+        orient="bottom",
+        format="%",
+        values=[0, 0.05, 0.25, 1],
+        gradientLength=180,
+        title="share of the client's examples",
+    )
+    # The square root keeps the small shares of many labels apart from none.
+    shade = alt.Scale(type="sqrt", domain=[0, 1], range=["#ffffff", "#1f2f44"], interpolate="rgb")
     heat = base.mark_rect().encode(
         x=alt.X("client:O", title="client, by rank of size", axis=axis),
         y=alt.Y("label:N", title=None, sort=list(counts.columns)),
-        color=alt.Color("share:Q", scale=alt.Scale(scheme="greys", domain=[0, 1]), legend=legend),
+        color=alt.Color("share:Q", scale=shade, legend=legend),
     )
-    chart = alt.vconcat(sizes.properties(height=70), heat.properties(height=alt.Step(15)), spacing=8)
+    heat = heat.properties(height=alt.Step(15), view=alt.ViewBackground(stroke="#bbb"))
+    chart = alt.vconcat(sizes.properties(height=70), heat, spacing=8)
     held = counts.sum(axis=1)
     part = f"the {len(counts)} largest of {clients:,.0f}" if clients and clients > len(counts) else f"all {len(counts)}"
     return _figure(

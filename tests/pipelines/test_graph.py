@@ -70,9 +70,10 @@ def test_frozen_stage_hides_what_it_reads(chain):
 
 
 def test_data_added_to_dvc_is_a_stage_too(chain, dvc):
-    assert dvc("add", "input", root=chain).returncode == 0
+    Path("alone").write_text("nothing reads this, so `dvc repro` leaves it alone")
+    assert dvc("add", "input", "alone", root=chain).returncode == 0
     plan = graph.read_plan()
-    assert [stage.name for stage in plan][:2] == ["input.dvc", "first"]
+    assert [stage.name for stage in plan] == ["input.dvc", "first", "middle-toy@x", "middle-toy@y", "last"]
     assert plan[0].command == ""
 
 

@@ -91,7 +91,7 @@ def test_studies_are_the_blocks_that_are_not_shared():
             "`member` is a part .* has none; give",
         ),
         ("joint/attack/base/method", "lira", "joint.attack.base.method", "'lira' is not allowed; .*'loss_threshold'"),
-        ("joint/train/grid/variant", ["dpsgd", "control"], "joint.attack.grid", "cell `none` is trained by no verb"),
+        ("joint/train/grid/variant", ["dpsgd", "control"], "joint.attack.grid", "`none`.*dpsgd"),
         ("joint/federate/grid/variant", ["none"], "joint.federate.variant", "has no `none`; it has: fedavg"),
         (
             "distillation/distill/base/teacher",
@@ -145,6 +145,6 @@ def test_the_point_of_an_axis_is_the_key_that_is_named():
 
 def test_validation_needs_no_torch():
     modules = "pipelines.cli, pipelines.doctor, pipelines.parameters, sys"
-    code = f"import {modules}; print(sorted({{'torch', 'pandas', 'dvc', 'prefect'}} & set(sys.modules)))"
+    code = f"import {modules}; print(sorted({{'torch', 'dvc', 'prefect'}} & set(sys.modules)))"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert said.stdout.strip() == "[]", said

@@ -176,6 +176,13 @@ def test_smoke_is_small_and_has_two_seeds(checkout):
     assert all(s == [0, 1] for s in itertools.chain(seeds, (p["seeds"] for p in parameters["partitions"].values())))
 
 
+@pytest.mark.parametrize("name", ["full", "paper"])
+def test_large_profiles_take_all_rows(name, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    datasets = loaded(profiles.render(name))["datasets"]
+    assert {key: block["limit"] for key, block in datasets.items()} == {key: {} for key in datasets}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_study_has_at_most_twenty_cells(name, monkeypatch):
     monkeypatch.chdir(ROOT)

@@ -1,0 +1,254 @@
+"""Tiny encoders with invented words, tables of invented text, and a project in which the fitting verbs run."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+from stages import command
+from stages.models.settings import ModelSettings
+
+# As in the commands, which import `stages` before torch.
+torch.set_num_threads(1)
+
+ROOT = Path(__file__).parents[2]
+LABELS = ("ash", "birch", "cedar")
+# ba be bi ... lu: a label prefers ten of them.
+WORDS = tuple(f"{first}{second}" for first in "bdfgkl" for second in "aeiou")
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A static table of random vectors and its tokenizer: one token per word, unless the word is cut at a hyphen."""
+    folder = tmp_path_factory.mktemp("encoder")
+    vectors = torch.randn(len(SPECIAL) + len(WORDS), 8, generator=torch.Generator().manual_seed(0))
+    save_file({"table": vectors}, folder / "table.safetensors")
+    _tokenizer().save(str(folder / "tokenizer.json"))
+    return {
+        "kind": "static",
+        "source": "directory",
+        "weights": str(folder / "table.safetensors"),
+        "tokenizer": str(folder / "tokenizer.json"),
+    }
+
+
+@pytest.fixture(scope="session")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A BERT of two layers with random weights, no dropout, the last layer trained."""
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("bert")
+    tokenizer = _tokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+    config = BertConfig(
+        vocab_size=len(SPECIAL) + len(WORDS),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=16,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = BertModel(config)
+    config.save_pretrained(folder)
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / "model.safetensors")
+    return {"kind": "transformer", "source": "directory", "path": str(folder), "trained_layers": 1}
+
+
+def _tokenizer() -> Tokenizer:
+    vocabulary = {word: number for number, word in enumerate((*SPECIAL, *WORDS))}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split("-", "removed")]
+    )
+    return tokenizer
+
+
+@pytest.fixture(scope="session")
+def model_settings(encoder: dict[str, str]) -> Callable[..., ModelSettings]:
+    """Return ModelSettings of the static encoder, the mean head, six hidden units and no dropout, with changes."""
+
+    def settings(**changes: Any) -> ModelSettings:
+        usual = {"encoder": encoder, "head": "mean", "hidden": 6, "dropout": 0.0, "max_length": 16}
+        return ModelSettings.model_validate(usual | changes)
+
+    return settings
+
+
+@pytest.fixture(scope="session")
+def texts() -> Callable[..., pd.DataFrame]:
+    """Return a prepared table of n invented texts of 1 to 9 words; a label prefers its own third of the words."""
+
+    def table(n: int, tags: bool = False, seed: int = 0, preference: float = 0.5) -> pd.DataFrame:
+        draws = np.random.default_rng(seed)
+        rows = []
+        for number in range(n):
+            label = int(draws.integers(len(LABELS)))
+            length = int(draws.integers(1, 10))
+            own = draws.integers(10 * label, 10 * label + 10, size=length)
+            any_ = draws.integers(len(WORDS), size=length)
+            words = [WORDS[word] for word in np.where(draws.random(length) < preference, own, any_)]
+            row = {"example_id": f"e{seed}-{number}", "text": " ".join(words), "label": LABELS[label]}
+            if tags:
+                row |= {"tokens": words, "tags": [f"B-{word[0]}" if word[1] in "ae" else "O" for word in words]}
+            rows.append(row)
+        return pd.DataFrame(rows)
+
+    return table
+
+
+class Study:
+    """The current folder as a project: data set `trees`, halves, models `mean` and `small`, and the study `toy`."""
+
+    def __init__(self, folder: Path, encoder: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder, self._capsys = folder, capsys
+        model = {"encoder": encoder, "head": "mean", "hidden": 16, "dropout": 0.0, "max_length": 16}
+        learning = {"fit": "member", "batch_size": 16, "learning_rate": 0.01}
+        names = ["none", "dpsgd", "control"]
+        self.parameters: dict[str, Any] = {
+            "models": {"mean": model, "small": model | {"hidden": 4}},
+            "toy": {
+                "dataset": "trees",
+                "partition": "halves",
+                "model": "mean",
+                "seeds": [0],
+                "train": {
+                    "grid": {"variant": names},
+                    "base": learning | {"mechanism": "none", "epochs": 20},
+                    "variant": {
+                        "none": {},
+                        "dpsgd": {
+                            "mechanism": "dpsgd",
+                            "epochs": 5,
+                            "privacy": {"epsilon": 3.0, "delta": 1e-5, "clipping_norm": 0.1},
+                        },
+                        "control": {"fit": "reserve", "role": "control"},
+                    },
+                },
+                "federate": {
+                    "grid": {"variant": ["fedavg"]},
+                    "base": learning | {"mechanism": "fedavg", "rounds": 3, "clients_per_round": 4, "local_epochs": 1},
+                    "variant": {"fedavg": {"learning_rate": 0.5}},
+                },
+                "distill": {
+                    "grid": {"variant": ["distilled"]},
+                    "base": learning
+                    | {"model": "small", "teacher": "toy/none", "temperature": 2.0, "teacher_weight": 0.7, "epochs": 5},
+                    "variant": {"distilled": {}},
+                },
+                "attack": {
+                    "grid": {"variant": ["none", "control"]},
+                    "base": {"method": "loss_threshold"},
+                    "variant": {"none": {}, "control": {}},
+                },
+                "score": {
+                    "grid": {"variant": ["none"]},
+                    "base": {"positive_label": "ash", "swaps": {"paths": ["swaps.txt"]}},
+                    "variant": {"none": {}},
+                },
+            },
+        }
+
+    def run(self, verb: str, cell: str, study: str = "toy") -> tuple[int, str]:
+        """Run `python -m stages.<verb>` in this process; return its exit code and what stands on stderr."""
+        self.write_parameters()
+        main = import_module(f"stages.{verb}.__main__").main
+        self._capsys.readouterr()
+        arguments, sys.argv = sys.argv, [verb, "--study", study, "--cell", cell]
+        try:
+            command.run(main)
+        except SystemExit as end:
+            return int(end.code or 0), self._capsys.readouterr().err
+        finally:
+            sys.argv = arguments
+        return 0, self._capsys.readouterr().err
+
+    def run_apart(self, verb: str, cell: str) -> tuple[int, str]:
+        """Run `python -m stages.<verb>` in a process of its own; return its exit code and what stands on stderr."""
+        self.write_parameters()
+        done = subprocess.run(
+            [sys.executable, "-m", f"stages.{verb}", "--study", "toy", "--cell", cell],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+        )
+        return done.returncode, done.stderr
+
+    def done(self, verb: str, cell: str) -> dict[str, Any]:
+        """Run what must succeed and return its metrics file."""
+        assert self.run(verb, cell) == (0, "")
+        return self.metrics(verb, cell)
+
+    def refused(self, verb: str, cell: str, study: str = "toy") -> str:
+        """Run what must fail as a user's mistake should, leaving nothing new, and return the message."""
+        self.write_parameters()
+        before = self.files()
+        code, error = self.run(verb, cell, study)
+        assert code == 2
+        assert error.startswith("error: ")
+        assert error.count("\n") == 1
+        assert self.files() == before
+        assert not list(self.folder.rglob("*.incomplete"))
+        return error
+
+    def metrics(self, verb: str, cell: str) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads(Path(f"reports/metrics/toy/{cell}/{verb}.json").read_text())
+        return content
+
+    def write_parameters(self) -> None:
+        Path("params.yaml").write_text(json.dumps(self.parameters))
+
+    def files(self) -> dict[str, bytes]:
+        """Return path -> content of all files but the timings, which differ from run to run."""
+        found = {path.relative_to(self.folder).as_posix(): path for path in self.folder.rglob("*") if path.is_file()}
+        return {name: path.read_bytes() for name, path in sorted(found.items()) if "timings" not in name}
+
+
+@pytest.fixture
+def study(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    encoder: dict[str, str],
+    texts: Callable[..., pd.DataFrame],
+) -> Study:
+    monkeypatch.chdir(tmp_path)
+    prepared = tmp_path / "data/prepared/trees"
+    prepared.mkdir(parents=True)
+    train, test = texts(400, seed=1), texts(90, seed=2)
+    train.to_parquet(prepared / "train.parquet")
+    test.assign(group=["north", "south"] * 45).to_parquet(prepared / "test.parquet")
+    position = np.arange(400)
+    halves = [
+        pd.DataFrame(
+            {
+                "seed": seed,
+                "example_id": train["example_id"],
+                "split": np.select([position % 5 < 2, position % 5 < 4], ["member", "nonmember"], "reserve"),
+                "client_id": pd.Series([f"c{row % 7}" for row in position]).where(position % 5 < 2, None),
+            }
+        )
+        for seed in (0, 1)
+    ]
+    (tmp_path / "data/partitions/halves").mkdir(parents=True)
+    pd.concat(halves).to_parquet(tmp_path / "data/partitions/halves/clients.parquet")
+    (tmp_path / "swaps.txt").write_text("ba\tfa\nbe\tfe\nka\tdi\n")
+    return Study(tmp_path, encoder, capsys)

@@ -1,0 +1,50 @@
+import pytest
+
+from stages.errors import InputError
+from stages.models.settings import ModelSettings
+from stages.settings import parse
+
+STATIC = {"kind": "static", "source": "package", "package": "p", "weights": "w", "tokenizer": "t"}
+MODEL = {"encoder": STATIC, "head": "mean", "hidden": 4, "dropout": 0.0, "max_length": 8}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"heads": 2}, "models.mean.heads: no such setting; allowed: dropout, encoder, head, hidden, max_length"),
+        ({"head": "max"}, "models.mean.head: 'max' is not allowed; input should be 'mean' or 'bilstm'"),
+        ({"dropout": 1.0}, "models.mean.dropout: 1.0 is not allowed; input should be less than 1"),
+        ({"max_length": 0}, "models.mean.max_length: 0 is not allowed; input should be greater than or equal to 1"),
+        ({"head": "bilstm", "hidden": 0}, "head: bilstm needs hidden of at least 1"),
+        (
+            {"encoder": STATIC | {"wights": "w"}},
+            (
+                "models.mean.encoder.wights: no such setting; "
+                "allowed: kind, package, repository, revision, sha256, source, tokenizer, weights"
+            ),
+        ),
+        (
+            {"encoder": STATIC | {"source": "pip"}},
+            "models.mean.encoder.source: 'pip' is not allowed; input should be 'package', 'directory' or 'hub'",
+        ),
+        ({"encoder": STATIC | {"package": None}}, "source: package needs package"),
+        ({"encoder": STATIC | {"source": "hub"}}, "source: hub needs repository and revision"),
+        ({"encoder": STATIC | {"sha256": "abc"}}, "models.mean.encoder.sha256: 'abc' is not allowed"),
+        ({"encoder": STATIC | {"kind": "table"}}, "models.mean.encoder: {'kind': 'table', "),
+        (
+            {"encoder": {"kind": "transformer", "source": "directory"}},
+            "models.mean.encoder.trained_layers: missing; add it",
+        ),
+    ],
+)
+def test_a_wrong_model_is_one_line_with_its_key(changes, message):
+    with pytest.raises(InputError) as error:
+        parse(ModelSettings, MODEL | changes, "models.mean")
+    assert message in str(error.value)
+    assert str(error.value).startswith("params.yaml: models.mean")
+    assert "\n" not in str(error.value)
+
+
+def test_settings_survive_their_own_dump():
+    settings = parse(ModelSettings, MODEL, "models.mean")
+    assert ModelSettings.model_validate(settings.model_dump()) == settings

@@ -1,0 +1,240 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from stages.fitting.objective import examples_objective
+from stages.models import files
+from stages.models.examples import examples, vocabulary
+from stages.train import dpsgd
+
+HEADS = ["mean", "mean, tags", "bilstm, tags", "bert"]
+
+
+@pytest.fixture
+def sgd(monkeypatch):
+    """Take plain steps of size 1, so that the weights before less the weights after are the privatised gradient."""
+    monkeypatch.setattr(torch.optim, "Adam", torch.optim.SGD)
+
+
+class Case:
+    """A model of one start and the texts it is trained on."""
+
+    def __init__(self, settings, table, known=None):
+        self.settings, self.known = settings, known or vocabulary(table)
+        self.data = examples(table, settings, self.known)
+
+    def model(self, private):
+        model = files.build(self.settings, self.known.labels, self.known.tags, 0, private)
+        if not private:
+            model.load_state_dict(trained(self.model(private=True)), strict=False)
+        return model.train()
+
+    def gradient(self, rows=None, probability=1.0, noise=0.0, norm=0.5, seed=0, steps=1):
+        """Return parameter -> the privatised gradient of one step on some rows."""
+        model = self.model(private=True)
+        before, data = trained(model), self.data if rows is None else self.data[np.array(rows)]
+        dpsgd.train(model, data, probability, steps, 1.0, noise, norm, seed)
+        return {name: before[name] - after for name, after in trained(model).items()}
+
+    def gradients_one_at_a_time(self):
+        """Return per example: parameter -> gradient of its own loss, by plain autograd on a batch of one."""
+        model = self.model(private=False)
+        inputs, objective = model.inputs(self.data.text), examples_objective(self.data, model.device)
+        names = [name for name, p in model.named_parameters() if p.requires_grad]
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        found = []
+        for row in torch.arange(len(self.data)).split(1):
+            loss = objective(model(*(tensor[row] for tensor in inputs)), row).sum()
+            found.append(dict(zip(names, torch.autograd.grad(loss, parameters), strict=True)))
+        return found
+
+
+def trained(model):
+    return {name: tensor.clone() for name, tensor in files.trained_state(model).items()}
+
+
+def norm(gradient):
+    return float(torch.sqrt(sum((tensor**2).sum() for tensor in gradient.values())))
+
+
+def clipped_sum(gradients, bound):
+    return {
+        name: sum(gradient[name] * min(1.0, bound / norm(gradient)) for gradient in gradients) for name in gradients[0]
+    }
+
+
+def error(found, expected):
+    """Return the relative error over all parameters together."""
+    assert set(found) == set(expected)
+    return norm({name: found[name] - expected[name] for name in expected}) / norm(expected)
+
+
+def flat(gradient):
+    return torch.cat([gradient[name].flatten() for name in sorted(gradient)]).numpy()
+
+
+@pytest.fixture
+def case(request, model_settings, texts, sgd):
+    """Eight texts of 1 to 9 words for the head that the test asks for, in one batch with padding."""
+    changes = {"head": "bilstm" if "bilstm" in request.param else "mean"}
+    if request.param.startswith("bert"):
+        changes["encoder"] = request.getfixturevalue("bert")
+    return Case(model_settings(**changes), texts(8, tags="tags" in request.param))
+
+
+@pytest.mark.parametrize("case", HEADS, indirect=True)
+def test_without_noise_the_gradient_is_the_clipped_sum_of_a_loop_over_examples(case):
+    gradients = case.gradients_one_at_a_time()
+    bound = float(np.median([norm(gradient) for gradient in gradients]))
+    expected = {name: tensor / 8 for name, tensor in clipped_sum(gradients, bound).items()}
+    assert error(case.gradient(norm=bound), expected) <= 1e-5
+
+
+@pytest.mark.parametrize("case", ["bilstm, tags"], indirect=True)
+def test_without_noise_and_clipping_the_gradient_is_the_ordinary_one(case):
+    gradients = case.gradients_one_at_a_time()
+    expected = {name: sum(gradient[name] for gradient in gradients) / 8 for name in gradients[0]}
+    assert error(case.gradient(norm=1e6), expected) <= 1e-5
+
+
+@pytest.mark.parametrize("case", ["mean, tags", "bilstm, tags", "bert"], indirect=True)
+def test_a_batch_in_several_pieces_takes_the_step_of_one(case, monkeypatch):
+    whole = case.gradient()
+    monkeypatch.setattr(dpsgd, "PHYSICAL_BATCH", 3)
+    assert error(case.gradient(), whole) <= 1e-5
+
+
+@pytest.mark.parametrize("case", ["mean, tags", "bilstm, tags", "bert"], indirect=True)
+def test_removing_an_example_moves_the_sum_by_at_most_the_clipping_norm(case):
+    bound = 0.5
+    whole = {name: 8 * tensor for name, tensor in case.gradient(norm=bound).items()}
+    moved = []
+    for absent in range(8):
+        less = case.gradient([row for row in range(8) if row != absent], norm=bound)
+        moved.append(norm({name: whole[name] - 7 * tensor for name, tensor in less.items()}))
+    assert max(moved) <= bound * (1 + 1e-4)
+    # All are clipped here, so a looser clip would show.
+    assert min(moved) >= bound * (1 - 1e-4)
+
+
+@pytest.fixture
+def alike(model_settings, sgd):
+    """Sixty-four texts that are all the same, so that a step is their number times one gradient."""
+    table = pd.DataFrame({"example_id": [f"e{row}" for row in range(64)], "text": "ba be", "label": "ash"})
+    return Case(model_settings(), table, vocabulary(pd.DataFrame({"label": ["ash", "birch"]})))
+
+
+def test_batches_are_poisson_samples_divided_by_their_expected_size(alike):
+    gradient = alike.gradients_one_at_a_time()[0]
+    one = norm(clipped_sum([gradient], 0.5)) / 16
+    drawn = np.array([norm(alike.gradient(probability=0.25, seed=seed)) / one for seed in range(150)])
+    # Binomial(64, 1/4): mean 16, variance 12; bands of four standard errors.
+    assert np.abs(drawn - np.round(drawn)).max() < 1e-3
+    assert 14.87 < drawn.mean() < 17.13
+    assert 6.4 < drawn.var(ddof=1) < 17.6
+
+
+def test_batches_of_the_steps_of_a_run_differ(alike):
+    at_once = norm(alike.gradient(probability=0.25, seed=3))
+    steps = [norm(alike.gradient(probability=0.25, seed=3, steps=steps, norm=1e-6)) for steps in (1, 2, 3, 4, 5)]
+    sizes = np.round(np.diff(steps, prepend=0.0) * 16 / 1e-6)
+    assert at_once > 0
+    assert len(set(sizes)) > 2
+    assert sizes.mean() == pytest.approx(16, abs=4 * np.sqrt(12 / 5))
+
+
+@pytest.fixture
+def still(model_settings, sgd):
+    """Texts of one label: the loss and its gradient are 0, so a step is nothing but noise."""
+    table = pd.DataFrame({"example_id": [f"e{row}" for row in range(200)], "text": "ba be bi", "label": "ash"})
+    return Case(model_settings(hidden=200), table)
+
+
+@pytest.mark.parametrize(
+    ("probability", "expected_batch"), [(1.0, 200), (0.1, 20), (1e-9, 1)], ids=["four pieces", "one piece", "empty"]
+)
+def test_the_noise_has_the_standard_deviation_it_is_accounted_with(still, probability, expected_batch):
+    noise = flat(still.gradient(probability=probability, noise=3.0, norm=0.5)) * expected_batch
+    # 2001 draws: the standard error of the standard deviation is 1.6%.
+    assert 0.93 * 1.5 < noise.std() < 1.07 * 1.5
+    assert abs(noise.mean()) < 4 * 1.5 / np.sqrt(len(noise))
+
+
+def correlation(one, other):
+    return abs(np.corrcoef(one, other)[0, 1])
+
+
+# Of 1600 and more independent draws: four standard errors are less than this.
+INDEPENDENT = 0.1
+
+
+def test_every_step_draws_its_own_noise(still):
+    first = flat(still.gradient(noise=1.0))
+    both = flat(still.gradient(noise=1.0, steps=2))
+    assert correlation(first, both - first) < INDEPENDENT
+    assert 0.9 * first.std() < (both - first).std() < 1.1 * first.std()
+
+
+def test_every_seed_draws_its_own_noise(still):
+    assert correlation(flat(still.gradient(noise=1.0)), flat(still.gradient(noise=1.0, seed=1))) < INDEPENDENT
+
+
+def test_the_noise_does_not_follow_the_weights_drawn_from_the_same_seed(still):
+    start = trained(still.model(private=True))["hidden.0.weight"].flatten()
+    noise = still.gradient(noise=1.0, seed=0)["hidden.0.weight"].flatten()
+    assert correlation(start, noise) < INDEPENDENT
+
+
+@pytest.fixture
+def real(model_settings, texts):
+    """Trained by Adam, as in a study."""
+    return Case(model_settings(), texts(60))
+
+
+def run(case, probability=0.2, steps=10, noise=1.0, seed=0):
+    model = case.model(private=True)
+    return model, dpsgd.train(model, case.data, probability, steps, 0.01, noise, 1.0, seed)
+
+
+def test_the_first_step_moves_every_trained_weight_and_no_other(model_settings, texts, bert):
+    case = Case(model_settings(encoder=bert), texts(12))
+    model = case.model(private=True)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    dpsgd.train(model, case.data, 1.0, 1, 0.01, 1.0, 1.0, 0)
+    moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert moved == set(files.trained_state(model))
+
+
+def test_an_empty_batch_still_moves_the_weights(real):
+    before = trained(real.model(private=True))
+    after = trained(run(real, probability=1e-9, steps=1)[0])
+    assert not any(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_steps_without_an_example_have_a_loss_of_zero(real):
+    assert run(real, probability=1e-9, steps=2)[1] == [0.0]
+
+
+def test_the_history_has_one_loss_per_expected_epoch(real):
+    assert len(run(real, probability=0.25, steps=12)[1]) == 3
+
+
+def test_without_learning_the_history_is_the_mean_loss(real):
+    model = real.model(private=True)
+    losses = examples_objective(real.data, model.device)(model(*model.inputs(real.data.text)), torch.arange(60))
+    history = dpsgd.train(model, real.data, 1.0, 1, 1e-30, 0.0, 1.0, 0)
+    assert history == [pytest.approx(losses.mean().item(), rel=1e-5)]
+
+
+def test_the_same_seed_is_bit_identical(real):
+    one, other = trained(run(real)[0]), trained(run(real)[0])
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_trained_model_is_in_eval_mode_and_takes_ordinary_gradients_again(real):
+    model, _ = run(real)
+    assert not model.training
+    loss = model(*model.inputs(real.data.text)).labels.sum()
+    gradients = torch.autograd.grad(loss, [p for p in model.parameters() if p.requires_grad])
+    assert all(gradient.isfinite().all() for gradient in gradients)
