@@ -16,14 +16,6 @@ import pyarrow.parquet as pq
 
 from stages.errors import InputError
 
-PREPARED = Path("data/prepared")
-PARTITIONS = Path("data/partitions")
-MODELS = Path("data/models")
-ATTACKS = Path("data/attacks")
-SCORES = Path("data/scores")
-METRICS = Path("reports/metrics")
-CURVES = Path("reports/curves")
-
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:

@@ -6,12 +6,9 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
-from stages import artifacts
+from stages import artifacts, paths, pool
 from stages.errors import InputError
-
-TIMINGS = Path("reports/timings")
 
 
 def arguments(verb: str, description: str, *names: str) -> argparse.Namespace:
@@ -42,11 +39,13 @@ def run(main: Callable[[], str]) -> None:
     start = time.perf_counter()
     try:
         name = main()
-        peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        peak = max(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, pool.worker_peak())
         seconds = round(time.perf_counter() - start, 3)
         # ru_maxrss is in KiB on Linux and in bytes on macOS.
         mebibytes = round(peak / (1024 if sys.platform == "linux" else 1024**2), 1)
-        artifacts.write_json(TIMINGS / f"{name}.json", {"seconds": seconds, "peak_mebibytes_of_one_process": mebibytes})
+        artifacts.write_json(
+            paths.TIMINGS / f"{name}.json", {"seconds": seconds, "peak_mebibytes_of_one_process": mebibytes}
+        )
     except InputError as error:
         sys.exit(_fail(str(error)))
     except OSError as error:

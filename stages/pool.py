@@ -2,14 +2,25 @@
 
 import multiprocessing
 import os
+import resource
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import forkserver
 from typing import Any, TypeVar
 
 from tqdm import tqdm
 
 Result = TypeVar("Result")
+# A forked child may inherit a lock held by another thread (arrow, torch); a fork server holds none.
+CONTEXT = multiprocessing.get_context("forkserver")
+_worker_peaks = [0]
+
+
+def start(module: str) -> None:
+    """Start the server that workers are forked from, and let it import what they need; does not wait."""
+    CONTEXT.set_forkserver_preload([module])
+    forkserver.ensure_running()
 
 
 def run_seeds(work: Callable[..., Result], items: Mapping[int, Any], *shared: Any) -> dict[int, Result]:
@@ -23,12 +34,22 @@ def run_seeds(work: Callable[..., Result], items: Mapping[int, Any], *shared: An
     processes = min(len(items), _cores())
     if processes == 1:
         return {seed: work(seed, item, *shared) for seed, item in _progress(items)}
-    # A forked child may inherit a lock held by another thread (arrow, torch); a fork server holds none.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([work.__module__])
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=_end_with_parent) as pool:
-        futures = {seed: pool.submit(work, seed, item, *shared) for seed, item in items.items()}
-        return {seed: future.result() for seed, future in _progress(futures)}
+    with ProcessPoolExecutor(processes, mp_context=CONTEXT, initializer=_end_with_parent) as pool:
+        futures = {seed: pool.submit(_with_peak, work, seed, item, *shared) for seed, item in items.items()}
+        results = {seed: future.result() for seed, future in _progress(futures)}
+    _worker_peaks.extend(peak for _, peak in results.values())
+    return {seed: result for seed, (result, _) in results.items()}
+
+
+def worker_peak() -> int:
+    """Return the largest resident set of any worker so far, in the unit of ru_maxrss."""
+    return max(_worker_peaks)
+
+
+def _with_peak(work: Callable[..., Result], *arguments: Any) -> tuple[Result, int]:
+    # Workers are children of the fork server, so the command's own accounting does not see them.
+    result = work(*arguments)
+    return result, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _end_with_parent() -> None:

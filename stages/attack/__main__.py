@@ -3,7 +3,7 @@
 import pandas as pd
 from tqdm import tqdm
 
-from stages import artifacts, command, measurements
+from stages import artifacts, command, measurements, paths
 from stages.attack.membership import loss_scores, measure, roc_points
 from stages.attack.settings import AttackSettings
 from stages.fitting.fitted import about_measuring, load_fitted
@@ -33,10 +33,10 @@ def main() -> str:
     scores = {seed: attack(study, cell, settings, seed) for seed in tqdm(settings.seeds, desc="seeds", disable=None)}
     curves = pd.concat({seed: roc_points(table) for seed, table in scores.items()}, names=["seed"])
     measured = {seed: measure(table) for seed, table in scores.items()}
-    with artifacts.atomic_folder(artifacts.ATTACKS / study / cell) as folder:
+    with artifacts.atomic_folder(paths.ATTACKS / study / cell) as folder:
         artifacts.write_table(folder / "scores.parquet", pd.concat(scores.values()))
-    artifacts.write_table(artifacts.CURVES / study / cell / "roc.csv", curves.reset_index("seed"))
-    measurements.write(artifacts.METRICS / study / cell / "attack.json", about, measured)
+    artifacts.write_table(paths.CURVES / study / cell / "roc.csv", curves.reset_index("seed"))
+    measurements.write(paths.METRICS / study / cell / "attack.json", about, measured)
     return f"attack-{study}-{cell}"
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from stages.federate.client import update
 from stages.federate.server import average, select
@@ -24,6 +25,7 @@ def fit(settings: FederateSettings, model: ModelSettings, data: Data, seed: int)
     server = files.build(model, data.vocabulary.labels, data.vocabulary.tags, seed)
     clients = _rows_by_client(data)
     inputs, objective = server.inputs(data.fit.text), examples_objective(data.fit, server.device)
+    test_inputs = server.inputs(data.test.text)
     rows = []
     for number in range(1, settings.rounds + 1):
         start = {name: tensor.clone() for name, tensor in files.trained_state(server).items()}
@@ -37,8 +39,8 @@ def fit(settings: FederateSettings, model: ModelSettings, data: Data, seed: int)
             states.append({name: tensor.clone() for name, tensor in files.trained_state(server).items()})
             sizes.append(len(own))
         server.load_state_dict(average(states, sizes), strict=False)
-        rows += [(number, "client_loss", float(np.average(losses, weights=sizes)))]
-        rows += [(number, "test_accuracy", _accuracy(server, data))]
+        rows += [(number, "fit/loss", float(np.average(losses, weights=sizes)))]
+        rows += [(number, "test/accuracy", _accuracy(server, data, test_inputs))]
     server.eval()
     return Fitted(server, pd.DataFrame(rows, columns=["step", "metric", "value"]), NO_GUARANTEE, {})
 
@@ -53,5 +55,5 @@ def _stream(seed: int, round_number: int, client: int) -> int:
     return int(np.random.SeedSequence([seed, round_number, client]).generate_state(1)[0])
 
 
-def _accuracy(model: TextClassifier, data: Data) -> float:
-    return float((predict(model, data.test).labels == data.test.labels.numpy()).mean())
+def _accuracy(model: TextClassifier, data: Data, inputs: tuple[Tensor, ...]) -> float:
+    return float((predict(model, data.test, inputs=inputs).labels == data.test.labels.numpy()).mean())

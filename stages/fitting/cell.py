@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from stages import artifacts, measurements
+from stages import artifacts, measurements, paths
 from stages.errors import InputError
 from stages.fitting.settings import CellSettings
 from stages.measurements import Measurement
@@ -69,7 +69,7 @@ class Fitted:
 
 def loss_history(losses: list[float]) -> pd.DataFrame:
     """Return the history table of one training loss per epoch."""
-    return pd.DataFrame({"step": np.arange(1, len(losses) + 1), "metric": "loss", "value": losses})
+    return pd.DataFrame({"step": np.arange(1, len(losses) + 1), "metric": "fit/loss", "value": losses})
 
 
 Cell = TypeVar("Cell", bound=CellSettings)
@@ -99,17 +99,17 @@ def run_cell(verb: str, study: str, cell: str, schema: type[Cell], fit: Fit[Cell
                 "give a smaller batch",
             )
     about = _about(verb, study, cell, settings, needs_clients)
-    folder = artifacts.MODELS / study / cell
+    folder = paths.MODELS / study / cell
     with artifacts.atomic_folder(folder) as temporary:
         results = run_seeds(_run_seed, by_seed, fit, settings, model, temporary)
         artifacts.write_json(temporary / "about.json", about)
     measurements.write(
-        artifacts.METRICS / study / cell / f"{verb}.json",
+        paths.METRICS / study / cell / f"{verb}.json",
         about,
         {seed: measured for seed, (measured, _) in results.items()},
     )
     history = pd.concat([table.assign(seed=seed) for seed, (_, table) in results.items()])
-    artifacts.write_table(artifacts.CURVES / study / cell / "history.csv", history[["seed", "step", "metric", "value"]])
+    artifacts.write_table(paths.CURVES / study / cell / "history.csv", history[["seed", "step", "metric", "value"]])
     return f"{verb}-{study}-{cell}"
 
 
@@ -157,7 +157,7 @@ def _about(verb: str, study: str, cell: str, settings: CellSettings, needs_clien
     if settings.partition and (needs_clients or settings.fit != "train"):
         read.append(partition_path(settings.partition))
     if teacher := getattr(settings, "teacher", None):
-        read.append(artifacts.MODELS / teacher)
+        read.append(paths.MODELS / teacher)
     return {
         "study": study,
         "cell": cell,

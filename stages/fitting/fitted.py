@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from stages import artifacts
+from stages import artifacts, paths
 from stages.errors import InputError
 from stages.models import files
 from stages.models.classifier import TextClassifier
@@ -30,7 +30,7 @@ class FittedModel:
 
 def load_fitted(study: str, cell: str, seed: int) -> FittedModel:
     """Return one seed's model of a cell; InputError if the cell was not fitted for the seed."""
-    folder = artifacts.MODELS / study / cell / str(seed)
+    folder = paths.MODELS / study / cell / str(seed)
     if not folder.is_dir():
         raise InputError(
             str(folder), "no model of this seed", f"add {seed} to params.yaml: {study}.seeds, run `dvc repro`"
@@ -41,8 +41,8 @@ def load_fitted(study: str, cell: str, seed: int) -> FittedModel:
 
 def about_measuring(study: str, cell: str, verb: str, read: Iterable[Path]) -> dict[str, Any]:
     """Return the `about` of a metrics file that measures a fitted cell, with the hash of the files read."""
-    about: dict[str, Any] = artifacts.read_json(artifacts.MODELS / study / cell / "about.json")
+    about: dict[str, Any] = artifacts.read_json(paths.MODELS / study / cell / "about.json")
     about["verb"] = verb
     about["command"] = f"python -m stages.{verb} --study {study} --cell {cell}"
-    about["inputs_sha256"] = artifacts.sha256([artifacts.MODELS / study / cell, *read])
+    about["inputs_sha256"] = artifacts.sha256([paths.MODELS / study / cell, *read])
     return about

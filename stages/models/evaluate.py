@@ -27,17 +27,20 @@ class Predictions:
         return best
 
 
-def predict(model: TextClassifier, examples: Examples, outside: int = 0) -> Predictions:
+def predict(
+    model: TextClassifier, examples: Examples, outside: int = 0, inputs: tuple[Tensor, ...] | None = None
+) -> Predictions:
     """Predict labels and tags in eval mode; the mode is restored.
 
     Args:
         model: The classifier.
         examples: What to predict.
         outside: Tag index given to words that were cut off.
+        inputs: What `model.inputs(examples.text)` returned, if the caller has it already.
     """
     training = model.training
     model.eval()
-    inputs = model.inputs(examples.text)
+    inputs = model.inputs(examples.text) if inputs is None else inputs
     # Texts of like length together: the cost of a batch is that of its longest.
     order = torch.argsort(examples.text.lengths, stable=True)
     labels: list[Tensor] = []

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stages import artifacts
+from stages import artifacts, paths
 from stages.errors import InputError
 from stages.models.encoders import IGNORED_TAG, EncodedText, encode, tokenizer
 from stages.models.settings import ModelSettings
@@ -53,12 +53,12 @@ class Examples:
 
 def prepared_path(dataset: str, split: str) -> Path:
     """Return where prepare writes a split."""
-    return artifacts.PREPARED / dataset / f"{split}.parquet"
+    return paths.PREPARED / dataset / f"{split}.parquet"
 
 
 def partition_path(partition: str) -> Path:
     """Return where partition writes who holds what."""
-    return artifacts.PARTITIONS / partition / "clients.parquet"
+    return paths.PARTITIONS / partition / "clients.parquet"
 
 
 def read_split(dataset: str, split: str) -> pd.DataFrame:

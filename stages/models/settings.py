@@ -13,7 +13,8 @@ class Weights(Settings):
     source: Literal["package", "directory", "hub"]
     package: str | None = None
     repository: str | None = None
-    revision: str | None = None
+    # A branch or tag may move; a number is then not repeatable.
+    revision: str | None = Field(None, pattern="^[0-9a-f]{40}$")
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
 
     @model_validator(mode="after")

@@ -4,7 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
-from stages.settings import Settings, block, parse
+from stages.errors import InputError
+from stages.settings import PARAMETERS, Settings, block, parse
 
 # A generator is seeded by the pair (seed, tag); one 32-bit word each keeps the pairs apart.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -97,5 +98,7 @@ def read(parameters: dict[str, Any], name: str) -> PartitionSettings:
     value = block(parameters, key)
     # The scheme first: an error then names the settings of this scheme, not of the union.
     settings = parse(SCHEMES[parse(_Choice, value, key).scheme], value, key)
-    block(parameters, f"datasets.{settings.dataset}")
+    if settings.dataset not in (known := block(parameters, "datasets")):
+        where = f"{PARAMETERS}: {key}.dataset"
+        raise InputError(where, f"there is no data set `{settings.dataset}`", f"there are: {', '.join(known)}")
     return settings

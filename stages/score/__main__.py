@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from stages import artifacts, command, measurements
+from stages import artifacts, command, measurements, paths
 from stages.errors import InputError
 from stages.fitting.fitted import FittedModel, about_measuring, load_fitted
 from stages.measurements import Measurement, proportion
@@ -68,10 +68,10 @@ def main() -> str:
         seed: score(load_fitted(study, cell, seed), test, settings, swaps, seed)
         for seed in tqdm(settings.seeds, desc="seeds", disable=None)
     }
-    with artifacts.atomic_folder(artifacts.SCORES / study / cell) as folder:
+    with artifacts.atomic_folder(paths.SCORES / study / cell) as folder:
         artifacts.write_table(folder / "predictions.parquet", pd.concat([table for table, _ in results.values()]))
     measured = {seed: values for seed, (_, values) in results.items()}
-    measurements.write(artifacts.METRICS / study / cell / "score.json", about, measured)
+    measurements.write(paths.METRICS / study / cell / "score.json", about, measured)
     return f"score-{study}-{cell}"
 
 

@@ -57,8 +57,12 @@ def _cased(word: str, like: str) -> str:
 
 
 def _pairs(path: Path) -> list[tuple[str, str]]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(str(path), f"not UTF-8 ({error})", "save it as UTF-8") from None
     pairs = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         words = line.strip().lower().split("\t")
         if words == [""]:
             continue

@@ -8,7 +8,6 @@ Koskela et al. 2020 as implemented (pessimistically) by dp-accounting.
 from typing import Any
 
 import dp_accounting
-from dp_accounting.mechanism_calibration import NoBracketIntervalFoundError
 from dp_accounting.pld import PLDAccountant
 
 from stages.errors import InputError
@@ -38,21 +37,26 @@ def noise_multiplier(target_epsilon: float, sampling_probability: float, steps: 
 
     InputError if that is less than LEAST_NOISE.
     """
-    try:
-        found = dp_accounting.calibrate_dp_mechanism(
-            _accountant,
-            lambda sigma: _event(sigma, sampling_probability, steps),
-            target_epsilon,
-            delta,
-            dp_accounting.LowerEndpointAndGuess(LEAST_NOISE, 2.0),
-            tol=1e-3,
-        )
-    except NoBracketIntervalFoundError:
-        raise InputError(
-            "params.yaml: privacy.epsilon",
-            f"{target_epsilon:g} at delta {delta:g} asks for less noise than {LEAST_NOISE} clipping norms",
-            "give a smaller epsilon",
-        ) from None
+    low, high = 0.8, 1.0
+    # The accountant's cost grows steeply as the noise falls, so the bracket goes down no further than it must.
+    while epsilon(low, sampling_probability, steps, delta) <= target_epsilon:
+        low, high = 0.8 * low, low
+        if low < LEAST_NOISE:
+            raise InputError(
+                "params.yaml: privacy.epsilon",
+                f"{target_epsilon:g} at delta {delta:g} asks for less noise than {LEAST_NOISE} clipping norms",
+                "give a smaller epsilon",
+            )
+    while epsilon(high, sampling_probability, steps, delta) > target_epsilon:
+        low, high = high, 1.5 * high
+    found = dp_accounting.calibrate_dp_mechanism(
+        _accountant,
+        lambda sigma: _event(sigma, sampling_probability, steps),
+        target_epsilon,
+        delta,
+        dp_accounting.ExplicitBracketInterval(low, high),
+        tol=1e-3,
+    )
     return float(found)
 
 

@@ -120,11 +120,11 @@ class Study:
 
     def __init__(self, folder: Path, encoder: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
         self.folder, self._capsys = folder, capsys
-        model = {"encoder": encoder, "head": "mean", "hidden": 16, "dropout": 0.0, "max_length": 16}
+        model = {"encoder": dict(encoder), "head": "mean", "hidden": 16, "dropout": 0.0, "max_length": 16}
         learning = {"fit": "member", "batch_size": 16, "learning_rate": 0.01}
         names = ["none", "dpsgd", "control"]
         self.parameters: dict[str, Any] = {
-            "models": {"mean": model, "small": model | {"hidden": 4}},
+            "models": {"mean": model, "small": model | {"encoder": dict(encoder), "hidden": 4}},
             "toy": {
                 "dataset": "trees",
                 "partition": "halves",
@@ -137,7 +137,7 @@ class Study:
                         "none": {},
                         "dpsgd": {
                             "mechanism": "dpsgd",
-                            "epochs": 5,
+                            "epochs": 2,
                             "privacy": {"epsilon": 3.0, "delta": 1e-5, "clipping_norm": 0.1},
                         },
                         "control": {"fit": "reserve", "role": "control"},

@@ -109,7 +109,7 @@ def test_the_history_has_both_metrics_of_every_round(model_settings, data):
     history = fit(federation(rounds=3), model_settings(), replace(data, clients=dealt([4, 20])), 0).history
     assert list(history.columns) == ["step", "metric", "value"]
     assert list(zip(history["step"], history["metric"], strict=True)) == [
-        (number, metric) for number in (1, 2, 3) for metric in ("client_loss", "test_accuracy")
+        (number, metric) for number in (1, 2, 3) for metric in ("fit/loss", "test/accuracy")
     ]
 
 

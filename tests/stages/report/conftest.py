@@ -155,6 +155,6 @@ def curve(verb: str, generator: np.random.Generator) -> pd.DataFrame:
         return pd.DataFrame({"false_positive_rate": rates, "true_positive_rate": rates**power})
     steps = np.arange(1, 41)
     values = 0.8 - 0.5 * np.exp(-steps / 10) + generator.normal(0, 0.01, len(steps))
-    accuracy = pd.DataFrame({"step": steps, "metric": "test_accuracy", "value": values})
-    loss = pd.DataFrame({"step": steps, "metric": "client_loss", "value": 1 - values})
+    accuracy = pd.DataFrame({"step": steps, "metric": "test/accuracy", "value": values})
+    loss = pd.DataFrame({"step": steps, "metric": "fit/loss", "value": 1 - values})
     return pd.concat([accuracy, loss])
