@@ -1,43 +1,19 @@
 """Attack the models of one cell: infer from the loss which examples each was trained on."""
 
-import pandas as pd
-from tqdm import tqdm
-
-from stages import artifacts, command, measurements, paths
-from stages.attack.membership import loss_scores, measure, roc_points
+from stages import command
 from stages.attack.settings import AttackSettings
-from stages.fitting.fitted import about_measuring, load_fitted
-from stages.models.examples import partition_path, prepared_path, read_partition, read_split, rows_of
 from stages.settings import cell_settings, read_parameters
-
-
-def attack(study: str, cell: str, settings: AttackSettings, seed: int) -> pd.DataFrame:
-    """Return seed, example_id, member and score of every member and non-member of one seed."""
-    model = load_fitted(study, cell, seed)
-    pool = model.examples(read_split(settings.dataset, "train"))
-    sides = []
-    for split in ("member", "nonmember"):
-        held = read_partition(settings.partition, seed, split)
-        scores = loss_scores(model.classifier, pool[rows_of(pool.example_ids, list(held["example_id"]))])
-        sides.append(scores.assign(seed=seed, member=split == "member"))
-    return pd.concat(sides, ignore_index=True)[["seed", "example_id", "member", "score"]]
 
 
 def main() -> str:
     """Attack the cell named on the command line."""
     options = command.arguments("attack", str(__doc__), "study", "cell")
-    study, cell = options.study, options.cell
-    settings = cell_settings(read_parameters(), study, "attack", cell, AttackSettings)
-    read = [prepared_path(settings.dataset, "train"), partition_path(settings.partition)]
-    about = about_measuring(study, cell, "attack", read)
-    scores = {seed: attack(study, cell, settings, seed) for seed in tqdm(settings.seeds, desc="seeds", disable=None)}
-    curves = pd.concat({seed: roc_points(table) for seed, table in scores.items()}, names=["seed"])
-    measured = {seed: measure(table) for seed, table in scores.items()}
-    with artifacts.atomic_folder(paths.ATTACKS / study / cell) as folder:
-        artifacts.write_table(folder / "scores.parquet", pd.concat(scores.values()))
-    artifacts.write_table(paths.CURVES / study / cell / "roc.csv", curves.reset_index("seed"))
-    measurements.write(paths.METRICS / study / cell / "attack.json", about, measured)
-    return f"attack-{study}-{cell}"
+    settings = cell_settings(read_parameters(), options.study, "attack", options.cell, AttackSettings)
+    # torch takes seconds to import, and nobody waits that long for --help or for an error.
+    from stages.attack.cell import attack_cell
+
+    attack_cell(options.study, options.cell, settings)
+    return f"attack-{options.study}-{options.cell}"
 
 
 if __name__ == "__main__":

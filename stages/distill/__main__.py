@@ -1,18 +1,21 @@
 """Distill the students of one cell from their teachers: one student per seed."""
 
 from stages import command, pool
+from stages.distill.settings import DistillSettings
+from stages.settings import cell_settings, read_parameters
 
 
 def main() -> str:
     """Distill the cell named on the command line."""
     options = command.arguments("distill", str(__doc__), "study", "cell")
+    settings = cell_settings(read_parameters(), options.study, "distill", options.cell, DistillSettings)
     # torch takes seconds to import: the workers' server does it while this process does.
     pool.start("stages.fitting.cell")
-    from stages.distill.settings import DistillSettings
     from stages.distill.student import fit
     from stages.fitting.cell import run_cell
 
-    return run_cell("distill", options.study, options.cell, DistillSettings, fit, needs_clients=False)
+    run_cell("distill", options.study, options.cell, settings, fit, needs_clients=False)
+    return f"distill-{options.study}-{options.cell}"
 
 
 if __name__ == "__main__":

@@ -1,18 +1,21 @@
 """Train the models of one cell by federated averaging over a partition: one simulation per seed."""
 
 from stages import command, pool
+from stages.federate.settings import FederateSettings
+from stages.settings import cell_settings, read_parameters
 
 
 def main() -> str:
     """Simulate the cell named on the command line."""
     options = command.arguments("federate", str(__doc__), "study", "cell")
+    settings = cell_settings(read_parameters(), options.study, "federate", options.cell, FederateSettings)
     # torch takes seconds to import: the workers' server does it while this process does.
     pool.start("stages.fitting.cell")
-    from stages.federate.settings import FederateSettings
     from stages.federate.simulation import fit
     from stages.fitting.cell import run_cell
 
-    return run_cell("federate", options.study, options.cell, FederateSettings, fit, needs_clients=True)
+    run_cell("federate", options.study, options.cell, settings, fit, needs_clients=True)
+    return f"federate-{options.study}-{options.cell}"
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from stages.models.examples import (
 )
 from stages.models.settings import ModelSettings
 from stages.pool import run_seeds
-from stages.settings import block, cell_settings, parse, read_parameters
+from stages.settings import block, parse, read_parameters
 
 
 @dataclass(frozen=True)
@@ -76,20 +76,19 @@ Cell = TypeVar("Cell", bound=CellSettings)
 Fit = Callable[[Cell, ModelSettings, Data, int], Fitted]
 
 
-def run_cell(verb: str, study: str, cell: str, schema: type[Cell], fit: Fit[Cell], needs_clients: bool) -> str:
-    """Fit a cell of params.yaml for all its seeds and write what the verb hands on; return the run's name.
+def run_cell(verb: str, study: str, cell: str, settings: Cell, fit: Fit[Cell], needs_clients: bool) -> None:
+    """Fit a cell of params.yaml for all its seeds and write what the verb hands on.
 
     Args:
         verb: train, federate or distill.
         study: Block of params.yaml.
         cell: Point of the verb's grid.
-        schema: The verb's settings.
+        settings: The cell's merged settings.
         fit: Fits one seed; a function of a module, since every seed runs in a process of its own.
         needs_clients: Whether the examples must be dealt to clients.
     """
-    parameters = read_parameters()
-    settings = cell_settings(parameters, study, verb, cell, schema)
-    model = parse(ModelSettings, block(parameters, f"models.{settings.model}"), f"models.{settings.model}")
+    key = f"models.{settings.model}"
+    model = parse(ModelSettings, block(read_parameters(), key), key)
     by_seed = _data(settings, model, needs_clients)
     for data in by_seed.values():
         if settings.batch_size > len(data.fit):
@@ -110,7 +109,6 @@ def run_cell(verb: str, study: str, cell: str, schema: type[Cell], fit: Fit[Cell
     )
     history = pd.concat([table.assign(seed=seed) for seed, (_, table) in results.items()])
     artifacts.write_table(paths.CURVES / study / cell / "history.csv", history[["seed", "step", "metric", "value"]])
-    return f"{verb}-{study}-{cell}"
 
 
 def _data(settings: CellSettings, model: ModelSettings, needs_clients: bool) -> dict[int, Data]:

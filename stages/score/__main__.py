@@ -1,78 +1,19 @@
 """Score the models of one cell on the test split: utility, group rates and gaps, counterfactual flips."""
 
-import numpy as np
-import pandas as pd
-from tqdm import tqdm
-
-from stages import artifacts, command, measurements, paths
-from stages.errors import InputError
-from stages.fitting.fitted import FittedModel, about_measuring, load_fitted
-from stages.measurements import Measurement, proportion
-from stages.models.evaluate import predict, utility
-from stages.models.examples import prepared_path, read_split
-from stages.score.counterfactual import read_swaps, swap
-from stages.score.groups import group_rates
+from stages import command
 from stages.score.settings import ScoreSettings
 from stages.settings import cell_settings, read_parameters
-
-
-def score(
-    model: FittedModel, test: pd.DataFrame, settings: ScoreSettings, swaps: dict[str, str], seed: int
-) -> tuple[pd.DataFrame, dict[str, Measurement]]:
-    """Return the predictions on every test text and its counterfactual, and what they amount to."""
-    labels = np.array(model.vocabulary.labels)
-    originals = model.examples(test)
-    table = test[[name for name in ("example_id", "group", "label") if name in test]].assign(seed=seed)
-    table["predicted"] = labels[predict(model.classifier, originals).labels]
-    swapped = swapped_texts(test, swaps)
-    table["swapped"] = swapped["changed"].to_numpy()
-    table["predicted_swapped"] = labels[predict(model.classifier, model.examples(swapped)).labels]
-    measured = utility(model.classifier, originals, model.vocabulary, "test", seed)
-    if "group" in table:
-        measured |= group_rates(table, str(settings.positive_label), seed)
-    changed = table[table["swapped"]]
-    if len(changed):
-        flips = int((changed["predicted"] != changed["predicted_swapped"]).sum())
-        measured["test/counterfactual_flip_rate"] = proportion(flips, len(changed))
-    return table, measured
-
-
-def swapped_texts(test: pd.DataFrame, swaps: dict[str, str]) -> pd.DataFrame:
-    """Return `test` with text and tokens swapped, and whether that changed anything in `changed`."""
-    swapped = test.assign(text=[swap(text, swaps) for text in test["text"]])
-    if "tokens" in test:
-        swapped["tokens"] = [[swap(token, swaps) for token in row] for row in test["tokens"]]
-    return swapped.assign(changed=swapped["text"] != test["text"])
-
-
-def check_positive_label(settings: ScoreSettings, test: pd.DataFrame, study: str) -> None:
-    """Raise InputError if group rates are due and their label is missing or unknown."""
-    known = sorted(test["label"].unique())
-    if "group" in test and settings.positive_label not in known:
-        raise InputError(
-            f"params.yaml: {study}.score.base.positive_label",
-            f"{settings.positive_label!r} is no label of {settings.dataset}, which has groups",
-            f"allowed: {', '.join(known)}",
-        )
 
 
 def main() -> str:
     """Score the cell named on the command line."""
     options = command.arguments("score", str(__doc__), "study", "cell")
-    study, cell = options.study, options.cell
-    settings = cell_settings(read_parameters(), study, "score", cell, ScoreSettings)
-    test, swaps = read_split(settings.dataset, "test"), read_swaps(settings.swaps)
-    check_positive_label(settings, test, study)
-    about = about_measuring(study, cell, "score", [prepared_path(settings.dataset, "test")])
-    results = {
-        seed: score(load_fitted(study, cell, seed), test, settings, swaps, seed)
-        for seed in tqdm(settings.seeds, desc="seeds", disable=None)
-    }
-    with artifacts.atomic_folder(paths.SCORES / study / cell) as folder:
-        artifacts.write_table(folder / "predictions.parquet", pd.concat([table for table, _ in results.values()]))
-    measured = {seed: values for seed, (_, values) in results.items()}
-    measurements.write(paths.METRICS / study / cell / "score.json", about, measured)
-    return f"score-{study}-{cell}"
+    settings = cell_settings(read_parameters(), options.study, "score", options.cell, ScoreSettings)
+    # torch takes seconds to import, and nobody waits that long for --help or for an error.
+    from stages.score.cell import score_cell
+
+    score_cell(options.study, options.cell, settings)
+    return f"score-{options.study}-{options.cell}"
 
 
 if __name__ == "__main__":

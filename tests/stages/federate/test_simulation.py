@@ -122,7 +122,10 @@ def test_the_last_accuracy_of_the_history_is_that_of_the_model(model_settings, d
 def test_the_client_loss_is_weighted_by_the_clients_examples(model_settings, data):
     # Without learning, it is the mean loss of all texts.
     history = fit(
-        federation(learning_rate=1e-30, batch_size=2), model_settings(), replace(data, clients=dealt([1, 3, 20])), 0
+        federation(learning_rate=1e-30, batch_size=2, local_epochs=2),
+        model_settings(),
+        replace(data, clients=dealt([1, 3, 20])),
+        0,
     ).history
     model = files.build(model_settings(), data.vocabulary.labels, [], seed=0)
     losses = examples_objective(data.fit, model.device)(model(*model.inputs(data.fit.text)), torch.arange(TEXTS))

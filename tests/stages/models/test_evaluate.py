@@ -130,6 +130,17 @@ def test_predictions_are_normalised_log_probabilities_of_every_text(classified):
     np.testing.assert_allclose(found, (logits - logits.logsumexp(dim=1, keepdim=True)).numpy(), rtol=1e-5, atol=1e-7)
 
 
+def test_tags_are_those_of_each_texts_own_words(model_settings, texts):
+    table, settings = texts(300, tags=True), model_settings(head="bilstm")
+    known = vocabulary(table)
+    model, test = files.build(settings, known.labels, known.tags, seed=0), examples(table, settings, known)
+    found = predict(model, test).tags
+    for row in (0, 1, 150, 299):
+        with torch.no_grad():
+            alone = model(*model.inputs(test.text[[row]])).tags[0].argmax(dim=1)
+        assert found[row].tolist() == alone[: len(table["tokens"][row])].tolist()
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_prediction_is_without_dropout_and_restores_the_mode(model_settings, texts, training):
     table, settings = texts(20), model_settings(dropout=0.9)

@@ -1,0 +1,128 @@
+"""The whole graph at the smoke profile, in a copy of the project, through the real `dvc repro`."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stages.measurements import METRICS
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+
+
+def run(*command: str, cwd: Path) -> str:
+    environment = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"{' '.join(command)}: {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh repository of the project's own files, reproduced at the smoke profile."""
+    copy = tmp_path_factory.mktemp("clone") / "assay"
+    files = run("git", "ls-files", "-co", "--exclude-standard", "-z", cwd=ROOT).split("\0")
+    for name in filter(None, files):
+        if (ROOT / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, copy / name)
+    run("git", "init", "-q", cwd=copy)
+    run("assay", "profile", "use", "smoke", "--force", cwd=copy)
+    # Nothing of another profile may be taken for a result of this one.
+    shutil.rmtree(copy / "reports" / "metrics")
+    shutil.rmtree(copy / "reports" / "curves")
+    run("dvc", "repro", cwd=copy)
+    run("git", "add", "-A", cwd=copy)
+    run("git", "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "-qm", "smoke", cwd=copy)
+    return copy
+
+
+def test_the_graph_has_at_most_35_stages(project: Path) -> None:
+    assert 20 < len(run("dvc", "stage", "list", "--name-only", cwd=project).split()) <= 35
+
+
+def test_a_second_repro_does_nothing_and_status_is_clean(project: Path) -> None:
+    output = run("dvc", "repro", cwd=project)
+
+    assert "Running stage" not in output
+    assert "up to date" in run("dvc", "status", cwd=project)
+    assert run("git", "status", "--porcelain", cwd=project) == ""
+
+
+def test_bytecode_beside_the_code_makes_nothing_stale(project: Path) -> None:
+    run(sys.executable, "-m", "compileall", "-q", "stages", cwd=project)
+
+    assert list(project.glob("stages/__pycache__/*.pyc"))
+    assert "up to date" in run("dvc", "status", cwd=project)
+
+
+def test_the_same_inputs_give_the_same_bytes_for_every_kind_of_stage(project: Path) -> None:
+    before = (project / "dvc.lock").read_bytes()
+    stages = [
+        "prepare@redditbias",
+        "partition@redditbias-halves",
+        "train-joint@dpsgd",
+        "train-private_training@bilstm",
+        "train-private_training@minilm",
+        "federate-joint@fedavg",
+        "attack-joint@dpsgd",
+        "score-joint@none",
+        "distill-distillation@distilled",
+        "report",
+    ]
+
+    for stage in stages:
+        run("dvc", "repro", "--force", "--single-item", stage, cwd=project)
+
+    assert (project / "dvc.lock").read_bytes() == before
+    assert run("git", "status", "--porcelain", cwd=project) == ""
+
+
+def test_every_metrics_file_says_what_was_measured(project: Path) -> None:
+    files = sorted((project / "reports" / "metrics").rglob("*.json"))
+
+    assert len(files) >= 20
+    for file in files:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        assert content["about"]["command"].startswith("python -m stages."), file
+        assert len(content["about"]["inputs_sha256"]) == 64, file
+        for key, seeds in content["metrics"].items():
+            assert key.split("/")[1] in METRICS, file
+            assert list(seeds) == ["0", "1"], file
+
+
+def test_dp_sgd_states_its_guarantee(project: Path) -> None:
+    privacy = json.loads((project / "data/models/joint/dpsgd/0/privacy.json").read_text(encoding="utf-8"))
+
+    assert 2.9 < privacy["epsilon"] <= 3.0
+    assert privacy["delta"] == 1.0e-5
+    assert privacy["adjacency"] == "add or remove one example"
+    assert privacy["sampler"]["kind"] == "poisson"
+
+
+def test_no_private_output_is_pushed(project: Path, tmp_path: Path) -> None:
+    run("dvc", "remote", "add", "-q", "-d", "elsewhere", str(tmp_path / "remote"), cwd=project)
+    try:
+        run("dvc", "push", cwd=project)
+    finally:
+        run("git", "checkout", "-q", ".dvc/config", cwd=project)
+    pushed = [path.read_bytes() for path in (tmp_path / "remote").rglob("*") if path.is_file()]
+    private = [
+        path.read_bytes() for path in (project / "data").rglob("*.*") if path.is_file() and path.name != "README.md"
+    ]
+
+    assert pushed
+    assert len(private) > 100
+    assert not set(pushed) & set(private)
+
+
+def test_dvc_itself_shows_metrics_plots_and_the_graph(project: Path) -> None:
+    assert "reports/metrics/joint/none/train.json" in run("dvc", "metrics", "show", cwd=project)
+    run("dvc", "metrics", "diff", cwd=project)
+    assert "index.html" in run("dvc", "plots", "show", cwd=project)
+    assert "attack-joint@none" in run("dvc", "dag", cwd=project)
