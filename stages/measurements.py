@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaincinv, ndtri
+from scipy.special import betaincinv
 
 from stages import artifacts
 
@@ -33,12 +33,11 @@ METRICS: dict[str, Metric] = {
     "accuracy": Metric("fraction", "max", "accuracy"),
     "macro_f1": Metric("fraction", "max", "macro-F1"),
     "slot_f1": Metric("fraction", "max", "slot F1 (spans)"),
-    "loss": Metric("nats", "min", "loss"),
     "epsilon": Metric("epsilon", "min", "epsilon"),
     "noise_multiplier": Metric("ratio", None, "noise multiplier"),
-    "auc": Metric("fraction", "min", "attack AUC"),
-    "true_positive_rate_at_1_percent": Metric("fraction", "min", "TPR at 1% FPR"),
-    "true_positive_rate_at_0_1_percent": Metric("fraction", "min", "TPR at 0.1% FPR"),
+    "auc": Metric("fraction", 0.5, "attack AUC"),
+    "true_positive_rate_at_1_percent": Metric("fraction", 0.01, "TPR at 1% FPR"),
+    "true_positive_rate_at_0_1_percent": Metric("fraction", 0.001, "TPR at 0.1% FPR"),
     "true_positive_rate": Metric("fraction", None, "TPR"),
     "false_positive_rate": Metric("fraction", None, "FPR"),
     "true_positive_rate_gap": Metric("fraction", "min", "TPR gap"),
@@ -72,16 +71,6 @@ def proportion(successes: int, n: int) -> Measurement:
     low = float(betaincinv(successes, n - successes + 1, tail)) if successes else 0.0
     high = float(betaincinv(successes + 1, n - successes, 1 - tail)) if successes < n else 1.0
     return Measurement(successes / n, n, low, high)
-
-
-def mean(values: NDArray[np.float64]) -> Measurement:
-    """Return the mean of at least one value with its normal interval (none for a single value)."""
-    n = len(values)
-    value = float(np.mean(values))
-    if n < 2:
-        return Measurement(value, n)
-    half = float(ndtri(0.5 + CONFIDENCE / 2) * np.std(values, ddof=1) / np.sqrt(n))
-    return Measurement(value, n, value - half, value + half)
 
 
 def macro_f1(truth: NDArray[np.int64], predicted: NDArray[np.int64], labels: int, seed: int) -> Measurement:

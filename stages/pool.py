@@ -17,8 +17,10 @@ CONTEXT = multiprocessing.get_context("forkserver")
 _worker_peaks = [0]
 
 
-def start(module: str) -> None:
-    """Start the server that workers are forked from, and let it import what they need; does not wait."""
+def start(module: str, seeds: int) -> None:
+    """Start the server that workers are forked from, if they will be needed; it imports `module`; does not wait."""
+    if min(seeds, _cores()) == 1:
+        return
     CONTEXT.set_forkserver_preload([module])
     forkserver.ensure_running()
 

@@ -3,8 +3,8 @@
 A verb's block of a study holds `grid` (axis -> values), `base` (settings of every cell) and, per axis,
 what each value changes. A cell is one point of the grid, named by its values joined with "-". Its
 settings are merged in this order, later ones winning: the study's own keys (dataset, model, partition,
-seeds), `base`, then each axis. An axis value is itself the setting of that name, unless the axis is
-called `variant`, which is only a name.
+seeds), `base`, then each axis. What the study gives itself no `base` and no value may change. An axis
+value is itself the setting of that name, unless the axis is called `variant`, which is only a name.
 """
 
 import itertools
@@ -115,6 +115,11 @@ def cell_settings(parameters: dict[str, Any], study: str, verb: str, cell: str, 
     for key, layer in layers:
         if not isinstance(layer, dict):
             raise InputError(f"{PARAMETERS}: {key}", _shown(layer), "must be a mapping of settings")
+        if key != study and (shared := [name for name in layer if name in section and name in SHARED]):
+            where = f"{PARAMETERS}: {key}.{shared[0]}"
+            if not key.endswith(".grid"):
+                # DVC watches what the study names: a cell that read something else would go stale unseen.
+                raise InputError(where, "the study gives it for all cells", f"remove it here, or from {study}")
         merged |= layer
         origin |= dict.fromkeys(layer, key)
     return parse(schema, merged, f"{study}.{verb}.base", origin)

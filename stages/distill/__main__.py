@@ -10,7 +10,7 @@ def main() -> str:
     options = command.arguments("distill", str(__doc__), "study", "cell")
     settings = cell_settings(read_parameters(), options.study, "distill", options.cell, DistillSettings)
     # torch takes seconds to import: the workers' server does it while this process does.
-    pool.start("stages.fitting.cell")
+    pool.start("stages.fitting.cell", len(settings.seeds))
     from stages.distill.student import fit
     from stages.fitting.cell import run_cell
 

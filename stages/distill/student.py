@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from stages.distill.settings import DistillSettings
 from stages.errors import InputError
 from stages.fitting import ordinary
-from stages.fitting.cell import Data, Fitted, loss_history
+from stages.fitting.cell import Data, Fitted, loss_history, no_guarantee
 from stages.fitting.fitted import load_fitted
 from stages.fitting.objective import Objective, examples_objective
 from stages.models import files
@@ -14,8 +14,6 @@ from stages.models.classifier import Scores
 from stages.models.evaluate import predict
 from stages.models.examples import read_split, rows_of
 from stages.models.settings import ModelSettings
-
-NO_GUARANTEE = {"epsilon": None, "reason": "distillation is no privacy mechanism"}
 
 
 def fit(settings: DistillSettings, model: ModelSettings, data: Data, seed: int) -> Fitted:
@@ -29,7 +27,7 @@ def fit(settings: DistillSettings, model: ModelSettings, data: Data, seed: int) 
     losses = ordinary.fit(
         student, inputs, objective, settings.batch_size, settings.epochs, settings.learning_rate, seed
     )
-    return Fitted(student, loss_history(losses), NO_GUARANTEE, {})
+    return Fitted(student, loss_history(losses), no_guarantee("distillation is no privacy mechanism"), {})
 
 
 def distillation_objective(hard: Objective, teacher: Tensor, temperature: float, teacher_weight: float) -> Objective:

@@ -7,13 +7,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stages.streams import generator
+
 State = dict[str, Tensor]
 
 
 def select(clients: int, per_round: int, seed: int, round_number: int) -> NDArray[np.int64]:
     """Return the sorted clients of a round, drawn uniformly without replacement from (seed, round) alone."""
-    drawn = np.random.default_rng([seed, round_number]).choice(clients, size=min(per_round, clients), replace=False)
-    return np.sort(drawn)
+    cohort = generator(seed, "cohort", round_number)
+    return np.sort(cohort.choice(clients, size=min(per_round, clients), replace=False))
 
 
 def average(states: Sequence[State], weights: Sequence[float]) -> State:

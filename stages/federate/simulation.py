@@ -9,23 +9,22 @@ from torch import Tensor
 from stages.federate.client import update
 from stages.federate.server import average, select
 from stages.federate.settings import FederateSettings
-from stages.fitting.cell import Data, Fitted
+from stages.fitting.cell import Data, Fitted, no_guarantee
 from stages.fitting.objective import examples_objective
 from stages.models import files
 from stages.models.classifier import TextClassifier
 from stages.models.evaluate import predict
 from stages.models.settings import ModelSettings
-
-NO_GUARANTEE = {"epsilon": None, "reason": "federated averaging alone is no privacy mechanism"}
+from stages.streams import torch_seed
 
 
 def fit(settings: FederateSettings, model: ModelSettings, data: Data, seed: int) -> Fitted:
-    """Return the model that one seed of a federated cell gives, with its accuracy on test after each round."""
-    torch.manual_seed(seed)
+    """Return the model of one seed of a federated cell, with its accuracy on the validation split after each round."""
+    torch.manual_seed(torch_seed(seed, "dropout"))
     server = files.build(model, data.vocabulary.labels, data.vocabulary.tags, seed)
     clients = _rows_by_client(data)
     inputs, objective = server.inputs(data.fit.text), examples_objective(data.fit, server.device)
-    test_inputs = server.inputs(data.test.text)
+    valid_inputs = server.inputs(data.valid.text)
     rows = []
     for number in range(1, settings.rounds + 1):
         start = {name: tensor.clone() for name, tensor in files.trained_state(server).items()}
@@ -34,15 +33,20 @@ def fit(settings: FederateSettings, model: ModelSettings, data: Data, seed: int)
         for client in select(len(clients), settings.clients_per_round, seed, number):
             server.load_state_dict(start, strict=False)
             own = torch.from_numpy(clients[client]).to(server.device)
-            order = torch.Generator().manual_seed(_stream(seed, number, int(client)))
+            order = torch.Generator().manual_seed(torch_seed(seed, "client order", number, int(client)))
             losses.append(update(server, inputs, own, objective, settings, order))
             states.append({name: tensor.clone() for name, tensor in files.trained_state(server).items()})
             sizes.append(len(own))
         server.load_state_dict(average(states, sizes), strict=False)
         rows += [(number, "fit/loss", float(np.average(losses, weights=sizes)))]
-        rows += [(number, "test/accuracy", _accuracy(server, data, test_inputs))]
+        rows += [(number, "valid/accuracy", _accuracy(server, data, valid_inputs))]
     server.eval()
-    return Fitted(server, pd.DataFrame(rows, columns=["step", "metric", "value"]), NO_GUARANTEE, {})
+    return Fitted(
+        server,
+        pd.DataFrame(rows, columns=["step", "metric", "value"]),
+        no_guarantee("federated averaging alone is no privacy mechanism"),
+        {},
+    )
 
 
 def _rows_by_client(data: Data) -> list[NDArray[np.int64]]:
@@ -51,9 +55,5 @@ def _rows_by_client(data: Data) -> list[NDArray[np.int64]]:
     return [np.flatnonzero(owner == client) for client in range(len(names))]
 
 
-def _stream(seed: int, round_number: int, client: int) -> int:
-    return int(np.random.SeedSequence([seed, round_number, client]).generate_state(1)[0])
-
-
 def _accuracy(model: TextClassifier, data: Data, inputs: tuple[Tensor, ...]) -> float:
-    return float((predict(model, data.test, inputs=inputs).labels == data.test.labels.numpy()).mean())
+    return float((predict(model, data.valid, inputs=inputs).labels == data.valid.labels.numpy()).mean())

@@ -40,12 +40,14 @@ class Data:
     Attributes:
         vocabulary: Labels and tags of the whole training split.
         fit: The examples the model may see.
-        test: The test split.
+        valid: The validation split, for all that is looked at while sizes are chosen.
+        test: The test split, measured once at the end.
         clients: (len(fit),) client of each example, or None where nobody deals them to clients.
     """
 
     vocabulary: Vocabulary
     fit: Examples
+    valid: Examples
     test: Examples
     clients: NDArray[np.object_] | None
 
@@ -70,6 +72,11 @@ class Fitted:
 def loss_history(losses: list[float]) -> pd.DataFrame:
     """Return the history table of one training loss per epoch."""
     return pd.DataFrame({"step": np.arange(1, len(losses) + 1), "metric": "fit/loss", "value": losses})
+
+
+def no_guarantee(reason: str) -> dict[str, Any]:
+    """Return the privacy.json of a model that nothing protects."""
+    return {"epsilon": None, "reason": reason}
 
 
 Cell = TypeVar("Cell", bound=CellSettings)
@@ -112,16 +119,18 @@ def run_cell(verb: str, study: str, cell: str, settings: Cell, fit: Fit[Cell], n
 
 
 def _data(settings: CellSettings, model: ModelSettings, needs_clients: bool) -> dict[int, Data]:
-    train, test = read_split(settings.dataset, "train"), read_split(settings.dataset, "test")
+    train, valid, test = (read_split(settings.dataset, split) for split in ("train", "valid", "test"))
     known = vocabulary(train)
-    pool, tested = examples(train, model, known), examples(test, model, known)
+    pool, watched, tested = (examples(table, model, known) for table in (train, valid, test))
     if settings.fit == "train" and not needs_clients:
-        return dict.fromkeys(settings.seeds, Data(known, pool, tested, None))
+        return dict.fromkeys(settings.seeds, Data(known, pool, watched, tested, None))
     by_seed = {}
     for seed in settings.seeds:
         held = read_partition(str(settings.partition), seed, settings.fit)
         rows = rows_of(pool.example_ids, list(held["example_id"]))
-        by_seed[seed] = Data(known, pool[rows], tested, held["client_id"].to_numpy() if needs_clients else None)
+        by_seed[seed] = Data(
+            known, pool[rows], watched, tested, held["client_id"].to_numpy() if needs_clients else None
+        )
     return by_seed
 
 
@@ -151,7 +160,7 @@ def _run_seed(
 
 
 def _about(verb: str, study: str, cell: str, settings: CellSettings, needs_clients: bool) -> dict[str, Any]:
-    read = [prepared_path(settings.dataset, split) for split in ("train", "test")]
+    read = [prepared_path(settings.dataset, split) for split in ("train", "valid", "test")]
     if settings.partition and (needs_clients or settings.fit != "train"):
         read.append(partition_path(settings.partition))
     if teacher := getattr(settings, "teacher", None):
@@ -165,6 +174,7 @@ def _about(verb: str, study: str, cell: str, settings: CellSettings, needs_clien
         "model": settings.model,
         "partition": settings.partition or "",
         "mechanism": getattr(settings, "mechanism", verb),
+        "device": files.device().type,
         "command": f"python -m stages.{verb} --study {study} --cell {cell}",
         "inputs_sha256": artifacts.sha256(read),
     }

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from stages.fitting.objective import Objective
 from stages.models.classifier import TextClassifier
+from stages.streams import torch_seed
 
 
 def fit(
@@ -27,7 +28,7 @@ def fit(
         learning_rate: Adam's.
         seed: Order of the examples and dropout.
     """
-    torch.manual_seed(seed)
+    torch.manual_seed(torch_seed(seed, "order and dropout"))
     optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=learning_rate)
     history, n = [], len(inputs[0])
     model.train()

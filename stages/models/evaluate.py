@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stages.measurements import Measurement, macro_f1, proportion
+from stages.measurements import BOOTSTRAP_REPLICATES, CONFIDENCE, Measurement, macro_f1, proportion
 from stages.models.classifier import CHUNK, TextClassifier
 from stages.models.examples import Examples, Vocabulary
 
@@ -90,15 +90,16 @@ def spans(tags: Sequence[str]) -> set[tuple[int, int, str]]:
 
 
 def span_f1(gold: Sequence[Sequence[str]], found: Sequence[Sequence[str]], seed: int) -> Measurement:
-    """Return micro F1 over exact spans, with a percentile bootstrap over texts (1000 replicates)."""
+    """Return micro F1 over exact spans, with a percentile bootstrap over texts."""
     counts = np.array(
         [[len(g & f), len(g) + len(f)] for g, f in zip(map(spans, gold), map(spans, found), strict=True)]
     ).reshape(-1, 2)
     total = counts.sum(axis=0)
     value = _f1(total[None])[0]
     generator = np.random.default_rng(seed)
-    draws = generator.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), size=1000)
-    low, high = np.percentile(_f1(draws @ counts), [2.5, 97.5])
+    draws = generator.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), size=BOOTSTRAP_REPLICATES)
+    tail = 50 * (1 - CONFIDENCE)
+    low, high = np.percentile(_f1(draws @ counts), [tail, 100 - tail])
     return Measurement(float(value), len(gold), float(low), float(high))
 
 

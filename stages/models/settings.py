@@ -8,7 +8,7 @@ from stages.settings import Settings
 
 
 class Weights(Settings):
-    """Where pretrained weights come from, and their sha256 if it must be checked."""
+    """Where pretrained weights come from, and their sha256: DVC watches no local folder, so there it must be given."""
 
     source: Literal["package", "directory", "hub"]
     package: str | None = None
@@ -19,7 +19,7 @@ class Weights(Settings):
 
     @model_validator(mode="after")
     def _source_is_complete(self) -> Self:
-        needs = {"package": ["package"], "directory": [], "hub": ["repository", "revision"]}[self.source]
+        needs = {"package": ["package"], "directory": ["sha256"], "hub": ["repository", "revision"]}[self.source]
         if missing := [name for name in needs if getattr(self, name) is None]:
             raise ValueError(f"source: {self.source} needs {' and '.join(missing)}")
         return self

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages import artifacts, command, measurements
+from stages import artifacts, command, measurements, paths
 from stages.errors import InputError
 from stages.partition.dealing import client_table, deal
 from stages.partition.settings import Natural, PartitionSettings, read
@@ -30,7 +30,7 @@ def run_partition(name: str) -> None:
     reports/curves/partitions/<name>.csv (the first seed's largest clients), once every seed is dealt.
     """
     settings, key = read(read_parameters(), name), f"partitions.{name}"
-    source = Path("data/prepared") / settings.dataset / "train.parquet"
+    source = paths.PREPARED / settings.dataset / "train.parquet"
     examples = read_examples(source, settings, key)
     labels, label_names = pd.factorize(examples["label"], sort=True)
     values = examples[settings.column if isinstance(settings, Natural) else "label"].to_numpy(dtype=object)
@@ -40,14 +40,14 @@ def run_partition(name: str) -> None:
         seed: label_counts(dealing.client, labels[dealing.held], len(label_names)) for seed, dealing in dealings.items()
     }
     table = pd.concat([client_table(examples["example_id"], dealing, seed) for seed, dealing in dealings.items()])
-    with artifacts.atomic_folder(Path("data/partitions") / name) as folder:
+    with artifacts.atomic_folder(paths.PARTITIONS / name) as folder:
         artifacts.write_table(folder / "clients.parquet", table)
     measured = {seed: measure(counts[seed], dealing.split) for seed, dealing in dealings.items()}
-    metrics = Path("reports/metrics/partitions") / name / "partition.json"
+    metrics = paths.METRICS / "partitions" / name / "partition.json"
     measurements.write(metrics, _about(name, settings, source), measured)
     first = settings.seeds[0]
     shown = holdings(counts[first], label_names.to_numpy(), first)
-    artifacts.write_table(Path("reports/curves/partitions") / f"{name}.csv", shown)
+    artifacts.write_table(paths.CURVES / "partitions" / f"{name}.csv", shown)
 
 
 def read_examples(source: Path, settings: PartitionSettings, key: str) -> pd.DataFrame:

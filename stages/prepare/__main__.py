@@ -1,19 +1,16 @@
 """The command of the verb `prepare`: settings in, tables out."""
 
-from pathlib import Path
-
+from stages import paths
 from stages.command import arguments, run
 from stages.prepare.preparation import prepare, write
 from stages.prepare.settings import dataset_settings
 from stages.settings import read_parameters
 
-PREPARED = Path("data/prepared")
-
 
 def main() -> str:
     """Prepare the data set that the command line names, and return the run's name."""
     name: str = arguments("prepare", "Turn a source of text into clean, split, documented tables.", "dataset").dataset
-    write(prepare(name, dataset_settings(read_parameters(), name)), PREPARED / name)
+    write(prepare(name, dataset_settings(read_parameters(), name)), paths.PREPARED / name)
     return f"prepare-{name}"
 
 

@@ -10,7 +10,7 @@ def main() -> str:
     options = command.arguments("train", str(__doc__), "study", "cell")
     settings = cell_settings(read_parameters(), options.study, "train", options.cell, TrainSettings)
     # torch takes seconds to import: the workers' server does it while this process does.
-    pool.start("stages.fitting.cell")
+    pool.start("stages.fitting.cell", len(settings.seeds))
     from stages.fitting.cell import run_cell
     from stages.train.mechanisms import fit
 

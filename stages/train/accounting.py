@@ -68,7 +68,9 @@ def statement(
         "epsilon": epsilon(noise, sampling_probability, steps, delta),
         "delta": delta,
         "unit": "example",
-        "covers": "the weights; not the losses and metrics measured on the training examples",
+        "covers": "the weights of this one model; not the losses and metrics measured on the training examples",
+        "composition": "models of other seeds and cells saw the same examples: releasing several adds up",
+        "randomness": "seeded, so that anybody can repeat it; the guarantee asks for a secret seed",
         "adjacency": "add or remove one example",
         "sampler": {"kind": "poisson", "probability": sampling_probability},
         "accountant": {

@@ -14,6 +14,7 @@ from torch import Tensor
 from stages.fitting.objective import Objective, examples_objective
 from stages.models.classifier import TextClassifier
 from stages.models.examples import Examples
+from stages.streams import generator, torch_seed
 
 # Examples whose gradients are held at once; a larger batch is summed in pieces, with the same result.
 # Opacus holds a recurrent layer's per-example gradients once per time step, so more is slower, not faster.
@@ -42,11 +43,9 @@ def train(
         clipping_norm: Largest L2 norm of one example's gradient, over all trained parameters.
         seed: Of batches, dropout and noise. A seeded generator is no secret: for experiments only.
     """
-    torch.manual_seed(seed)
-    batches = np.random.default_rng([seed, 1])
-    # A stream of its own: seeded with `seed` itself, the noise would follow the initial weights and the dropout.
-    stream = int(np.random.SeedSequence([seed, 2]).generate_state(1)[0])
-    noise = torch.Generator(device=model.device).manual_seed(stream)
+    torch.manual_seed(torch_seed(seed, "dropout"))
+    batches = generator(seed, "poisson batches")
+    noise = torch.Generator(device=model.device).manual_seed(torch_seed(seed, "noise"))
     parameters = [p for p in model.parameters() if p.requires_grad]
     wrapped = GradSampleModule(model, loss_reduction="sum")
     optimiser = DPOptimizer(

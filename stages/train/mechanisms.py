@@ -1,15 +1,13 @@
 """Fit one seed centrally, by the mechanism of the cell."""
 
 from stages.fitting import ordinary
-from stages.fitting.cell import Data, Fitted, loss_history
+from stages.fitting.cell import Data, Fitted, loss_history, no_guarantee
 from stages.fitting.objective import examples_objective
 from stages.measurements import Measurement
 from stages.models import files
 from stages.models.classifier import TextClassifier
 from stages.models.settings import ModelSettings
 from stages.train.settings import PrivacySettings, TrainSettings
-
-NO_GUARANTEE = {"epsilon": None, "reason": "trained without a privacy mechanism"}
 
 
 def fit(settings: TrainSettings, model: ModelSettings, data: Data, seed: int) -> Fitted:
@@ -27,7 +25,7 @@ def fit(settings: TrainSettings, model: ModelSettings, data: Data, seed: int) ->
         settings.learning_rate,
         seed,
     )
-    return Fitted(classifier, loss_history(losses), NO_GUARANTEE, {})
+    return Fitted(classifier, loss_history(losses), no_guarantee("trained without a privacy mechanism"), {})
 
 
 def _fit_privately(

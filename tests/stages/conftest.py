@@ -132,7 +132,7 @@ class Study:
                 "seeds": [0],
                 "train": {
                     "grid": {"variant": names},
-                    "base": learning | {"mechanism": "none", "epochs": 20},
+                    "base": learning | {"mechanism": "none", "epochs": 10},
                     "variant": {
                         "none": {},
                         "dpsgd": {

@@ -8,7 +8,7 @@ from scipy import stats
 from sklearn.metrics import f1_score
 
 from stages import measurements
-from stages.measurements import METRICS, Measurement, macro_f1, mean, proportion
+from stages.measurements import METRICS, Measurement, macro_f1, proportion
 
 
 def labels_and_guesses(seed=0, n=300, labels=6, right=0.6):
@@ -31,17 +31,6 @@ def test_the_interval_of_a_proportion_is_the_exact_one(sample):
 def test_what_is_no_proportion_is_refused(successes, n):
     with pytest.raises(ValueError, match=f"{successes} of {n} is no proportion"):
         proportion(successes, n)
-
-
-def test_the_interval_of_a_mean_is_the_normal_one():
-    values = np.array([1.0, 2.0, 4.0, 9.0])
-    low, high = stats.norm.interval(0.95, values.mean(), values.std(ddof=1) / 2)
-    found = mean(values)
-    assert (found.value, found.n, found.ci_low, found.ci_high) == (4.0, 4, pytest.approx(low), pytest.approx(high))
-
-
-def test_the_mean_of_one_value_has_no_interval():
-    assert mean(np.array([3.0])) == Measurement(3.0, 1)
 
 
 @given(st.integers(0, 10_000), st.integers(1, 80), st.integers(1, 7))

@@ -53,8 +53,8 @@ def test_the_noise_is_enough_and_hardly_more(target, run):
 
 
 def test_an_epsilon_that_asks_for_next_to_no_noise_is_refused():
-    with pytest.raises(InputError, match=r"privacy.epsilon: 1000 at delta 1e-05 asks for less noise than 0.1 clipping"):
-        accounting.noise_multiplier(1000.0, 1.0, 1, DELTA)
+    with pytest.raises(InputError, match=r"privacy.epsilon: 8 at delta 0.01 asks for less noise than 0.1 clipping"):
+        accounting.noise_multiplier(8.0, 0.001, 1, 0.01)
 
 
 def test_the_statement_says_what_epsilon_holds_under():
