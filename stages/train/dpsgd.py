@@ -3,6 +3,7 @@
 The reference implementation: clear and exact rather than fast.
 """
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,8 @@ def train(
     objective = examples_objective(examples, model.device)
     step_losses = []
     wrapped.train()
+    # Of Opacus's own hooks, for every model whose inputs take no gradient; nothing is wrong then.
+    warnings.filterwarnings("ignore", message="Full backward hook is firing")
     for _ in range(steps):
         rows = np.flatnonzero(batches.random(len(examples)) < sampling_probability)
         step_losses.append(_step(wrapped, optimiser, inputs, objective, torch.from_numpy(rows).to(model.device)))

@@ -1,4 +1,3 @@
-import itertools
 from pathlib import Path
 
 import pytest
@@ -167,13 +166,26 @@ def test_base_survives_the_round_trip_byte_for_byte():
     assert roundtrip.dump(roundtrip.load("quick", text)) == text
 
 
-def test_smoke_is_small_and_has_two_seeds(checkout):
+def test_smoke_is_small_and_has_two_seeds_in_the_joint_grid(checkout):
     (checkout / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
     profiles.use("smoke", force=True)
     assert len(graph.read_plan()) <= 35
     parameters = read_parameters()
-    seeds = [parameters[study]["seeds"] for study in studies(parameters)]
-    assert all(s == [0, 1] for s in itertools.chain(seeds, (p["seeds"] for p in parameters["partitions"].values())))
+    assert {study: parameters[study]["seeds"] for study in studies(parameters)} == {
+        "joint": [0, 1],
+        "private_training": [0],
+        "federated_nlp": [0],
+        "device_selection": [0],
+        "distillation": [0],
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_matched_cell_has_the_schedule_of_dp_sgd(name, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    variants = loaded(profiles.render(name))["joint"]["train"]["variant"]
+    schedule = ("epochs", "batch_size", "learning_rate")
+    assert [variants["none-matched"][key] for key in schedule] == [variants["dpsgd"][key] for key in schedule]
 
 
 @pytest.mark.parametrize("name", ["full", "paper"])
