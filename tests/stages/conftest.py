@@ -1,5 +1,6 @@
 """Tiny encoders with invented words, tables of invented text, and a project in which the fitting verbs run."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -18,6 +19,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from stages import command
 from stages.models.settings import ModelSettings
+from stages.settings import SHARED
 
 # As in the commands, which import `stages` before torch.
 torch.set_num_threads(1)
@@ -41,6 +43,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "source": "directory",
         "weights": str(folder / "table.safetensors"),
         "tokenizer": str(folder / "tokenizer.json"),
+        "sha256": sha256(folder / "table.safetensors"),
     }
 
 
@@ -70,7 +73,17 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         model = BertModel(config)
     config.save_pretrained(folder)
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / "model.safetensors")
-    return {"kind": "transformer", "source": "directory", "path": str(folder), "trained_layers": 1}
+    return {
+        "kind": "transformer",
+        "source": "directory",
+        "path": str(folder),
+        "trained_layers": 1,
+        "sha256": sha256(folder / "model.safetensors"),
+    }
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _tokenizer() -> Tokenizer:
@@ -149,10 +162,9 @@ class Study:
                     "variant": {"fedavg": {"learning_rate": 0.5}},
                 },
                 "distill": {
-                    "grid": {"variant": ["distilled"]},
-                    "base": learning
-                    | {"model": "small", "teacher": "toy/none", "temperature": 2.0, "teacher_weight": 0.7, "epochs": 5},
-                    "variant": {"distilled": {}},
+                    "grid": {"model": ["small"]},
+                    "base": learning | {"teacher": "toy/none", "temperature": 2.0, "teacher_weight": 0.7, "epochs": 5},
+                    "model": {"small": {}},
                 },
                 "attack": {
                     "grid": {"variant": ["none", "control"]},
@@ -209,6 +221,12 @@ class Study:
         assert not list(self.folder.rglob("*.incomplete"))
         return error
 
+    def change(self, verb: str, changes: dict[str, Any]) -> None:
+        """Change settings of a verb where they stand: in its base, or in the study."""
+        for name, value in changes.items():
+            place = self.parameters["toy"] if name in SHARED else self.parameters["toy"][verb]["base"]
+            place[name] = value
+
     def metrics(self, verb: str, cell: str) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(Path(f"reports/metrics/toy/{cell}/{verb}.json").read_text())
         return content
@@ -235,6 +253,7 @@ def study(
     prepared.mkdir(parents=True)
     train, test = texts(400, seed=1), texts(90, seed=2)
     train.to_parquet(prepared / "train.parquet")
+    texts(50, seed=3).to_parquet(prepared / "valid.parquet")
     test.assign(group=["north", "south"] * 45).to_parquet(prepared / "test.parquet")
     position = np.arange(400)
     halves = [

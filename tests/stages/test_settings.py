@@ -77,8 +77,18 @@ def test_a_later_axis_wins_over_an_earlier_one_and_over_base(cell, batch):
     assert settings(cell).batch == batch
 
 
-def test_base_wins_over_the_study():
-    assert settings("axe-fast", build__base={"batch": 1, "seeds": [5]}).seeds == [5]
+@pytest.mark.parametrize("place", ["build__base", "build__variant__fast"])
+def test_what_the_study_gives_all_cells_no_cell_may_change(place):
+    key = place.replace("__", ".")
+    with pytest.raises(
+        InputError, match=rf"^params.yaml: site.{key}.seeds: the study gives it for all cells; remove it"
+    ):
+        settings("axe-fast", **{place: {"batch": 1, "seeds": [5]}})
+
+
+def test_an_axis_may_choose_what_the_study_gives():
+    grid = {"dataset": ["other"]}
+    assert settings("other", build__grid=grid, build__dataset={"other": {}}).dataset == "other"
 
 
 def test_an_axis_value_is_the_setting_of_that_name():

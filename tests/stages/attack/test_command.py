@@ -103,7 +103,7 @@ def test_the_curve_has_the_points_of_every_seed(fitted):
     ],
 )
 def test_a_wrong_input_is_one_line_and_leaves_nothing(fitted, changes, message):
-    fitted.parameters["toy"]["attack"]["base"] |= changes
+    fitted.change("attack", changes)
     assert message in fitted.refused("attack", "none")
     assert not Path("data/attacks").exists()
 

@@ -35,7 +35,7 @@ def test_the_last_round_of_the_history_has_the_accuracy_of_the_metrics(study):
     content = study.done("federate", "fedavg")
     history = pd.read_csv("reports/curves/toy/fedavg/history.csv")
     assert history["step"].max() == 3
-    last = history[(history["step"] == 3) & (history["metric"] == "test/accuracy")]
+    last = history[(history["step"] == 3) & (history["metric"] == "valid/accuracy")]
     assert last["value"].tolist() == [content["metrics"]["test/accuracy"]["0"]["value"]]
 
 
@@ -70,13 +70,13 @@ def test_federated_averaging_learns(study):
         ({"rounds": 0}, "params.yaml: toy.federate.base.rounds: 0 is not allowed"),
         ({"clients_per_round": 0}, "params.yaml: toy.federate.base.clients_per_round: 0 is not allowed"),
         ({"mechanism": "fedprox"}, "params.yaml: toy.federate.base.mechanism: 'fedprox' is not allowed"),
-        ({"partition": None}, "params.yaml: toy.federate.base.partition: None is not allowed"),
+        ({"partition": None}, "params.yaml: toy.partition: None is not allowed"),
         ({"partition": "thirds"}, "data/partitions/thirds/clients.parquet: no such file; run `dvc repro`"),
         ({"seeds": [7]}, "clients.parquet: has no seed 7; add it to params.yaml: partitions.halves.seeds"),
     ],
 )
 def test_a_wrong_input_is_one_line_and_leaves_nothing(study, changes, message):
-    study.parameters["toy"]["federate"]["base"] |= changes
+    study.change("federate", changes)
     assert message in study.refused("federate", "fedavg")
     assert not Path("data/models").exists()
 

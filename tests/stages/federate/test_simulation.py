@@ -12,6 +12,7 @@ from stages.fitting.objective import examples_objective
 from stages.models import files
 from stages.models.evaluate import predict
 from stages.models.examples import examples, vocabulary
+from stages.streams import torch_seed
 
 TEXTS = 24
 
@@ -40,10 +41,10 @@ def dealt(sizes):
 
 @pytest.fixture
 def data(model_settings, texts):
-    table, tested = texts(TEXTS, seed=1), texts(20, seed=2)
-    known = vocabulary(table)
-    fitted, test = (examples(split, model_settings(), known) for split in (table, tested))
-    return Data(known, fitted, test, dealt([TEXTS]))
+    tables = [texts(n, seed=seed) for n, seed in ((TEXTS, 1), (20, 2), (20, 3))]
+    known = vocabulary(tables[0])
+    fitted, valid, test = (examples(table, model_settings(), known) for table in tables)
+    return Data(known, fitted, valid, test, dealt([TEXTS]))
 
 
 def weights(model):
@@ -73,7 +74,7 @@ def test_one_client_that_holds_all_trains_as_if_alone(model_settings, data):
     settings = federation(local_epochs=3, batch_size=7)
     fitted = fit(settings, model_settings(), data, 5)
     alone = files.build(model_settings(), data.vocabulary.labels, [], seed=5).train()
-    order = torch.Generator().manual_seed(int(np.random.SeedSequence([5, 1, 0]).generate_state(1)[0]))
+    order = torch.Generator().manual_seed(torch_seed(5, "client order", 1, 0))
     objective = examples_objective(data.fit, alone.device)
     update(alone, alone.inputs(data.fit.text), torch.arange(TEXTS), objective, settings, order)
     assert torch.equal(weights(fitted.model), weights(alone))
@@ -109,13 +110,13 @@ def test_the_history_has_both_metrics_of_every_round(model_settings, data):
     history = fit(federation(rounds=3), model_settings(), replace(data, clients=dealt([4, 20])), 0).history
     assert list(history.columns) == ["step", "metric", "value"]
     assert list(zip(history["step"], history["metric"], strict=True)) == [
-        (number, metric) for number in (1, 2, 3) for metric in ("fit/loss", "test/accuracy")
+        (number, metric) for number in (1, 2, 3) for metric in ("fit/loss", "valid/accuracy")
     ]
 
 
 def test_the_last_accuracy_of_the_history_is_that_of_the_model(model_settings, data):
     fitted = fit(federation(rounds=2), model_settings(), data, 0)
-    right = predict(fitted.model, data.test).labels == data.test.labels.numpy()
+    right = predict(fitted.model, data.valid).labels == data.valid.labels.numpy()
     assert fitted.history["value"].iloc[-1] == right.mean()
 
 
@@ -158,8 +159,8 @@ def test_the_same_seed_is_bit_identical_and_another_is_not(model_settings, data)
 
 def test_frozen_layers_stay_as_they_came(model_settings, data, texts, bert):
     settings = model_settings(encoder=bert)
-    data = replace(data, fit=examples(texts(TEXTS, seed=1), settings, data.vocabulary), test=data.test)
-    data = replace(data, test=data.fit, clients=dealt([8, 16]))
+    fitted = examples(texts(TEXTS, seed=1), settings, data.vocabulary)
+    data = replace(data, fit=fitted, valid=fitted, test=fitted, clients=dealt([8, 16]))
     before = files.build(settings, data.vocabulary.labels, [], seed=0).state_dict()
     after = fit(federation(), settings, data, 0).model
     moved = {name for name, tensor in after.state_dict().items() if not torch.equal(tensor, before[name])}

@@ -27,6 +27,10 @@ def bert_copy(bert, tmp_path):
     return Path(shutil.copytree(bert["path"], tmp_path / "copy"))
 
 
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 @pytest.fixture
 def tokenize(static):
     return tokenizer(static(), 16)
@@ -89,8 +93,7 @@ def test_only_the_last_layers_of_a_transformer_are_trained(transformer):
 
 
 def test_weights_of_the_hash_given_are_accepted(static, encoder):
-    digest = hashlib.sha256(Path(encoder["weights"]).read_bytes()).hexdigest()
-    assert weights_file(static(sha256=digest)) == Path(encoder["weights"])
+    assert weights_file(static(sha256=digest(Path(encoder["weights"])))) == Path(encoder["weights"])
 
 
 @pytest.mark.parametrize("kind", ["static", "transformer"])
@@ -133,15 +136,17 @@ def test_a_file_that_is_no_tokenizer_is_refused(static, tmp_path):
 
 
 def test_a_file_that_is_no_safetensors_is_refused(static, tmp_path):
-    (tmp_path / "w.safetensors").write_bytes(b"pickle")
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(b"pickle")
     with pytest.raises(InputError, match=r"w.safetensors: not safetensors \(.*\); give a safetensors file"):
-        StaticTable(static(weights=str(tmp_path / "w.safetensors")))
+        StaticTable(static(weights=str(path), sha256=digest(path)))
 
 
 def test_a_static_encoder_of_two_tables_is_refused(static, tmp_path):
-    save_file({"a": torch.zeros(2, 2), "b": torch.zeros(2, 2)}, tmp_path / "w.safetensors")
+    path = tmp_path / "w.safetensors"
+    save_file({"a": torch.zeros(2, 2), "b": torch.zeros(2, 2)}, path)
     with pytest.raises(InputError, match="holds 2 tensors; a static encoder is one table"):
-        StaticTable(static(weights=str(tmp_path / "w.safetensors")))
+        StaticTable(static(weights=str(path), sha256=digest(path)))
 
 
 def test_more_trained_layers_than_there_are_is_refused(transformer):
@@ -156,7 +161,7 @@ def test_a_transformer_of_another_build_is_refused(transformer, bert_copy):
         bert_copy
     )
     with pytest.raises(InputError, match="GPT2Model is not supported; allowed: BERT, its kin, DistilBERT"):
-        Transformer(transformer(path=str(bert_copy)))
+        Transformer(transformer(path=str(bert_copy), sha256=digest(bert_copy / "model.safetensors")))
 
 
 def test_a_longer_text_than_a_transformer_has_positions_is_refused(model_settings, bert):

@@ -29,6 +29,11 @@ MODEL = {"encoder": STATIC, "head": "mean", "hidden": 4, "dropout": 0.0, "max_le
         ),
         ({"encoder": STATIC | {"package": None}}, "source: package needs package"),
         ({"encoder": STATIC | {"source": "hub"}}, "source: hub needs repository and revision"),
+        ({"encoder": STATIC | {"source": "directory"}}, "source: directory needs sha256"),
+        (
+            {"encoder": STATIC | {"source": "hub", "repository": "a/b", "revision": "main"}},
+            "models.mean.encoder.revision: 'main' is not allowed",
+        ),
         ({"encoder": STATIC | {"sha256": "abc"}}, "models.mean.encoder.sha256: 'abc' is not allowed"),
         ({"encoder": STATIC | {"kind": "table"}}, "models.mean.encoder: {'kind': 'table', "),
         (

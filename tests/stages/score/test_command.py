@@ -113,7 +113,7 @@ def test_two_runs_are_byte_identical(fitted):
     ],
 )
 def test_a_wrong_input_is_one_line_and_leaves_nothing(fitted, changes, message):
-    fitted.parameters["toy"]["score"]["base"] |= changes
+    fitted.change("score", changes)
     assert message in fitted.refused("score", "none")
     assert not Path("data/scores").exists()
 

@@ -63,7 +63,9 @@ def test_the_statement_says_what_epsilon_holds_under():
     assert statement == {
         "delta": 1e-5,
         "unit": "example",
-        "covers": "the weights; not the losses and metrics measured on the training examples",
+        "covers": "the weights of this one model; not the losses and metrics measured on the training examples",
+        "composition": "models of other seeds and cells saw the same examples: releasing several adds up",
+        "randomness": "seeded, so that anybody can repeat it; the guarantee asks for a secret seed",
         "adjacency": "add or remove one example",
         "sampler": {"kind": "poisson", "probability": 256 / 4478},
         "accountant": {"kind": "privacy loss distribution", "package": "dp-accounting", "discretization": 1e-3},

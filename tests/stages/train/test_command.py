@@ -15,6 +15,7 @@ ABOUT = {
     "model": "mean",
     "partition": "halves",
     "mechanism": "none",
+    "device": "cpu",
     "command": "python -m stages.train --study toy --cell none",
 }
 
