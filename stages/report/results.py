@@ -102,7 +102,7 @@ def _read(source: Source) -> _MetricsFile:
         where = " > ".join(map(str, first["loc"])) or "top level"
         raise InputError(f"{path}: {where}", first["msg"].lower(), _REMEDY) from None
     for key, by_seed in file.metrics.items():
-        parts = key.split("/")
+        parts = key.split("/", 2)  # a group may hold any character
         if len(parts) not in (2, 3) or parts[1] not in METRICS:
             raise InputError(f"{path}: metrics > {key}", "is not split/metric[/group] of a known metric", _REMEDY)
         for seed in by_seed:
@@ -122,7 +122,7 @@ def _epsilons(source: Source, files: dict[Source, _MetricsFile]) -> dict[str, _E
 
 
 def _row(source: Source, about: _About, key: str, entry: _Entry) -> dict[str, Any]:
-    split, name, *group = key.split("/")
+    split, name, *group = key.split("/", 2)
     best = METRICS[name].best
     return {
         "study": source.study,

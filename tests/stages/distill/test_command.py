@@ -101,7 +101,7 @@ def test_a_wrong_input_is_one_line_and_leaves_nothing(taught, changes, message):
 
 
 def test_a_teacher_of_other_labels_is_refused(taught):
-    for split in ("train", "test"):
+    for split in ("train", "valid", "test"):
         path = f"data/prepared/trees/{split}.parquet"
         pd.read_parquet(path).replace({"cedar": "oak"}).to_parquet(path)
     assert "teacher toy/none: has other labels than the student" in taught.refused("distill", "small")

@@ -57,7 +57,7 @@ def test_every_partition_of_the_project_is_valid():
             r"partitions.some.membership: .* not add up to more than 1",
         ),
         ({"membership": {"member": 0.0, "nonmember": 0.5}}, r"partitions.some.membership.member: 0.0 is not allowed"),
-        ({"dataset": "olds"}, r"datasets: has no `olds`; it has: news"),
+        ({"dataset": "olds"}, r"partitions.some.dataset: there is no data set `olds`; there are: news"),
     ],
 )
 def test_a_wrong_setting_names_key_value_and_remedy(change, message):

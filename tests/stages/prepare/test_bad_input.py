@@ -129,12 +129,12 @@ def test_no_such_file(project: Project) -> None:
 
 def test_package_not_installed(project: Project) -> None:
     project.declare(source="package", package="no-such-package")
-    assert "pip install --no-deps -r requirements/packages.txt" in project.refused()
+    assert "pip install --no-deps --require-hashes -r requirements/packages.txt" in project.refused()
 
 
 def test_file_not_in_package(project: Project) -> None:
     project.declare(source="package", package="numpy", files={"train": [{"path": "numpy/absent.csv"}]})
-    assert "numpy/absent.csv: no such file or directory" in project.refused()
+    assert "package numpy: holds no numpy/absent.csv" in project.refused()
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,7 @@ def measured(verb: str, private: bool, generator: np.random.Generator) -> dict[s
             return groups | whole
     utility = {
         "test/accuracy": share(0.7, 0.75) if private else share(0.8, 0.85),
-        "test/loss": Measurement(generator.uniform(0.4, 0.6), 800, 0.35, 0.65),
+        "train/noise_multiplier": Measurement(generator.uniform(0.4, 0.6)),
         "train/parameters": Measurement(66_051.0),
     }
     return utility | ({"train/epsilon": Measurement(2.97)} if private else {})

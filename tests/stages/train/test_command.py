@@ -104,9 +104,8 @@ def test_dpsgd_states_what_it_guarantees(study):
 
 
 def test_a_private_tagger_is_trained_and_saved(study, texts):
-    prepared = Path("data/prepared/trees")
-    texts(60, tags=True, seed=1).to_parquet(prepared / "train.parquet")
-    texts(30, tags=True, seed=2).to_parquet(prepared / "test.parquet")
+    for split, n, seed in (("train", 60, 1), ("valid", 20, 3), ("test", 30, 2)):
+        texts(n, tags=True, seed=seed).to_parquet(f"data/prepared/trees/{split}.parquet")
     study.parameters["models"]["mean"] |= {"head": "bilstm", "hidden": 4}
     study.parameters["toy"]["train"]["base"] |= {"fit": "train", "batch_size": 10}
     study.parameters["toy"]["train"]["variant"]["dpsgd"]["epochs"] = 1
