@@ -38,15 +38,23 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield an empty temporary folder beside `path`; it replaces `path` if the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".incomplete", dir=path.parent))
-    temporary.chmod(0o755)
+    temporary = _sibling(path)
+    replaced = _sibling(path)
     try:
         yield temporary
         if path.exists():
-            shutil.rmtree(path)
+            # Out of the way first: a kill between the two steps leaves the old content beside, not half a folder.
+            path.rename(replaced / path.name)
         temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _sibling(path: Path) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".incomplete", dir=path.parent))
+    folder.chmod(0o755)
+    return folder
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -115,11 +115,11 @@ def cell_settings(parameters: dict[str, Any], study: str, verb: str, cell: str, 
     for key, layer in layers:
         if not isinstance(layer, dict):
             raise InputError(f"{PARAMETERS}: {key}", _shown(layer), "must be a mapping of settings")
-        if key != study and (shared := [name for name in layer if name in section and name in SHARED]):
-            where = f"{PARAMETERS}: {key}.{shared[0]}"
-            if not key.endswith(".grid"):
-                # DVC watches what the study names: a cell that read something else would go stale unseen.
-                raise InputError(where, "the study gives it for all cells", f"remove it here, or from {study}")
+        taken = [name for name in layer if name in section and name in SHARED]
+        if taken and key not in (study, f"{study}.{verb}.grid"):
+            # DVC watches what the study names: a cell that read something else would go stale unseen.
+            where = f"{PARAMETERS}: {key}.{taken[0]}"
+            raise InputError(where, "the study gives it for all cells", f"remove it here, or from {study}")
         merged |= layer
         origin |= dict.fromkeys(layer, key)
     return parse(schema, merged, f"{study}.{verb}.base", origin)

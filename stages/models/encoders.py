@@ -1,6 +1,7 @@
 """Pretrained encoders: find their files, check their hash, tokenise, and turn tokens into vectors."""
 
 import hashlib
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -156,7 +157,10 @@ class Transformer(nn.Module):
     def __init__(self, settings: TransformerEncoder) -> None:
         super().__init__()
         from transformers import AutoModel
+        from transformers.utils import logging
 
+        if not sys.stderr.isatty():
+            logging.disable_progress_bar()
         folder = weights_file(settings).parent
         if not (folder / "config.json").is_file():
             raise InputError(str(folder), "holds no config.json", "give the folder that transformers writes")
