@@ -105,20 +105,23 @@ def test_dp_sgd_states_its_guarantee(project: Path) -> None:
     assert privacy["sampler"]["kind"] == "poisson"
 
 
-def test_no_private_output_is_pushed(project: Path, tmp_path: Path) -> None:
-    run("dvc", "remote", "add", "-q", "-d", "elsewhere", str(tmp_path / "remote"), cwd=project)
+def test_nothing_is_pushed_until_an_output_is_declared_public(project: Path, tmp_path: Path) -> None:
+    graph, remote = project / "dvc.yaml", tmp_path / "remote"
+    run("dvc", "remote", "add", "-q", "-d", "elsewhere", str(remote), cwd=project)
     try:
         run("dvc", "push", cwd=project)
+        by_default = [path for path in remote.rglob("*") if path.is_file()]
+        private = "      - reports/results.parquet:\n          push: false\n"
+        assert private in graph.read_text(encoding="utf-8")
+        public = graph.read_text(encoding="utf-8").replace(private, "      - reports/results.parquet\n")
+        graph.write_text(public, encoding="utf-8")
+        run("dvc", "push", cwd=project)
+        declared = [path.read_bytes() for path in remote.rglob("*") if path.is_file()]
     finally:
-        run("git", "checkout", "-q", ".dvc/config", cwd=project)
-    pushed = [path.read_bytes() for path in (tmp_path / "remote").rglob("*") if path.is_file()]
-    private = [
-        path.read_bytes() for path in (project / "data").rglob("*.*") if path.is_file() and path.name != "README.md"
-    ]
+        run("git", "checkout", "-q", ".dvc/config", "dvc.yaml", cwd=project)
 
-    assert pushed
-    assert len(private) > 100
-    assert not set(pushed) & set(private)
+    assert by_default == []
+    assert declared == [(project / "reports" / "results.parquet").read_bytes()]
 
 
 def test_dvc_itself_shows_metrics_plots_and_the_graph(project: Path) -> None:

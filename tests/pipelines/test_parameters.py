@@ -46,7 +46,12 @@ def test_studies_are_the_blocks_that_are_not_shared():
         ("datasets/atis/source", "ftp", "datasets.atis.source", "'ftp' is not allowed; .*package, file, hub"),
         ("datasets/atis/seed", -1, "datasets.atis.seed", "-1 is not allowed; .*greater than or equal to 0"),
         ("partitions/newsgroups-iid/scheme", "idd", "partitions.newsgroups-iid.scheme", "'idd' .* 'iid'.*'natural'"),
-        ("partitions/newsgroups-iid/dataset", "news", "datasets", "has no `news`; it has: atis, newsgroups"),
+        (
+            "partitions/newsgroups-iid/dataset",
+            "news",
+            "partitions.newsgroups-iid.dataset",
+            "there is no data set `news`; there are: atis, newsgroups",
+        ),
         ("partitions/newsgroups-iid/clients", 0, "partitions.newsgroups-iid.clients", "0 is not allowed; .*than 0"),
         ("models/mean/head", "max", "models.mean.head", "'max' is not allowed; .*'mean' or 'bilstm'"),
         ("models/mean/size", 3, "models.mean.size", "no such setting; allowed: .*max_length"),
@@ -82,7 +87,12 @@ def test_studies_are_the_blocks_that_are_not_shared():
             "`a/b` cannot name a cell; use letters, digits, _ and -",
         ),
         ("joint/train/grid/variant", ["none", "none"], "joint.train.grid", "two of its cells would have the same name"),
-        ("joint/train/grid/variant", ["none", "sgd"], "joint.train.variant", "has no `sgd`; it has: none, dpsgd"),
+        (
+            "joint/train/grid/variant",
+            ["none", "sgd"],
+            "joint.train.variant",
+            "has no `sgd`; it has: none, none-matched, dpsgd",
+        ),
         ("joint/train/variant/dpsgd/fit", "all", "joint.train.variant.dpsgd.fit", "'all' is not allowed; .*'member'"),
         (
             "partitions/redditbias-halves/membership",
@@ -130,6 +140,7 @@ def test_two_verbs_must_not_write_the_same_cell():
 
 def test_teacher_must_have_the_same_seeds():
     parameters = copy.deepcopy(PARAMETERS)
+    parameters["distillation"]["train"]["base"]["seeds"] = parameters["distillation"].pop("seeds")
     parameters["distillation"]["distill"]["base"]["seeds"] = [0, 5]
     with pytest.raises(InputError, match=r"distill\.base\.seeds: \[5\] are not among the seeds of distillation/mean"):
         validate(parameters)
