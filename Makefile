@@ -18,7 +18,7 @@ installed := .venv/.installed
 torch := $(shell sed -n 's/^ *"\(torch==[^"]*\)",$$/\1/p' pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test lint lock dependencies benchmarks clean
+.PHONY: help install repro test lint lock benchmarks clean
 .DELETE_ON_ERROR:
 
 help: ## this text
@@ -57,9 +57,6 @@ lint: $(installed) ## style
 lock: $(installed) ## remake requirements/*.txt with the newest versions that pyproject.toml allows; needs network
 	@command -v uv >/dev/null || $(pip) uv
 	requirements/lock
-
-dependencies: $(installed) ## rewrite the code lists of dvc.yaml from what each stage imports
-	@python -m pipelines.dependencies
 
 benchmarks: $(installed) ## speed against peers, each in an environment of its own; needs network
 	.venv/bin/python -m benchmarks

@@ -12,7 +12,7 @@ import pandas as pd
 from ruamel.yaml import YAML
 
 from benchmarks.harness import Row, compare, process, run
-from stages.packages import package_path
+from stages.common.packages import package_path
 from stages.partition.schemes import label_shift
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipelines import find_root
-from stages.errors import InputError
+from stages.common.errors import InputError
 
 if TYPE_CHECKING:
     from pipelines.runner import Outcome
@@ -144,7 +144,7 @@ def show_profile(
 ) -> None:
     """List what a profile would change in params.yaml: key: now -> then."""
     from pipelines import profiles
-    from stages.settings import read_parameters
+    from stages.common.settings import read_parameters
 
     enter_project()
     shown = name or str(read_parameters().get("profile"))
@@ -168,7 +168,7 @@ def _exit(number: int, _: FrameType | None) -> None:
 
 def _validate() -> None:
     from pipelines.parameters import validate
-    from stages.settings import read_parameters
+    from stages.common.settings import read_parameters
 
     validate(read_parameters())
 

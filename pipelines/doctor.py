@@ -14,8 +14,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from pipelines import graph, profiles
-from stages.errors import InputError
-from stages.settings import PARAMETERS, read_parameters
+from stages.common.errors import InputError
+from stages.common.settings import PARAMETERS, read_parameters
 
 PROJECT = Path("pyproject.toml")
 LOCK = Path("requirements/lock.txt")

@@ -9,7 +9,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 
 PIPELINE = Path("dvc.yaml")
 

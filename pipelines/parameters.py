@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from stages.attack.settings import AttackSettings
+from stages.common.errors import InputError
+from stages.common.settings import FITTING, PARAMETERS, SHARED, Settings, block, cell_settings, cells, parse
 from stages.distill.settings import DistillSettings
-from stages.errors import InputError
 from stages.federate.settings import FederateSettings
 from stages.models.settings import ModelSettings
 from stages.partition.settings import PartitionSettings
@@ -16,7 +17,6 @@ from stages.prepare.settings import dataset_settings
 from stages.report.settings import profile, sources
 from stages.report.settings import studies as reported
 from stages.score.settings import ScoreSettings
-from stages.settings import PARAMETERS, SHARED, Settings, block, cell_settings, cells, parse
 from stages.train.settings import TrainSettings
 
 SCHEMAS: dict[str, type[Settings]] = {
@@ -26,7 +26,6 @@ SCHEMAS: dict[str, type[Settings]] = {
     "attack": AttackSettings,
     "score": ScoreSettings,
 }
-FITTING = ("train", "federate", "distill")
 NO_STUDIES = ("profile", "datasets", "partitions", "models", "report")
 # Study names end stage names after a hyphen; cell names are parts of stage names and of paths.
 STUDY = re.compile(r"[a-z][a-z0-9_]*")
@@ -143,10 +142,10 @@ class _Cell:
                 self.key("partition"), f"`{name}` deals `{partition.dataset}`", f"name one that deals `{ours}`"
             )
         self._check_seeds(partition.seeds, f"partitions.{name}")
-        split = self.settings.get("fit", "member" if self.verb == "attack" else "train")
+        split = self.settings.get("train_on", "member" if self.verb == "attack" else "train")
         if split != "train" and partition.membership is None:
             raise _error(
-                self.key("fit" if "fit" in self.settings else "partition"),
+                self.key("train_on" if "train_on" in self.settings else "partition"),
                 f"`{split}` is a part of a partition with `membership`, and `{name}` has none",
                 f"give partitions.{name} membership, or name a partition that has it",
             )

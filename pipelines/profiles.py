@@ -11,8 +11,8 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from pipelines import roundtrip
-from stages.errors import InputError
-from stages.settings import PARAMETERS, read_parameters
+from stages.common.errors import InputError
+from stages.common.settings import PARAMETERS, read_parameters
 
 FOLDER = Path("profiles")
 BASE = "quick"
@@ -45,7 +45,7 @@ def use(name: str, force: bool = False) -> None:
     Raises:
         InputError: No such profile, or params.yaml was edited and `force` is not given.
     """
-    from stages.artifacts import atomic_file  # brings pandas, which nothing else here needs
+    from stages.common.artifacts import atomic_file  # brings pandas, which nothing else here needs
 
     text = render(name)
     if PARAMETERS.exists() and not force and not explained():

@@ -7,7 +7,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 
 
 def load(name: str, text: str) -> MutableMapping[str, Any]:

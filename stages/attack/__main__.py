@@ -1,8 +1,8 @@
 """Attack the models of one cell: infer from the loss which examples each was trained on."""
 
-from stages import command
 from stages.attack.settings import AttackSettings
-from stages.settings import cell_settings, read_parameters
+from stages.common import command
+from stages.common.settings import cell_settings, read_parameters
 
 
 def main() -> str:

@@ -3,11 +3,11 @@
 import pandas as pd
 from tqdm import tqdm
 
-from stages import artifacts, measurements, paths
 from stages.attack.membership import loss_scores, measure, roc_points
 from stages.attack.settings import AttackSettings
-from stages.fitting.fitted import about_measuring, load_fitted
+from stages.common import artifacts, measurements, paths
 from stages.models.examples import partition_path, prepared_path, read_partition, read_split, rows_of
+from stages.models.fitted import about_measuring, load_fitted
 
 
 def attack(study: str, cell: str, settings: AttackSettings, seed: int) -> pd.DataFrame:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from stages.attack import roc
-from stages.measurements import Measurement
+from stages.common.measurements import Measurement
 from stages.models.classifier import TextClassifier
 from stages.models.evaluate import predict
 from stages.models.examples import Examples

@@ -5,7 +5,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from stages.measurements import CONFIDENCE, Measurement, proportion
+from stages.common.measurements import CONFIDENCE, Measurement, proportion
 
 Scores = NDArray[np.float64]
 POINTS = 200

@@ -2,8 +2,7 @@
 
 from typing import Literal
 
-from stages.fitting.settings import Seeds
-from stages.settings import Settings
+from stages.common.settings import Seeds, Settings
 
 
 class AttackSettings(Settings):

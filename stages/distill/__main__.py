@@ -1,8 +1,8 @@
 """Distill the students of one cell from their teachers: one student per seed."""
 
-from stages import command, pool
+from stages.common import command, pool
+from stages.common.settings import cell_settings, read_parameters
 from stages.distill.settings import DistillSettings
-from stages.settings import cell_settings, read_parameters
 
 
 def main() -> str:

@@ -3,16 +3,16 @@
 import torch
 from torch import Tensor, nn
 
+from stages.common.errors import InputError
 from stages.distill.settings import DistillSettings
-from stages.errors import InputError
 from stages.fitting import ordinary
 from stages.fitting.cell import Data, Fitted, loss_history, no_guarantee
-from stages.fitting.fitted import load_fitted
 from stages.fitting.objective import Objective, examples_objective
 from stages.models import files
 from stages.models.classifier import Scores
 from stages.models.evaluate import predict
 from stages.models.examples import read_split, rows_of
+from stages.models.fitted import load_fitted
 from stages.models.settings import ModelSettings
 
 
@@ -21,9 +21,9 @@ def fit(settings: DistillSettings, model: ModelSettings, data: Data, seed: int) 
     student = files.build(model, data.vocabulary.labels, data.vocabulary.tags, seed)
     teacher = teacher_log_probabilities(settings, data, seed).to(student.device)
     objective = distillation_objective(
-        examples_objective(data.fit, student.device), teacher, settings.temperature, settings.teacher_weight
+        examples_objective(data.train, student.device), teacher, settings.temperature, settings.teacher_weight
     )
-    inputs = student.inputs(data.fit.text)
+    inputs = student.inputs(data.train.text)
     losses = ordinary.fit(
         student, inputs, objective, settings.batch_size, settings.epochs, settings.learning_rate, seed
     )
@@ -58,5 +58,5 @@ def teacher_log_probabilities(settings: DistillSettings, data: Data, seed: int) 
             f"teacher {settings.teacher}", "has other labels than the student", "train both on one data set"
         )
     pool = teacher.examples(read_split(settings.dataset, "train"))
-    own = pool[rows_of(pool.example_ids, list(data.fit.example_ids))]
+    own = pool[rows_of(pool.example_ids, list(data.train.example_ids))]
     return torch.from_numpy(predict(teacher.classifier, own).label_log_probabilities).float()

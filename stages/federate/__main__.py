@@ -1,8 +1,8 @@
 """Train the models of one cell by federated averaging over a partition: one simulation per seed."""
 
-from stages import command, pool
+from stages.common import command, pool
+from stages.common.settings import cell_settings, read_parameters
 from stages.federate.settings import FederateSettings
-from stages.settings import cell_settings, read_parameters
 
 
 def main() -> str:

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stages.streams import generator
+from stages.common.streams import generator
 
 State = dict[str, Tensor]
 

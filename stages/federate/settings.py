@@ -15,7 +15,7 @@ class FederateSettings(CellSettings):
 
     mechanism: Literal["fedavg"]
     partition: str
-    fit: Literal["train", "member"]
+    train_on: Literal["train", "member"]
     rounds: int = Field(ge=1)
     clients_per_round: int = Field(ge=1)
     local_epochs: int = Field(ge=1)

@@ -6,6 +6,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stages.common.streams import torch_seed
 from stages.federate.client import update
 from stages.federate.server import average, select
 from stages.federate.settings import FederateSettings
@@ -15,7 +16,6 @@ from stages.models import files
 from stages.models.classifier import TextClassifier
 from stages.models.evaluate import predict
 from stages.models.settings import ModelSettings
-from stages.streams import torch_seed
 
 
 def fit(settings: FederateSettings, model: ModelSettings, data: Data, seed: int) -> Fitted:
@@ -23,7 +23,7 @@ def fit(settings: FederateSettings, model: ModelSettings, data: Data, seed: int)
     torch.manual_seed(torch_seed(seed, "dropout"))
     server = files.build(model, data.vocabulary.labels, data.vocabulary.tags, seed)
     clients = _rows_by_client(data)
-    inputs, objective = server.inputs(data.fit.text), examples_objective(data.fit, server.device)
+    inputs, objective = server.inputs(data.train.text), examples_objective(data.train, server.device)
     valid_inputs = server.inputs(data.valid.text)
     rows = []
     for number in range(1, settings.rounds + 1):
@@ -38,7 +38,7 @@ def fit(settings: FederateSettings, model: ModelSettings, data: Data, seed: int)
             states.append({name: tensor.clone() for name, tensor in files.trained_state(server).items()})
             sizes.append(len(own))
         server.load_state_dict(average(states, sizes), strict=False)
-        rows += [(number, "fit/loss", float(np.average(losses, weights=sizes)))]
+        rows += [(number, "train/loss", float(np.average(losses, weights=sizes)))]
         rows += [(number, "valid/accuracy", _accuracy(server, data, valid_inputs))]
     server.eval()
     return Fitted(

@@ -10,10 +10,12 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from stages import artifacts, measurements, paths
-from stages.errors import InputError
+from stages.common import artifacts, measurements, paths
+from stages.common.errors import InputError
+from stages.common.measurements import Measurement
+from stages.common.pool import run_seeds
+from stages.common.settings import block, parse, read_parameters
 from stages.fitting.settings import CellSettings
-from stages.measurements import Measurement
 from stages.models import files
 from stages.models.classifier import TextClassifier
 from stages.models.evaluate import utility
@@ -29,8 +31,6 @@ from stages.models.examples import (
     vocabulary,
 )
 from stages.models.settings import ModelSettings
-from stages.pool import run_seeds
-from stages.settings import block, parse, read_parameters
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,14 @@ class Data:
 
     Attributes:
         vocabulary: Labels and tags of the whole training split.
-        fit: The examples the model may see.
+        train: The examples the model may see.
         valid: The validation split, for all that is looked at while sizes are chosen.
         test: The test split, measured once at the end.
-        clients: (len(fit),) client of each example, or None where nobody deals them to clients.
+        clients: (len(train),) client of each example, or None where nobody deals them to clients.
     """
 
     vocabulary: Vocabulary
-    fit: Examples
+    train: Examples
     valid: Examples
     test: Examples
     clients: NDArray[np.object_] | None
@@ -71,7 +71,7 @@ class Fitted:
 
 def loss_history(losses: list[float]) -> pd.DataFrame:
     """Return the history table of one training loss per epoch."""
-    return pd.DataFrame({"step": np.arange(1, len(losses) + 1), "metric": "fit/loss", "value": losses})
+    return pd.DataFrame({"step": np.arange(1, len(losses) + 1), "metric": "train/loss", "value": losses})
 
 
 def no_guarantee(reason: str) -> dict[str, Any]:
@@ -98,10 +98,10 @@ def run_cell(verb: str, study: str, cell: str, settings: Cell, fit: Fit[Cell], n
     model = parse(ModelSettings, block(read_parameters(), key), key)
     by_seed = _data(settings, model, needs_clients)
     for data in by_seed.values():
-        if settings.batch_size > len(data.fit):
+        if settings.batch_size > len(data.train):
             raise InputError(
                 f"params.yaml: {study}.{verb} ({cell}).batch_size",
-                f"{settings.batch_size} is more than the {len(data.fit)} examples",
+                f"{settings.batch_size} is more than the {len(data.train)} examples",
                 "give a smaller batch",
             )
     about = _about(verb, study, cell, settings, needs_clients)
@@ -122,11 +122,11 @@ def _data(settings: CellSettings, model: ModelSettings, needs_clients: bool) -> 
     train, valid, test = (read_split(settings.dataset, split) for split in ("train", "valid", "test"))
     known = vocabulary(train)
     pool, watched, tested = (examples(table, model, known) for table in (train, valid, test))
-    if settings.fit == "train" and not needs_clients:
+    if settings.train_on == "train" and not needs_clients:
         return dict.fromkeys(settings.seeds, Data(known, pool, watched, tested, None))
     by_seed = {}
     for seed in settings.seeds:
-        held = read_partition(str(settings.partition), seed, settings.fit)
+        held = read_partition(str(settings.partition), seed, settings.train_on)
         rows = rows_of(pool.example_ids, list(held["example_id"]))
         by_seed[seed] = Data(
             known, pool[rows], watched, tested, held["client_id"].to_numpy() if needs_clients else None
@@ -151,7 +151,7 @@ def _run_seed(
     artifacts.write_json(own / "privacy.json", fitted.privacy)
     trained = sum(tensor.numel() for tensor in files.trained_state(fitted.model).values())
     measured = {
-        **utility(fitted.model, data.fit, data.vocabulary, "fit", seed),
+        **utility(fitted.model, data.train, data.vocabulary, "train", seed),
         **utility(fitted.model, data.test, data.vocabulary, "test", seed),
         **fitted.measured,
         "train/parameters": Measurement(float(trained)),
@@ -161,7 +161,7 @@ def _run_seed(
 
 def _about(verb: str, study: str, cell: str, settings: CellSettings, needs_clients: bool) -> dict[str, Any]:
     read = [prepared_path(settings.dataset, split) for split in ("train", "valid", "test")]
-    if settings.partition and (needs_clients or settings.fit != "train"):
+    if settings.partition and (needs_clients or settings.train_on != "train"):
         read.append(partition_path(settings.partition))
     if teacher := getattr(settings, "teacher", None):
         read.append(paths.MODELS / teacher)

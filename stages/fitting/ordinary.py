@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
+from stages.common.streams import torch_seed
 from stages.fitting.objective import Objective
 from stages.models.classifier import TextClassifier
-from stages.streams import torch_seed
 
 
 def fit(

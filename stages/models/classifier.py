@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 from stages.models.encoders import EncodedText, StaticTable, Transformer, mask
 from stages.models.settings import ModelSettings, StaticEncoder
 

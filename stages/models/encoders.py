@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from stages.errors import InputError
+from stages.common.errors import InputError
+from stages.common.packages import package_path
 from stages.models.settings import StaticEncoder, TransformerEncoder
-from stages.packages import package_path
 
 IGNORED_TAG = -100
 

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stages.measurements import BOOTSTRAP_REPLICATES, CONFIDENCE, Measurement, macro_f1, proportion
+from stages.common.measurements import BOOTSTRAP_REPLICATES, CONFIDENCE, Measurement, macro_f1, proportion
 from stages.models.classifier import CHUNK, TextClassifier
 from stages.models.examples import Examples, Vocabulary
 

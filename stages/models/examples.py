@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stages import artifacts, paths
-from stages.errors import InputError
+from stages.common import artifacts, paths
+from stages.common.errors import InputError
 from stages.models.encoders import IGNORED_TAG, EncodedText, encode, tokenizer
 from stages.models.settings import ModelSettings
 

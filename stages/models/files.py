@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from stages import artifacts
-from stages.errors import InputError
+from stages.common import artifacts
+from stages.common.errors import InputError
 from stages.models.classifier import TextClassifier
 from stages.models.settings import ModelSettings
 

@@ -8,12 +8,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages import artifacts, command, measurements, paths
-from stages.errors import InputError
+from stages.common import artifacts, command, measurements, paths
+from stages.common.errors import InputError
+from stages.common.settings import PARAMETERS, read_parameters
 from stages.partition.dealing import client_table, deal
 from stages.partition.settings import Natural, PartitionSettings, read
 from stages.partition.statistics import holdings, label_counts, measure
-from stages.settings import PARAMETERS, read_parameters
 
 
 def main() -> str:

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stages.errors import InputError
+from stages.common.errors import InputError
+from stages.common.settings import PARAMETERS
 from stages.partition import schemes
 from stages.partition.settings import Iid, LabelShift, Membership, Natural, PartitionSettings, QuantityShift
-from stages.settings import PARAMETERS
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ Sections are those of the FedNLP paper's code (Lin et al. 2022, arXiv 2104.08815
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.errors import InputError
-from stages.settings import PARAMETERS
+from stages.common.errors import InputError
+from stages.common.settings import PARAMETERS
 
 QUANTITY_DRAWS = 10_000
 

@@ -2,13 +2,11 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
-from stages.errors import InputError
-from stages.settings import PARAMETERS, Settings, block, parse
+from stages.common.errors import InputError
+from stages.common.settings import PARAMETERS, Seeds, Settings, block, parse
 
-# A generator is seeded by the pair (seed, tag); one 32-bit word each keeps the pairs apart.
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -27,15 +25,8 @@ class Membership(Settings):
 
 class _Partition(Settings):
     dataset: Annotated[str, Field(min_length=1)]
-    seeds: Annotated[list[Seed], Field(min_length=1)]
+    seeds: Seeds
     membership: Membership | None = None
-
-    @field_validator("seeds")
-    @classmethod
-    def _distinct(cls, seeds: list[int]) -> list[int]:
-        if len(set(seeds)) < len(seeds):
-            raise ValueError("seeds must be distinct")
-        return seeds
 
 
 class Iid(_Partition):

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stages.measurements import Measurement
+from stages.common.measurements import Measurement
 
 SHOWN_CLIENTS = 100
 

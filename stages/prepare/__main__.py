@@ -1,10 +1,10 @@
 """The command of the verb `prepare`: settings in, tables out."""
 
-from stages import paths
-from stages.command import arguments, run
+from stages.common import paths
+from stages.common.command import arguments, run
+from stages.common.settings import read_parameters
 from stages.prepare.preparation import prepare, write
 from stages.prepare.settings import dataset_settings
-from stages.settings import read_parameters
 
 
 def main() -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 from stages.prepare.settings import ROLES, Dataset
 from stages.prepare.sources import RawTable
 

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 from stages.prepare.settings import Format
 
 Columns = dict[str, list[Any]]

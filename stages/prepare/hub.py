@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 from stages.prepare.formats import check_columns
 from stages.prepare.settings import HubDataset
 from stages.prepare.sources import RawTable, Source, by_role

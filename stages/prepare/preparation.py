@@ -7,15 +7,15 @@ from typing import Any
 
 import pandas as pd
 
-from stages import artifacts
-from stages.errors import InputError
+from stages.common import artifacts
+from stages.common.errors import InputError
+from stages.common.settings import PARAMETERS
 from stages.prepare import hub, sources
 from stages.prepare.cleaning import clean
 from stages.prepare.duplicates import remove_duplicates
 from stages.prepare.settings import SPLITS, DatasetSettings, HubDataset
 from stages.prepare.sources import Source
 from stages.prepare.splitting import draw_splits, limit_rows, unseen_labels
-from stages.settings import PARAMETERS
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,8 @@ from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
-from stages.errors import InputError
-from stages.settings import PARAMETERS, Settings, block, parse
+from stages.common.errors import InputError
+from stages.common.settings import PARAMETERS, Settings, block, parse
 
 SPLITS = ("train", "valid", "test")
 # What a column can mean, in the order of the prepared tables.

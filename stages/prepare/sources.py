@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from stages.errors import InputError
-from stages.packages import package_path, package_version
+from stages.common.errors import InputError
+from stages.common.packages import package_path, package_version
 from stages.prepare import formats
 from stages.prepare.settings import File, FileDataset, PackageDataset
 

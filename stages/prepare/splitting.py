@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 from stages.prepare.settings import SPLITS
 
 # Each draw has a random stream of its own, so that changing one leaves the others as they were.

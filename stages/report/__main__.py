@@ -3,11 +3,11 @@
 import argparse
 from pathlib import Path
 
-from stages.command import run
+from stages.common.command import run
+from stages.common.settings import read_parameters
 from stages.report import settings
 from stages.report.build import build
 from stages.report.terminal import show
-from stages.settings import read_parameters
 
 REPORTS = Path("reports")
 

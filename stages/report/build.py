@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from stages import artifacts
+from stages.common import artifacts
 from stages.report import settings
 from stages.report.figures import figures
 from stages.report.page import Run, Study, render

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stages import artifacts
-from stages.errors import InputError
+from stages.common import artifacts
+from stages.common.errors import InputError
 from stages.report.settings import Source
 
 NUMBERS = {

@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 import vl_convert
 
-from stages.measurements import METRICS
+from stages.common.measurements import METRICS
+from stages.common.settings import FITTING
 from stages.report import curves
-from stages.report.settings import TRAINING, Source
+from stages.report.settings import Source
 from stages.report.summaries import headline
 
 UTILITY = ("accuracy", "macro_f1", "slot_f1")
@@ -68,7 +69,7 @@ def figures(study: str, summary: pd.DataFrame, sources: list[Source]) -> list[Fi
     sizes = summary[(summary["verb"] == "partition") & (summary["metric"] == "clients")].set_index("variant")["mean"]
     dealt = {source.cell: curves.read(source) for source in sources if source.verb == "partition"}
     drawn = [_partition(name, table, sizes.get(name)) for name, table in dealt.items()]
-    trained = summary[summary["verb"].isin(TRAINING)]
+    trained = summary[summary["verb"].isin(FITTING)]
     drawn += [_utility(rows, metric) for metric in UTILITY if len(rows := headline(trained, metric))]
     histories = {source.cell: curves.read(source) for source in sources if source.verb == "federate"}
     drawn += [_rounds(histories, metric) for metric in _followed(histories)[:1]]

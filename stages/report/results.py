@@ -6,10 +6,11 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from stages import artifacts
-from stages.errors import InputError
-from stages.measurements import METRICS
-from stages.report.settings import TRAINING, Source
+from stages.common import artifacts
+from stages.common.errors import InputError
+from stages.common.measurements import METRICS
+from stages.common.settings import FITTING
+from stages.report.settings import Source
 
 # Types are fixed, so that a column without a single value keeps its type from run to run.
 COLUMNS = {
@@ -79,7 +80,7 @@ def long_table(profile: str, sources: Iterable[Source]) -> pd.DataFrame:
         what the cell's training guarantees for that seed; it is missing where nothing is guaranteed.
 
     Raises:
-        InputError: A file is absent or is not what `stages.measurements.write` writes.
+        InputError: A file is absent or is not what `stages.common.measurements.write` writes.
     """
     files = {source: _read(source) for source in sources}
     rows = []
@@ -114,7 +115,7 @@ def _read(source: Source) -> _MetricsFile:
 def _epsilons(source: Source, files: dict[Source, _MetricsFile]) -> dict[str, _Entry]:
     """Return seed -> epsilon of the training behind a cell; empty where nothing is guaranteed."""
     # A partition may share its name with a cell.
-    for verb in TRAINING if source.verb != "partition" else ():
+    for verb in FITTING if source.verb != "partition" else ():
         training = files.get(Source(source.study, verb, source.cell))
         if training:
             return training.metrics.get("train/epsilon", {})

@@ -10,12 +10,11 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from stages.errors import InputError
-from stages.paths import CURVES, METRICS
-from stages.settings import PARAMETERS, Settings, block, cells, parse
+from stages.common.errors import InputError
+from stages.common.paths import CURVES, METRICS
+from stages.common.settings import FITTING, PARAMETERS, Settings, block, cells, parse
 
-TRAINING = ("train", "federate", "distill")
-VERBS = (*TRAINING, "attack", "score")
+VERBS = (*FITTING, "attack", "score")
 
 
 class ReportSettings(Settings):
@@ -101,7 +100,7 @@ def _partitions(section: dict[str, Any], verbs: list[str]) -> list[str]:
 
 def _check_names(found: list[Source]) -> None:
     # A model has one place, study and cell; otherwise nobody could say whose epsilon stands beside the leakage.
-    trained = Counter(source.cell for source in found if source.verb in TRAINING)
+    trained = Counter(source.cell for source in found if source.verb in FITTING)
     for source in found:
         where = f"{PARAMETERS}: {source.study}.{source.verb}.grid"
         if trained[source.cell] > 1:

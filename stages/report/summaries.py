@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from stages.measurements import CONFIDENCE
+from stages.common.measurements import CONFIDENCE
 
 KEYS = ["study", "verb", "variant", "role", "split", "metric", "group", "unit", "best"]
 

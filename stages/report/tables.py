@@ -5,13 +5,13 @@ from typing import Any
 
 import pandas as pd
 
-from stages.measurements import METRICS
+from stages.common.measurements import METRICS
+from stages.common.settings import FITTING
 from stages.report import formats
-from stages.report.settings import TRAINING
 from stages.report.summaries import headline
 
 # Steps of a study, each with the verbs whose metrics its table compares.
-STEPS = {"partition": ("partition",), "train": TRAINING, "attack": ("attack",), "score": ("score",)}
+STEPS = {"partition": ("partition",), "train": FITTING, "attack": ("attack",), "score": ("score",)}
 TITLES = {
     "joint": "Joint: utility, epsilon, leakage and group gaps of the same models",
     "partition": "Partition: who holds what",

@@ -1,8 +1,8 @@
 """Score the models of one cell on the test split: utility, group rates and gaps, counterfactual flips."""
 
-from stages import command
+from stages.common import command
+from stages.common.settings import cell_settings, read_parameters
 from stages.score.settings import ScoreSettings
-from stages.settings import cell_settings, read_parameters
 
 
 def main() -> str:

@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from stages import artifacts, measurements, paths
-from stages.errors import InputError
-from stages.fitting.fitted import FittedModel, about_measuring, load_fitted
-from stages.measurements import Measurement, proportion
+from stages.common import artifacts, measurements, paths
+from stages.common.errors import InputError
+from stages.common.measurements import Measurement, proportion
 from stages.models.evaluate import predict, utility
 from stages.models.examples import prepared_path, read_split
+from stages.models.fitted import FittedModel, about_measuring, load_fitted
 from stages.score.counterfactual import read_swaps, swap
 from stages.score.groups import group_rates
 from stages.score.settings import ScoreSettings

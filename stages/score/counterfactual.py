@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from stages.errors import InputError
-from stages.packages import package_path
+from stages.common.errors import InputError
+from stages.common.packages import package_path
 from stages.score.settings import SwapSettings
 
 WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from stages.measurements import BOOTSTRAP_REPLICATES, CONFIDENCE, Measurement, proportion
+from stages.common.measurements import BOOTSTRAP_REPLICATES, CONFIDENCE, Measurement, proportion
 
 RATES = {"true_positive_rate": True, "false_positive_rate": False}
 

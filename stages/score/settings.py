@@ -2,8 +2,7 @@
 
 from pydantic import Field
 
-from stages.fitting.settings import Seeds
-from stages.settings import Settings
+from stages.common.settings import Seeds, Settings
 
 
 class SwapSettings(Settings):

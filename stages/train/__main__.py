@@ -1,7 +1,7 @@
 """Train the models of one cell centrally, ordinarily or by DP-SGD: one model per seed."""
 
-from stages import command, pool
-from stages.settings import cell_settings, read_parameters
+from stages.common import command, pool
+from stages.common.settings import cell_settings, read_parameters
 from stages.train.settings import TrainSettings
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import dp_accounting
 from dp_accounting.pld import PLDAccountant
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 
 # Width of the accountant's grid; epsilon is an upper bound at any width, tighter at smaller ones.
 DISCRETIZATION = 1e-3

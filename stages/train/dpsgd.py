@@ -12,10 +12,10 @@ from opacus import GradSampleModule
 from opacus.optimizers import DPOptimizer
 from torch import Tensor
 
+from stages.common.streams import generator, torch_seed
 from stages.fitting.objective import Objective, examples_objective
 from stages.models.classifier import TextClassifier
 from stages.models.examples import Examples
-from stages.streams import generator, torch_seed
 
 # Examples whose gradients are held at once; a larger batch is summed in pieces, with the same result.
 # Opacus holds a recurrent layer's per-example gradients once per time step, so more is slower, not faster.

@@ -1,9 +1,9 @@
 """Fit one seed centrally, by the mechanism of the cell."""
 
+from stages.common.measurements import Measurement
 from stages.fitting import ordinary
 from stages.fitting.cell import Data, Fitted, loss_history, no_guarantee
 from stages.fitting.objective import examples_objective
-from stages.measurements import Measurement
 from stages.models import files
 from stages.models.classifier import TextClassifier
 from stages.models.settings import ModelSettings
@@ -18,8 +18,8 @@ def fit(settings: TrainSettings, model: ModelSettings, data: Data, seed: int) ->
         return _fit_privately(settings, settings.privacy, classifier, data, seed)
     losses = ordinary.fit(
         classifier,
-        classifier.inputs(data.fit.text),
-        examples_objective(data.fit, classifier.device),
+        classifier.inputs(data.train.text),
+        examples_objective(data.train, classifier.device),
         settings.batch_size,
         settings.epochs,
         settings.learning_rate,
@@ -34,11 +34,11 @@ def _fit_privately(
     # Opacus and the accountant take seconds to import; ordinary training does without them.
     from stages.train import accounting, dpsgd
 
-    probability = settings.batch_size / len(data.fit)
+    probability = settings.batch_size / len(data.train)
     steps = settings.epochs * round(1 / probability)
     noise = accounting.noise_multiplier(asked.epsilon, probability, steps, asked.delta)
     losses = dpsgd.train(
-        classifier, data.fit, probability, steps, settings.learning_rate, noise, asked.clipping_norm, seed
+        classifier, data.train, probability, steps, settings.learning_rate, noise, asked.clipping_norm, seed
     )
     privacy = accounting.statement(noise, probability, steps, asked.delta, asked.clipping_norm)
     measured = {

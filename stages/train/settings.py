@@ -4,8 +4,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from stages.common.settings import Settings
 from stages.fitting.settings import CellSettings
-from stages.settings import Settings
 
 
 class PrivacySettings(Settings):

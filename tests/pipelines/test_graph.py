@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from pipelines import graph
-from stages.errors import InputError
+from stages.common.errors import InputError
 
 
 def test_plan_has_the_order_and_edges_of_dvc_repro(chain, dvc):

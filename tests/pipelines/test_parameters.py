@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.parameters import studies, validate
-from stages.errors import InputError
-from stages.settings import read_parameters
+from stages.common.errors import InputError
+from stages.common.settings import read_parameters
 
 ROOT = Path(__file__).parents[2]
 PARAMETERS = read_parameters(ROOT / "profiles/quick.yaml")
@@ -93,11 +93,16 @@ def test_studies_are_the_blocks_that_are_not_shared():
             "joint.train.variant",
             "has no `sgd`; it has: none, none-matched, dpsgd",
         ),
-        ("joint/train/variant/dpsgd/fit", "all", "joint.train.variant.dpsgd.fit", "'all' is not allowed; .*'member'"),
+        (
+            "joint/train/variant/dpsgd/train_on",
+            "all",
+            "joint.train.variant.dpsgd.train_on",
+            "'all' is not allowed; .*'member'",
+        ),
         (
             "partitions/redditbias-halves/membership",
             GONE,
-            "joint.train.base.fit",
+            "joint.train.base.train_on",
             "`member` is a part .* has none; give",
         ),
         ("joint/attack/base/method", "lira", "joint.attack.base.method", "'lira' is not allowed; .*'loss_threshold'"),

@@ -6,8 +6,8 @@ from ruamel.yaml import YAML
 
 from pipelines import graph, profiles, roundtrip
 from pipelines.parameters import SCHEMAS, studies, validate
-from stages.errors import InputError
-from stages.settings import cells, read_parameters
+from stages.common.errors import InputError
+from stages.common.settings import cells, read_parameters
 
 ROOT = Path(__file__).parents[2]
 NAMES = ["quick", "full", "paper", "smoke"]

@@ -17,9 +17,9 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from stages import command
+from stages.common import command
+from stages.common.settings import SHARED
 from stages.models.settings import ModelSettings
-from stages.settings import SHARED
 
 # As in the commands, which import `stages` before torch.
 torch.set_num_threads(1)
@@ -134,7 +134,7 @@ class Study:
     def __init__(self, folder: Path, encoder: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
         self.folder, self._capsys = folder, capsys
         model = {"encoder": dict(encoder), "head": "mean", "hidden": 16, "dropout": 0.0, "max_length": 16}
-        learning = {"fit": "member", "batch_size": 16, "learning_rate": 0.01}
+        learning = {"train_on": "member", "batch_size": 16, "learning_rate": 0.01}
         names = ["none", "dpsgd", "control"]
         self.parameters: dict[str, Any] = {
             "models": {"mean": model, "small": model | {"encoder": dict(encoder), "hidden": 4}},
@@ -153,7 +153,7 @@ class Study:
                             "epochs": 2,
                             "privacy": {"epsilon": 3.0, "delta": 1e-5, "clipping_norm": 0.1},
                         },
-                        "control": {"fit": "reserve", "role": "control"},
+                        "control": {"train_on": "reserve", "role": "control"},
                     },
                 },
                 "federate": {

@@ -3,7 +3,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stages.artifacts import read_json
+from stages.common.artifacts import read_json
 
 
 def test_a_cell_writes_its_models_metrics_and_history_and_nothing_else(study):
@@ -26,7 +26,7 @@ def test_the_metrics_say_what_was_measured_on_how_many_examples_and_how_surely(s
     assert (content["about"]["verb"], content["about"]["mechanism"]) == ("federate", "fedavg")
     assert content["about"]["command"] == "python -m stages.federate --study toy --cell fedavg"
     sizes = {key: by_seed["0"]["n"] for key, by_seed in content["metrics"].items() if key != "train/parameters"}
-    assert sizes == {"fit/accuracy": 160, "fit/macro_f1": 160, "test/accuracy": 90, "test/macro_f1": 90}
+    assert sizes == {"train/accuracy": 160, "train/macro_f1": 160, "test/accuracy": 90, "test/macro_f1": 90}
     found = content["metrics"]["test/accuracy"]["0"]
     assert found["ci_low"] < found["value"] < found["ci_high"]
 
@@ -35,7 +35,7 @@ def test_the_history_has_the_rounds_of_every_seed(study):
     study.done("federate", "fedavg")
     history = pd.read_csv("reports/curves/toy/fedavg/history.csv")
     assert history[["seed", "step", "metric"]].to_numpy().tolist() == [
-        [0, number, metric] for number in (1, 2, 3) for metric in ("fit/loss", "valid/accuracy")
+        [0, number, metric] for number in (1, 2, 3) for metric in ("train/loss", "valid/accuracy")
     ]
 
 
@@ -60,12 +60,15 @@ def test_federated_averaging_learns(study):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"fit": "reserve"}, "toy.federate.base.fit: 'reserve' is not allowed; input should be 'train' or 'member'"),
         (
-            {"fit": "nonmember"},
-            "toy.federate.base.fit: 'nonmember' is not allowed; input should be 'train' or 'member'",
+            {"train_on": "reserve"},
+            "toy.federate.base.train_on: 'reserve' is not allowed; input should be 'train' or 'member'",
         ),
-        ({"fit": "train"}, "clients.parquet: has no split train; it has: member, nonmember, reserve"),
+        (
+            {"train_on": "nonmember"},
+            "toy.federate.base.train_on: 'nonmember' is not allowed; input should be 'train' or 'member'",
+        ),
+        ({"train_on": "train"}, "clients.parquet: has no split train; it has: member, nonmember, reserve"),
         ({"batch_size": 161}, "toy.federate (fedavg).batch_size: 161 is more than the 160 examples"),
         ({"rounds": 0}, "params.yaml: toy.federate.base.rounds: 0 is not allowed"),
         ({"clients_per_round": 0}, "params.yaml: toy.federate.base.clients_per_round: 0 is not allowed"),

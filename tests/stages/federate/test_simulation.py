@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from stages.common.streams import torch_seed
 from stages.federate.client import update
 from stages.federate.settings import FederateSettings
 from stages.federate.simulation import fit
@@ -12,7 +13,6 @@ from stages.fitting.objective import examples_objective
 from stages.models import files
 from stages.models.evaluate import predict
 from stages.models.examples import examples, vocabulary
-from stages.streams import torch_seed
 
 TEXTS = 24
 
@@ -23,7 +23,7 @@ def federation(**changes):
         "model": "mean",
         "seeds": [0],
         "partition": "halves",
-        "fit": "train",
+        "train_on": "train",
         "mechanism": "fedavg",
         "batch_size": TEXTS,
         "learning_rate": 0.5,
@@ -56,7 +56,9 @@ def central(model_settings, data):
     """The weights after one step of SGD on the mean loss of all texts, by plain autograd."""
     model = files.build(model_settings(), data.vocabulary.labels, [], seed=0)
     parameters = [p for p in model.parameters() if p.requires_grad]
-    loss = examples_objective(data.fit, model.device)(model(*model.inputs(data.fit.text)), torch.arange(TEXTS)).mean()
+    loss = examples_objective(data.train, model.device)(
+        model(*model.inputs(data.train.text)), torch.arange(TEXTS)
+    ).mean()
     gradients = torch.autograd.grad(loss, parameters)
     with torch.no_grad():
         for parameter, gradient in zip(parameters, gradients, strict=True):
@@ -75,15 +77,15 @@ def test_one_client_that_holds_all_trains_as_if_alone(model_settings, data):
     fitted = fit(settings, model_settings(), data, 5)
     alone = files.build(model_settings(), data.vocabulary.labels, [], seed=5).train()
     order = torch.Generator().manual_seed(torch_seed(5, "client order", 1, 0))
-    objective = examples_objective(data.fit, alone.device)
-    update(alone, alone.inputs(data.fit.text), torch.arange(TEXTS), objective, settings, order)
+    objective = examples_objective(data.train, alone.device)
+    update(alone, alone.inputs(data.train.text), torch.arange(TEXTS), objective, settings, order)
     assert torch.equal(weights(fitted.model), weights(alone))
 
 
 def test_the_cohort_does_not_depend_on_the_order_of_the_rows(model_settings, data):
     data = replace(data, clients=dealt([1, 2, 3, 4, 5, 9]))
     order = np.random.default_rng(0).permutation(TEXTS)
-    turned = replace(data, fit=data.fit[order], clients=data.clients[order])
+    turned = replace(data, train=data.train[order], clients=data.clients[order])
     settings = federation(clients_per_round=2, rounds=4)
     one, other = (fit(settings, model_settings(), some, 0) for some in (data, turned))
     torch.testing.assert_close(weights(one.model), weights(other.model))
@@ -100,7 +102,7 @@ def test_clients_outside_the_cohort_have_no_part_in_a_round(model_settings, data
     settings = federation(clients_per_round=1)
     fitted = fit(settings, model_settings(), replace(data, clients=clients), 0)
     alone = [
-        fit(settings, model_settings(), replace(data, fit=data.fit[rows], clients=clients[rows]), 0)
+        fit(settings, model_settings(), replace(data, train=data.train[rows], clients=clients[rows]), 0)
         for rows in (np.flatnonzero(clients == name) for name in ("c0", "c1", "c2"))
     ]
     assert [np.allclose(weights(fitted.model), weights(one.model)) for one in alone].count(True) == 1
@@ -110,7 +112,7 @@ def test_the_history_has_both_metrics_of_every_round(model_settings, data):
     history = fit(federation(rounds=3), model_settings(), replace(data, clients=dealt([4, 20])), 0).history
     assert list(history.columns) == ["step", "metric", "value"]
     assert list(zip(history["step"], history["metric"], strict=True)) == [
-        (number, metric) for number in (1, 2, 3) for metric in ("fit/loss", "valid/accuracy")
+        (number, metric) for number in (1, 2, 3) for metric in ("train/loss", "valid/accuracy")
     ]
 
 
@@ -129,13 +131,13 @@ def test_the_client_loss_is_weighted_by_the_clients_examples(model_settings, dat
         0,
     ).history
     model = files.build(model_settings(), data.vocabulary.labels, [], seed=0)
-    losses = examples_objective(data.fit, model.device)(model(*model.inputs(data.fit.text)), torch.arange(TEXTS))
+    losses = examples_objective(data.train, model.device)(model(*model.inputs(data.train.text)), torch.arange(TEXTS))
     assert history["value"].iloc[0] == pytest.approx(losses.mean().item())
 
 
 def test_each_local_epoch_sees_every_row_of_the_client_once(model_settings, data):
     model = files.build(model_settings(), data.vocabulary.labels, [], seed=0)
-    objective, seen = examples_objective(data.fit, model.device), []
+    objective, seen = examples_objective(data.train, model.device), []
 
     def watching(scores, rows):
         seen.append(rows)
@@ -143,7 +145,7 @@ def test_each_local_epoch_sees_every_row_of_the_client_once(model_settings, data
 
     rows = torch.tensor([2, 3, 5, 7, 11])
     settings = federation(batch_size=2, local_epochs=2)
-    update(model, model.inputs(data.fit.text), rows, watching, settings, torch.Generator().manual_seed(0))
+    update(model, model.inputs(data.train.text), rows, watching, settings, torch.Generator().manual_seed(0))
     assert [len(batch) for batch in seen] == [2, 2, 1, 2, 2, 1]
     assert [sorted(torch.cat(epoch).tolist()) for epoch in (seen[:3], seen[3:])] == [rows.tolist()] * 2
 
@@ -160,7 +162,7 @@ def test_the_same_seed_is_bit_identical_and_another_is_not(model_settings, data)
 def test_frozen_layers_stay_as_they_came(model_settings, data, texts, bert):
     settings = model_settings(encoder=bert)
     fitted = examples(texts(TEXTS, seed=1), settings, data.vocabulary)
-    data = replace(data, fit=fitted, valid=fitted, test=fitted, clients=dealt([8, 16]))
+    data = replace(data, train=fitted, valid=fitted, test=fitted, clients=dealt([8, 16]))
     before = files.build(settings, data.vocabulary.labels, [], seed=0).state_dict()
     after = fit(federation(), settings, data, 0).model
     moved = {name for name, tensor in after.state_dict().items() if not torch.equal(tensor, before[name])}

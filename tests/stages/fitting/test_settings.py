@@ -1,10 +1,10 @@
 import pytest
 
-from stages.errors import InputError
+from stages.common.errors import InputError
+from stages.common.settings import parse
 from stages.fitting.settings import CellSettings
-from stages.settings import parse
 
-CELL = {"dataset": "d", "model": "m", "seeds": [0], "fit": "train", "batch_size": 1, "learning_rate": 0.1}
+CELL = {"dataset": "d", "model": "m", "seeds": [0], "train_on": "train", "batch_size": 1, "learning_rate": 0.1}
 
 
 @pytest.mark.parametrize(
@@ -14,7 +14,7 @@ CELL = {"dataset": "d", "model": "m", "seeds": [0], "fit": "train", "batch_size"
         ({"seeds": [1, 1]}, r"toy.seeds: \[1, 1\] is not allowed; each seed must be given once"),
         ({"seeds": [-1]}, r"toy.seeds.0: -1 is not allowed; input should be greater than or equal to 0"),
         ({"seeds": [2**31]}, r"toy.seeds.0: 2147483648 is not allowed; input should be less than 2147483648"),
-        ({"fit": "member"}, "fit: member needs `partition`, one with `membership`"),
+        ({"train_on": "member"}, "train_on: member needs `partition`, one with `membership`"),
         ({"batch_size": 0}, "toy.batch_size: 0 is not allowed"),
         ({"learning_rate": 0.0}, "toy.learning_rate: 0.0 is not allowed"),
         ({"learning_rate": float("inf")}, "toy.learning_rate: inf is not allowed"),
@@ -26,4 +26,4 @@ def test_a_wrong_cell_is_refused_with_its_key(changes, message):
 
 
 def test_a_cell_on_a_split_of_a_partition_is_allowed():
-    assert parse(CellSettings, CELL | {"fit": "reserve", "partition": "halves"}, "toy").role == "model"
+    assert parse(CellSettings, CELL | {"train_on": "reserve", "partition": "halves"}, "toy").role == "model"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 from stages.models.classifier import TextClassifier
 from stages.models.encoders import StaticTable, Transformer, encode, mask, tokenizer, weights_file
 from stages.models.settings import StaticEncoder, TransformerEncoder

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 from stages.models.encoders import IGNORED_TAG
 from stages.models.examples import Vocabulary, examples, read_partition, read_split, rows_of, vocabulary
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 from stages.models import files
 from stages.models.examples import examples, vocabulary
 from stages.models.settings import ModelSettings

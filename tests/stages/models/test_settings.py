@@ -1,8 +1,8 @@
 import pytest
 
-from stages.errors import InputError
+from stages.common.errors import InputError
+from stages.common.settings import parse
 from stages.models.settings import ModelSettings
-from stages.settings import parse
 
 STATIC = {"kind": "static", "source": "package", "package": "p", "weights": "w", "tokenizer": "t"}
 MODEL = {"encoder": STATIC, "head": "mean", "hidden": 4, "dropout": 0.0, "max_length": 8}

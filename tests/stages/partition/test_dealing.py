@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2_contingency
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 from stages.partition.dealing import client_table, deal
 from stages.partition.settings import Iid, LabelShift, Membership, Natural, QuantityShift
 

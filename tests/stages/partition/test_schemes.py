@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 from stages.partition import schemes
 from stages.partition.statistics import label_counts
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter
 
-from stages.errors import InputError
+from stages.common.errors import InputError
+from stages.common.settings import read_parameters
 from stages.partition.settings import SCHEMES, LabelShift, PartitionSettings, read
-from stages.settings import read_parameters
 
 IID = {"dataset": "news", "scheme": "iid", "clients": 3, "seeds": [0, 1]}
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from stages.measurements import Measurement
+from stages.common.measurements import Measurement
 from stages.partition import statistics
 
 

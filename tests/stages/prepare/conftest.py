@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from stages import command
+from stages.common import command
 from stages.prepare.__main__ import main
 
 

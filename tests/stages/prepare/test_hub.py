@@ -7,7 +7,7 @@ from typing import Any
 import datasets
 import pytest
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 from stages.prepare.settings import dataset_settings
 from tests.stages.prepare.conftest import Project
 

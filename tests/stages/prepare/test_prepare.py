@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 from stages.prepare.duplicates import fingerprint, remove_duplicates
 from stages.prepare.splitting import draw_splits, limit_rows
 from tests.stages.prepare.conftest import Project

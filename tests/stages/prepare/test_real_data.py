@@ -5,9 +5,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from stages.common.settings import read_parameters
 from stages.prepare.preparation import Prepared, prepare
 from stages.prepare.settings import Limits, dataset_settings
-from stages.settings import read_parameters
 
 PARAMETERS = Path(__file__).parents[3] / "params.yaml"
 # Rows after cleaning and without limits, over all splits.

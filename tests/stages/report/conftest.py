@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages import artifacts, measurements
-from stages.measurements import Measurement, proportion
+from stages.common import artifacts, measurements
+from stages.common.measurements import Measurement, proportion
 from stages.report.build import build
 from stages.report.settings import Source, sources, studies
 
@@ -156,5 +156,5 @@ def curve(verb: str, generator: np.random.Generator) -> pd.DataFrame:
     steps = np.arange(1, 41)
     values = 0.8 - 0.5 * np.exp(-steps / 10) + generator.normal(0, 0.01, len(steps))
     accuracy = pd.DataFrame({"step": steps, "metric": "test/accuracy", "value": values})
-    loss = pd.DataFrame({"step": steps, "metric": "fit/loss", "value": 1 - values})
+    loss = pd.DataFrame({"step": steps, "metric": "train/loss", "value": 1 - values})
     return pd.concat([accuracy, loss])

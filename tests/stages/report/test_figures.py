@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages import artifacts
-from stages.errors import InputError
+from stages.common import artifacts
+from stages.common.errors import InputError
 from stages.report import curves
 from stages.report.figures import Figure, figures
 from stages.report.results import long_table

@@ -6,9 +6,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from stages import measurements
-from stages.errors import InputError
-from stages.measurements import Measurement
+from stages.common import measurements
+from stages.common.errors import InputError
+from stages.common.measurements import Measurement
 from stages.report.results import COLUMNS, long_table
 from stages.report.settings import Source, sources
 

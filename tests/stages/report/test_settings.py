@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from stages.errors import InputError
+from stages.common.errors import InputError
+from stages.common.settings import read_parameters
 from stages.report.settings import Source, inputs, profile, sources, studies
-from stages.settings import read_parameters
 
 ROOT = Path(__file__).parents[3]
 

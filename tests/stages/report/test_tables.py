@@ -4,7 +4,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from stages.measurements import METRICS, Metric
+from stages.common.measurements import METRICS, Metric
 from stages.report import formats
 from stages.report.results import COLUMNS, long_table
 from stages.report.settings import sources

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 from stages.score.cell import swapped_texts
 from stages.score.counterfactual import both_ways, read_swaps, swap
 from stages.score.settings import SwapSettings

@@ -1,6 +1,6 @@
 import pytest
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 from stages.train import accounting
 
 DELTA = 1e-5

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.artifacts import read_json
+from stages.common.artifacts import read_json
 
 ABOUT = {
     "study": "toy",
@@ -43,8 +43,8 @@ def test_the_metrics_say_what_was_measured_on_how_many_examples_and_how_surely(s
     assert len(digest) == 64
     sizes = {key: by_seed["0"]["n"] for key, by_seed in content["metrics"].items()}
     assert sizes == {
-        "fit/accuracy": 160,
-        "fit/macro_f1": 160,
+        "train/accuracy": 160,
+        "train/macro_f1": 160,
         "test/accuracy": 90,
         "test/macro_f1": 90,
         "train/parameters": None,
@@ -66,7 +66,7 @@ def test_the_history_has_a_loss_per_seed_and_epoch(study):
     study.done("train", "none")
     history = pd.read_csv("reports/curves/toy/none/history.csv")
     assert list(history.columns) == ["seed", "step", "metric", "value"]
-    assert history[["seed", "step", "metric"]].values.tolist() == [[0, step, "fit/loss"] for step in (1, 2, 3)]
+    assert history[["seed", "step", "metric"]].values.tolist() == [[0, step, "train/loss"] for step in (1, 2, 3)]
     kept = pd.read_parquet("data/models/toy/none/0/history.parquet")
     np.testing.assert_allclose(kept["value"], history["value"])
 
@@ -107,7 +107,7 @@ def test_a_private_tagger_is_trained_and_saved(study, texts):
     for split, n, seed in (("train", 60, 1), ("valid", 20, 3), ("test", 30, 2)):
         texts(n, tags=True, seed=seed).to_parquet(f"data/prepared/trees/{split}.parquet")
     study.parameters["models"]["mean"] |= {"head": "bilstm", "hidden": 4}
-    study.parameters["toy"]["train"]["base"] |= {"fit": "train", "batch_size": 10}
+    study.parameters["toy"]["train"]["base"] |= {"train_on": "train", "batch_size": 10}
     study.parameters["toy"]["train"]["variant"]["dpsgd"]["epochs"] = 1
     assert "test/slot_f1" in study.done("train", "dpsgd")["metrics"]
 
@@ -128,8 +128,8 @@ def test_an_axis_may_choose_the_model(study):
 
 def test_a_cell_that_fits_all_of_train_needs_no_partition(study):
     Path("data/partitions/halves/clients.parquet").unlink()
-    study.parameters["toy"]["train"]["base"]["fit"] = "train"
-    assert study.done("train", "none")["metrics"]["fit/accuracy"]["0"]["n"] == 400
+    study.parameters["toy"]["train"]["base"]["train_on"] = "train"
+    assert study.done("train", "none")["metrics"]["train/accuracy"]["0"]["n"] == 400
 
 
 def test_the_hash_of_the_inputs_follows_the_data(study, texts):
@@ -173,10 +173,11 @@ def private(study):
             "clients.parquet: has no seed 5; add it to params.yaml: partitions.halves.seeds",
         ),
         (
-            lambda study: base(study).update(fit="half"),
-            "toy.train.base.fit: 'half' is not allowed; input should be 'train', 'member', 'nonmember' or 'reserve'",
+            lambda study: base(study).update(train_on="half"),
+            "toy.train.base.train_on: 'half' is not allowed; "
+            "input should be 'train', 'member', 'nonmember' or 'reserve'",
         ),
-        (lambda study: study.parameters["toy"].pop("partition"), "fit: member needs `partition`"),
+        (lambda study: study.parameters["toy"].pop("partition"), "train_on: member needs `partition`"),
         (
             lambda study: study.parameters["toy"].update(model="huge"),
             "params.yaml: models: has no `huge`; it has: mean, small",
@@ -230,7 +231,7 @@ def test_a_failure_keeps_the_models_that_are_there(study):
 def test_private_training_is_as_good_as_its_noise_and_clipping_allow_and_no_better(study, texts):
     for split, n, seed in (("train", 800, 1), ("test", 1000, 2)):
         texts(n, seed=seed, preference=0.9).to_parquet(f"data/prepared/trees/{split}.parquet")
-    base(study).update(fit="train", batch_size=80, learning_rate=0.02)
+    base(study).update(train_on="train", batch_size=80, learning_rate=0.02)
     private(study).update(epochs=5)
     private(study)["privacy"].update(clipping_norm=0.05)
     # Chance is 0.33. Without noise it is 0.77, without clipping 0.79, with noise as large as a batch 0.38.

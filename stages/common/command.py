@@ -7,8 +7,8 @@ import sys
 import time
 from collections.abc import Callable
 
-from stages import artifacts, paths, pool
-from stages.errors import InputError
+from stages.common import artifacts, paths, pool
+from stages.common.errors import InputError
 
 
 def arguments(verb: str, description: str, *names: str) -> argparse.Namespace:

@@ -3,7 +3,7 @@
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 
 INSTALL = "install it: pip install --no-deps --require-hashes -r requirements/packages.txt"
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from stages import artifacts, paths
-from stages.errors import InputError
+from stages.common import artifacts, paths
+from stages.common.errors import InputError
 from stages.models import files
 from stages.models.classifier import TextClassifier
 from stages.models.examples import Examples, Vocabulary, examples

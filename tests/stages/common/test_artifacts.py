@@ -5,8 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages import artifacts
-from stages.errors import InputError
+from stages.common import artifacts
+from stages.common.errors import InputError
 
 
 def content(folder):

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import torch
 
-from stages.streams import generator, torch_seed
+from stages.common.streams import generator, torch_seed
 
 KEYS = [
     (3, "noise"),

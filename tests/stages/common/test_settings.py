@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import Field
 
-from stages.errors import InputError
-from stages.settings import Settings, block, cell_settings, cells, parse, read_parameters
+from stages.common.errors import InputError
+from stages.common.settings import Settings, block, cell_settings, cells, parse, read_parameters
 
 
 class Wood(Settings):

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import f1_score
 
-from stages import measurements
-from stages.measurements import METRICS, Measurement, macro_f1, proportion
+from stages.common import measurements
+from stages.common.measurements import METRICS, Measurement, macro_f1, proportion
 
 
 def labels_and_guesses(seed=0, n=300, labels=6, right=0.6):

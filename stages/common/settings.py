@@ -9,16 +9,17 @@ value is itself the setting of that name, unless the axis is called `variant`, w
 
 import itertools
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 
 PARAMETERS = Path("params.yaml")
 SHARED = ("dataset", "model", "partition", "seeds")
+FITTING = ("train", "federate", "distill")  # the verbs that leave a model
 
 
 class Settings(BaseModel):
@@ -27,6 +28,14 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+def _distinct(seeds: list[int]) -> list[int]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError("each seed must be given once")
+    return seeds
+
+
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Seeds = Annotated[list[Seed], Field(min_length=1), AfterValidator(_distinct)]
 Block = TypeVar("Block", bound=BaseModel)
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 
 
 @contextmanager

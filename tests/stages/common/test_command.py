@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from stages import command
-from stages.errors import InputError
+from stages.common import command
+from stages.common.errors import InputError
 
 
 def test_a_run_that_succeeds_writes_its_time_and_memory(tmp_path, monkeypatch):

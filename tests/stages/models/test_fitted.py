@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.errors import InputError
-from stages.fitting.fitted import load_fitted
+from stages.common.errors import InputError
+from stages.models.fitted import load_fitted
 
 
 def test_a_fitted_model_reads_text_as_it_was_trained_to(study):

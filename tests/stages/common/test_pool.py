@@ -1,8 +1,8 @@
 import pytest
 
-from stages.errors import InputError
-from stages.packages import package_path
-from stages.pool import run_seeds
+from stages.common.errors import InputError
+from stages.common.packages import package_path
+from stages.common.pool import run_seeds
 
 
 @pytest.mark.parametrize("seeds", [[2], [2, 5, 3]], ids=["one process", "several"])

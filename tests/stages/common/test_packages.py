@@ -1,7 +1,7 @@
 import pytest
 
-from stages.errors import InputError
-from stages.packages import package_path, package_version
+from stages.common.errors import InputError
+from stages.common.packages import package_path, package_version
 
 
 def test_a_file_inside_an_installed_package_is_found():

@@ -2,7 +2,7 @@ import pickle
 
 import pytest
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 
 
 @pytest.fixture

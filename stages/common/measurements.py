@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaincinv
 
-from stages import artifacts
+from stages.common import artifacts
 
 CONFIDENCE = 0.95
 BOOTSTRAP_REPLICATES = 1000
