@@ -17,11 +17,11 @@ CONTEXT = multiprocessing.get_context("forkserver")
 _worker_peaks = [0]
 
 
-def start(module: str, seeds: int) -> None:
-    """Start the server that workers are forked from, if they will be needed; it imports `module`; does not wait."""
+def start(seeds: int, *modules: str) -> None:
+    """Start the server that workers are forked from, if they will be needed; it imports `modules`; does not wait."""
     if min(seeds, _cores()) == 1:
         return
-    CONTEXT.set_forkserver_preload([module])
+    CONTEXT.set_forkserver_preload(list(modules))
     forkserver.ensure_running()
 
 

@@ -9,8 +9,8 @@ def main() -> str:
     """Distill the cell named on the command line."""
     options = command.arguments("distill", str(__doc__), "study", "cell")
     settings = cell_settings(read_parameters(), options.study, "distill", options.cell, DistillSettings)
-    # torch takes seconds to import: the workers' server does it while this process does.
-    pool.start("stages.fitting.cell", len(settings.seeds))
+    # torch takes seconds to import, its first optimiser one more: the workers' server does it while this process does.
+    pool.start(len(settings.seeds), "stages.distill.student", "torch._dynamo")
     from stages.distill.student import fit
     from stages.fitting.cell import run_cell
 

@@ -10,7 +10,7 @@ def main() -> str:
     options = command.arguments("federate", str(__doc__), "study", "cell")
     settings = cell_settings(read_parameters(), options.study, "federate", options.cell, FederateSettings)
     # torch takes seconds to import: the workers' server does it while this process does.
-    pool.start("stages.fitting.cell", len(settings.seeds))
+    pool.start(len(settings.seeds), "stages.federate.simulation")
     from stages.federate.simulation import fit
     from stages.fitting.cell import run_cell
 

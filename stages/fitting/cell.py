@@ -137,7 +137,8 @@ def _data(settings: CellSettings, model: ModelSettings, needs_clients: bool) -> 
 def _run_seed(
     seed: int, data: Data, fit: Fit[Cell], settings: Cell, model: ModelSettings, folder: Path
 ) -> tuple[dict[str, Measurement], pd.DataFrame]:
-    torch.use_deterministic_algorithms(True)
+    # use_deterministic_algorithms does the same, and imports torch._inductor, which takes two seconds.
+    torch.set_deterministic_debug_mode("error")
     fitted = fit(settings, model, data, seed)
     if not np.isfinite(fitted.history["value"]).all():
         raise InputError(

@@ -9,8 +9,9 @@ def main() -> str:
     """Train the cell named on the command line."""
     options = command.arguments("train", str(__doc__), "study", "cell")
     settings = cell_settings(read_parameters(), options.study, "train", options.cell, TrainSettings)
-    # torch takes seconds to import: the workers' server does it while this process does.
-    pool.start("stages.fitting.cell", len(settings.seeds))
+    # torch takes seconds to import, its first optimiser one more: the workers' server does it while this process does.
+    mechanism = ("stages.train.dpsgd", "stages.train.accounting") if settings.privacy else ("stages.train.mechanisms",)
+    pool.start(len(settings.seeds), *mechanism, "torch._dynamo")
     from stages.fitting.cell import run_cell
     from stages.train.mechanisms import fit
 

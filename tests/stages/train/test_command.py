@@ -174,8 +174,10 @@ def private(study):
         ),
         (
             lambda study: base(study).update(train_on="half"),
-            "toy.train.base.train_on: 'half' is not allowed; "
-            "input should be 'train', 'member', 'nonmember' or 'reserve'",
+            (
+                "toy.train.base.train_on: 'half' is not allowed; "
+                "input should be 'train', 'member', 'nonmember' or 'reserve'"
+            ),
         ),
         (lambda study: study.parameters["toy"].pop("partition"), "train_on: member needs `partition`"),
         (
