@@ -50,7 +50,7 @@ def test_every_partition_of_the_project_is_valid():
         ({"clients": 0}, r"partitions.some.clients: 0 is not allowed"),
         ({"clients": True}, r"partitions.some.clients: True is not allowed"),
         ({"seeds": []}, r"partitions.some.seeds: \[\] is not allowed; .*at least 1"),
-        ({"seeds": [1, 1]}, r"partitions.some.seeds: \[1, 1\] is not allowed; seeds must be distinct"),
+        ({"seeds": [1, 1]}, r"partitions.some.seeds: \[1, 1\] is not allowed; each seed must be given once"),
         ({"seeds": [-1]}, r"partitions.some.seeds.0: -1 is not allowed"),
         (
             {"membership": {"member": 0.6, "nonmember": 0.5}},
