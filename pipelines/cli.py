@@ -1,21 +1,15 @@
 """The command `assay`. Heavy imports stand inside the commands, so that `--help` answers at once."""
 
 import os
-import signal
 import sys
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from pipelines import find_root
 from stages.common.errors import InputError
-
-if TYPE_CHECKING:
-    from pipelines.runner import Outcome
 
 app = typer.Typer(
     help="Show how private, robust and fair a text model is, and let anyone repeat it.",
@@ -28,7 +22,6 @@ profile = typer.Typer(help="Change the sizes of all studies at once.", no_args_i
 app.add_typer(profile, name="profile")
 
 Study = Annotated[str, typer.Argument(help="Name of a study: a block of params.yaml, such as joint.")]
-PREFECT = "install it: {python} -m pip install -e '.[prefect]'; `dvc repro` does the same without it"
 
 
 def main() -> None:
@@ -65,33 +58,54 @@ def run(
     targets: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Stages (train-joint@none), groups (train-joint) or studies (joint); all if none is given."
+            help="Stages (train-joint@none), groups (train-joint), studies (joint), files; ./dvc.yaml if none is given."
         ),
     ] = None,
     study: Annotated[str | None, typer.Option(help="Run one study and what it reads from.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Run stages that are up to date, too.")] = False,
+    jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Stages at once; as many as cores.")] = None,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Run stages that are up to date, too.")] = False,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", "-k", help="After a failure, run all that does not depend on it.")
+    ] = False,
+    pull: Annotated[bool, typer.Option("--pull", help="Fetch missing data and results from the DVC remote.")] = False,
+    single_item: Annotated[
+        bool, typer.Option("--single-item", "-s", help="Run the targets only, not what they read from.")
+    ] = False,
+    downstream: Annotated[bool, typer.Option("--downstream", help="Run the targets and what reads from them.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and why; run nothing.")] = False,
+    no_prefect: Annotated[bool, typer.Option("--no-prefect", help="Run without Prefect; same result.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the outcomes as JSON, and nothing else.")] = False,
 ) -> None:
-    """Run what changed, as `dvc repro` does, shown by Prefect stage by stage.
+    """Run what changed, in parallel, in any DVC repository; leave exactly what `dvc repro` would have left.
 
-    Leaves the same dvc.lock and cache as `dvc repro`. Exit status: 0 all done, 1 a stage failed, 2 wrong input.
+    Ctrl-C once: no more stages begin. Twice: those that run are ended. What is finished is kept either way.
+    Exit status: 0 all done, 1 a stage failed or the run was stopped, 2 wrong input.
     """
-    from pipelines import graph
+    from pipelines import execution
 
-    root = enter_project()
-    _validate()
-    wanted = [*(targets or []), *(graph.study_targets(study, root) if study else [])]
-    plan = graph.read_plan(wanted)
-    if not force and not graph.affected(plan):
-        print(f"nothing to do: {len(plan)} stages are up to date")
-        return
-    if find_spec("prefect") is None:
-        raise InputError("prefect", "not installed", PREFECT.format(python=sys.executable))
-    # Left alone, a signal ends Python at once, and Prefect's temporary server lives on.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _exit)
-    from pipelines.flows import run_flow
+    if study:
+        from pipelines.graph import study_targets
 
-    raise typer.Exit(_report(run_flow(wanted, force)))
+        targets = [*(targets or []), *study_targets(study, enter_project())]
+    if is_project(Path.cwd()):
+        enter_project()
+        _validate()
+    raise typer.Exit(
+        execution.run(
+            execution.Request(
+                targets=tuple(targets or ()),
+                jobs=jobs,
+                force=force,
+                keep_going=keep_going,
+                pull=pull,
+                single_item=single_item,
+                downstream=downstream,
+            ),
+            dry_run=dry_run,
+            prefect=not no_prefect,
+            as_json=as_json,
+        )
+    )
 
 
 @app.command()
@@ -153,6 +167,12 @@ def show_profile(
     print(*changes, sep="\n")
 
 
+def is_project(folder: Path) -> bool:
+    """Whether a folder is in a clone of this project, rather than in some other DVC repository."""
+    root = find_root(folder)
+    return root is not None and (root / "profiles").is_dir() and (root / "stages" / "common").is_dir()
+
+
 def enter_project() -> Path:
     """Change to the root of the project and return it: stages and DVC read paths relative to it."""
     root = find_root(Path.cwd())
@@ -162,22 +182,8 @@ def enter_project() -> Path:
     return root
 
 
-def _exit(number: int, _: FrameType | None) -> None:
-    sys.exit(128 + number)
-
-
 def _validate() -> None:
     from pipelines.parameters import validate
     from stages.common.settings import read_parameters
 
     validate(read_parameters())
-
-
-def _report(outcomes: "list[Outcome]") -> int:
-    width = max(len(outcome.stage) for outcome in outcomes)
-    for outcome in outcomes:
-        print(f"{outcome.stage:{width}}  {outcome.status:8}  {outcome.seconds:8.1f} s")
-    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
-    for outcome in failed:
-        print(f"\n{outcome.stage} failed; the last lines of its output:", *outcome.tail, sep="\n", file=sys.stderr)
-    return int(bool(failed))

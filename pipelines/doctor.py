@@ -14,6 +14,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from pipelines import graph, profiles
+from pipelines.repository import Repository
 from stages.common.errors import InputError
 from stages.common.settings import PARAMETERS, read_parameters
 
@@ -126,7 +127,8 @@ def _profile() -> Check:
 
 def _graph() -> Check:
     try:
-        plan = graph.read_plan()
+        with Repository(Path.cwd()) as repository:
+            plan = graph.read_plan(repository)
     except InputError as error:
         return Check("dvc", "missing", f"{error.where}: {error.problem}", error.remedy)
     except ImportError as error:

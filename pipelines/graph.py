@@ -1,7 +1,6 @@
-"""DVC's graph of the project as a plan: which stages, in which order, and why each would run."""
+"""DVC's graph as a plan: which stages, in which order, what each needs, and why it would run."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,8 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from pipelines.repository import Repository
+from pipelines.resources import Needs, needs
 from stages.common.errors import InputError
 
 PIPELINE = Path("dvc.yaml")
@@ -23,46 +24,47 @@ class Stage:
     """
 
     name: str
-    command: str
+    commands: tuple[str, ...]
     dependencies: tuple[str, ...]
     outputs: tuple[str, ...]
     upstream: tuple[str, ...]
     changes: tuple[str, ...]
+    needs: Needs
 
 
-def read_plan(targets: Sequence[str] = (), root: Path | None = None) -> list[Stage]:
-    """Return the stages that `dvc repro TARGETS` would visit, in its order.
+@dataclass(frozen=True)
+class Selection:
+    """What to visit, as the options of `dvc repro` of the same names; no targets means ./dvc.yaml."""
 
-    Args:
-        targets: Stages, groups (`train-joint`) or studies (`joint`); none means the whole graph.
-        root: The project's folder; the current one if not given.
+    targets: Sequence[str] = ()
+    single_item: bool = False
+    downstream: bool = False
+
+
+def read_plan(repository: Repository, selection: Selection = Selection()) -> list[Stage]:
+    """Return the stages that `dvc repro` would visit, in its order.
+
+    A target is what `dvc repro` takes (a stage, a file), or a group (`train-joint`) or a study (`joint`).
 
     Raises:
-        InputError: There is no such target, or DVC cannot read the project.
+        InputError: There is no such target, or DVC cannot read the repository.
     """
-    folder = root or Path.cwd()
-    names = resolve(targets, folder)
-    with _repository(folder) as repo:
-        from dvc.repo.reproduce import get_active_graph, plan_repro
+    from dvc.repo.reproduce import get_active_graph, plan_repro
 
-        graph = get_active_graph(repo.index.graph)
-        order = plan_repro(graph, _named(repo.index.stages, names))
+    with repository.locked():
+        graph = get_active_graph(repository.dvc.index.graph)
+        chosen = _chosen(repository, selection.targets)
+        order = chosen if selection.single_item else plan_repro(graph, chosen, downstream=selection.downstream)
         return [_stage(stage, graph.successors(stage)) for stage in order]
 
 
 def affected(plan: Iterable[Stage]) -> list[str]:
     """Return the stages that would run at most: those with changes and all that reads from them."""
-    names: list[str] = []
+    names: set[str] = set()
     for stage in plan:
-        if stage.changes or not set(stage.upstream).isdisjoint(names):
-            names.append(stage.name)
-    return names
-
-
-def resolve(targets: Iterable[str], root: Path) -> list[str]:
-    """Return targets as `dvc repro` takes them: a study becomes its groups."""
-    groups = _groups(root)
-    return [name for target in targets for name in _of_study(groups, target) or [target]]
+        if stage.changes or not names.isdisjoint(stage.upstream):
+            names.add(stage.name)
+    return [stage.name for stage in plan if stage.name in names]
 
 
 def study_targets(study: str, root: Path) -> list[str]:
@@ -94,52 +96,67 @@ def _groups(root: Path) -> list[str]:
     return list((content or {}).get("stages") or {})
 
 
-def _named(stages: Iterable[Any], names: Iterable[str]) -> list[Any]:
-    # DVC's own look-up would read dvc.yaml and dvc.lock again, which takes longer than all the rest.
+def _chosen(repository: Repository, targets: Sequence[str]) -> list[Any]:
+    # DVC's own look-up reads dvc.yaml and dvc.lock once more, which takes longer than all the rest: it comes last.
+    stages = repository.stages
+    if not targets:
+        here = str(PIPELINE.absolute())
+        if found := [stage for stage in stages.values() if stage.path == here]:
+            return found
+        return repository.collect(str(PIPELINE))
+    groups: dict[str, list[Any]] = {}
+    for name, stage in stages.items():
+        groups.setdefault(name.partition("@")[0], []).append(stage)
     found = []
-    for name in names:
-        matches = [stage for stage in stages if stage.addressing == name or stage.addressing.startswith(f"{name}@")]
-        if not matches:
-            groups = dict.fromkeys(stage.addressing.partition("@")[0] for stage in stages)
-            remedy = f"name a stage, a study or a group: {', '.join(groups)}"
-            raise InputError(str(PIPELINE), f"has no stage or study `{name}`", remedy)
-        found += matches
-    return found or [stage for stage in stages if stage.path_in_repo == str(PIPELINE)]
-
-
-@contextmanager
-def _repository(root: Path) -> Iterator[Any]:
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-
-    try:
-        # Another DVC process holds the lock for moments only, except while it saves large outputs.
-        with Repo(str(root), _wait_for_lock=True) as repo, repo.lock:
-            yield repo
-    except DvcException as error:
-        causes = [str(error)] if error.__cause__ is None else [str(error), str(error.__cause__)]
-        raise InputError("DVC", ": ".join(causes), "`dvc status` says more, `dvc init` starts a repository") from error
+    for target in targets:
+        if target in stages:
+            found.append(stages[target])
+        elif target in groups:
+            found += groups[target]
+        elif studied := _of_study(groups, target):
+            found += [stage for name in studied for stage in groups[name]]
+        else:
+            found += repository.collect(target)
+    return list(dict.fromkeys(found))
 
 
 def _stage(stage: Any, upstream: Iterable[Any]) -> Stage:
-    commands = stage.cmd if isinstance(stage.cmd, list) else [stage.cmd or ""]
+    commands = stage.cmd if isinstance(stage.cmd, list) else (stage.cmd or "").splitlines()
     return Stage(
         name=stage.addressing,
-        command="\n".join(commands),
+        commands=tuple(commands),
         dependencies=tuple(dict.fromkeys(dependency.def_path for dependency in stage.deps)),
         outputs=tuple(output.def_path for output in stage.outs),
         upstream=tuple(sorted(other.addressing for other in upstream)),
-        changes=tuple(_changes(stage.status().get(stage.addressing, []))),
+        changes=tuple(_changes(stage)),
+        needs=needs(stage.meta, stage.addressing),
     )
 
 
-def _changes(status: Iterable[str | dict[str, Any]]) -> Iterator[str]:
-    for entry in status:
-        if isinstance(entry, str):
-            yield entry
+def _changes(stage: Any) -> Iterator[str]:
+    """Say why a stage would run, as `Stage.status` of DVC finds it, but without taking a lock for each look."""
+    if not stage.frozen:
+        for dependency in stage.deps:
+            yield from _change(dependency, "dependency")
+    for output in stage.outs:
+        yield from _change(output, "output")
+    if stage.is_callback or stage.always_changed:
+        yield "always runs"
+    if stage.changed_stage():
+        yield "command or definition changed"
+
+
+def _change(item: Any, kind: str) -> Iterator[str]:
+    for path, what in item.status().items():
+        if not isinstance(what, dict):
+            yield f"{kind} {what}: {path}"
             continue
-        for paths in entry.values():
-            for path, what in paths.items():
-                # A parameter file maps its keys to what became of them.
-                details = what.items() if isinstance(what, dict) else [(path, what)]
-                yield from (f"{state}: {name}" for name, state in details)
+        before, now = item.hash_info.value or {}, item.read_params()
+        for key, state in what.items():
+            values = f" ({_shown(before[key])} -> {_shown(now[key])})" if key in before and key in now else ""
+            yield f"parameter {state}: {key}{values}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -1,106 +1,155 @@
-"""Run one stage as `dvc repro` does, in a process group of its own that never outlives the caller."""
+"""Run a stage's commands as `dvc repro` does, in process groups that never outlive the caller."""
 
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import takewhile
 from pathlib import Path
-from typing import Literal
+from typing import IO
 
-Status = Literal["ran", "restored", "skipped", "failed", "blocked"]
+from pipelines import watchdog
+
 TAIL = 20
 GRACE = 5.0
-# Where DVC begins to explain git, after each stage.
-HINTS = "To track the changes with git, run:"
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of a stage; `tail` holds the last lines of its output.
+class Job:
+    """The commands of a stage, as argument lists, and all they need; `log` gets what they print."""
 
-    `restored`: DVC took the results of an earlier run with the same inputs. `skipped`: up to date.
-    `blocked`: not tried, since a stage it reads from failed.
-    """
+    name: str
+    commands: tuple[tuple[str, ...], ...]
+    folder: Path
+    environment: Mapping[str, str] = field(repr=False)
+    log: Path
 
-    stage: str
-    status: Status
-    seconds: float = 0.0
+
+@dataclass(frozen=True)
+class Result:
+    """How a job ended: the exit code of its last command (negative: the signal), seconds, last lines."""
+
+    code: int
+    seconds: float
     tail: tuple[str, ...] = field(default=(), repr=False)
 
 
-def run_stage(name: str, force: bool, on_line: Callable[[str], None]) -> Outcome:
-    """Reproduce one stage without its upstream; give each line of output to `on_line` as it comes."""
-    start = time.perf_counter()
-    tail: deque[str] = deque(maxlen=TAIL)
-    status: Status | None = None
-    with _process(command(name, force)) as process:
-        for line in _lines(process):
-            tail.append(line)
-            on_line(line)
-            status = status or _said(line, name)
-    if process.returncode:
-        status = "failed"
-    return Outcome(name, status or "ran", round(time.perf_counter() - start, 2), tuple(tail))
+class Runner:
+    """Runs jobs, each from the thread that calls; `stop` ends all of them."""
 
+    def __init__(self) -> None:
+        self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        self._guard = threading.Lock()
+        self._stopped = False
 
-def command(name: str, force: bool) -> list[str]:
-    """Return the DVC command that reproduces one stage, waiting for DVC's lock instead of failing on it."""
-    options = ["--force"] if force else []
-    return [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", *options, name]
+    def run(self, job: Job, on_line: Callable[[str], None]) -> Result:
+        """Run a job's commands one after the other until one fails; give each line they print to `on_line`."""
+        start = time.perf_counter()
+        tail: deque[str] = deque(maxlen=TAIL)
+        code = 0
+        with _Log(job.log) as log:
 
+            def take(line: str) -> None:
+                tail.append(line)
+                log.write(line)
+                on_line(line)
 
-def _said(line: str, name: str) -> Status | None:
-    # The first of these lines decides: what comes later may be the stage's own output.
-    announced: dict[str, Status] = {
-        f"Running stage '{name}'": "ran",
-        f"Stage '{name}' is cached": "restored",
-        f"Stage '{name}' didn't change": "skipped",
-    }
-    return next((status for start, status in announced.items() if line.startswith(start)), None)
+            for command in job.commands:
+                code = self._run(command, job, take)
+                if code:
+                    break
+        return Result(code, round(time.perf_counter() - start, 2), tuple(tail))
 
+    def stop(self) -> None:
+        """End all jobs, and let none begin: ask first, and kill what is left after a grace period."""
+        with self._guard:
+            self._stopped = True
+            processes = list(self._processes.values())
+        for process in processes:
+            _signal(process, signal.SIGTERM)
+        deadline = time.monotonic() + GRACE
+        while any(_signal(process, 0) for process in processes) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        for process in processes:
+            _signal(process, signal.SIGKILL)
 
-def _lines(process: subprocess.Popen[str]) -> Iterable[str]:
-    assert process.stdout is not None
-    lines = (line.rstrip("\n") for line in process.stdout)
-    yield from takewhile(lambda line: line != HINTS, lines)
-    deque(lines, maxlen=0)
-
-
-@contextmanager
-def _process(arguments: list[str]) -> Iterator[subprocess.Popen[str]]:
-    # Stages call `python`: it must be this one, whether or not its environment is activated.
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    process = subprocess.Popen(
-        arguments,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        errors="replace",
-        env=os.environ | {"PATH": path, "PYTHONUNBUFFERED": "1"},
-        start_new_session=True,
-    )
-    with process:
+    def _run(self, command: Sequence[str], job: Job, on_line: Callable[[str], None]) -> int:
+        with self._guard:
+            if self._stopped:
+                return -signal.SIGTERM
+            process = subprocess.Popen(
+                command,
+                cwd=job.folder,
+                env=dict(job.environment),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            self._processes[process.pid] = process
+        assert process.stdout is not None
+        reader = threading.Thread(target=_read, args=(process.stdout, on_line), daemon=True)
+        reader.start()
         try:
-            yield process
-        except BaseException:
-            _stop(process)
-            raise
+            code = process.wait()
+        finally:
+            # What a command leaves running could still write to the outputs that are hashed next.
+            _signal(process, signal.SIGKILL)
+            with self._guard:
+                del self._processes[process.pid]
+            # Ends with the last process that holds the pipe; one that left its group may hold it for ever.
+            reader.join(GRACE)
+        return code
 
 
-def _stop(process: subprocess.Popen[str]) -> None:
-    # The group, not the process: a stage's command is a child of DVC.
-    deadline = time.monotonic() + GRACE
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-        while time.monotonic() < deadline:
-            process.poll()
-            os.killpg(process.pid, 0)
-            time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGKILL)
+def environment(root: Path, gpus: Sequence[str] = ()) -> dict[str, str]:
+    """Return what is added to DVC's own environment of a stage."""
+    # A pipe is no terminal, so Python would keep its output back.
+    added = {**watchdog.marked(root), "PYTHONUNBUFFERED": "1"}
+    if gpus:
+        added["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+    if Path(sys.prefix).is_relative_to(root):
+        # Stages of a project with an environment of its own call its `python`, activated or not.
+        added["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    return added
+
+
+class _Log:
+    # A full disk must not end a stage for the sake of its log.
+    def __init__(self, path: Path) -> None:
+        self._file: IO[str] | None = None
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("w", encoding="utf-8", errors="replace", buffering=1)
+
+    def __enter__(self) -> "_Log":
+        return self
+
+    def write(self, line: str) -> None:
+        if self._file:
+            with suppress(OSError):
+                self._file.write(f"{line}\n")
+
+    def __exit__(self, *_: object) -> None:
+        if self._file:
+            with suppress(OSError):
+                self._file.close()
+
+
+def _read(stream: IO[bytes], on_line: Callable[[str], None]) -> None:
+    with stream:
+        for line in stream:
+            on_line(line.decode("utf-8", errors="replace").rstrip("\r\n"))
+
+
+def _signal(process: subprocess.Popen[bytes], number: int) -> bool:
+    # The group, not the process: the command is a child of a shell. 0 asks whether any of it lives.
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
+        return True
+    return False

@@ -1,0 +1,315 @@
+"""The one writer to DVC: decides about a stage as `dvc repro` would, saves what it made, records it in dvc.lock.
+
+Workers run commands and never call DVC. What a stage made is hashed, cached and entered in the journal
+as soon as its command ends; dvc.lock, which DVC reads and writes whole, is brought up to date in batches.
+A killed run loses nothing of that: the next one reads the journal first.
+"""
+
+import io
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any, Literal
+
+from pipelines.repository import Repository
+from pipelines.workplace import Workplace, write
+
+Decision = Literal["skipped", "restored", "ran", "busy"]
+# dvc.lock is written at most this often, and not more than a tenth of the time.
+INTERVAL = 2.0
+SHARE = 10
+
+
+class StageError(Exception):
+    """A stage cannot be run or recorded; the message says why."""
+
+
+class Committer:
+    """Begins and finishes stages of one repository; all calls come from one thread.
+
+    Args:
+        repository: DVC's repository.
+        workplace: Where the journal lies.
+        order: All stages of the plan in the order of `dvc repro`, which is that of new entries in dvc.lock.
+    """
+
+    def __init__(self, repository: Repository, workplace: Workplace, order: Iterable[str]) -> None:
+        self._repository = repository
+        self._workplace = workplace
+        self._order = {name: number for number, name in enumerate(order)}
+        self._stages = repository.stages
+        self._definitions = {name: repository.definition(self._stages[name]) for name in self._order}
+        self._versions = repository.definition_versions()
+        self._definitions_now: Mapping[str, Any] | None = None
+        self._running: dict[str, ExitStack] = {}
+        self._inputs: dict[str, dict[str, Any]] = {}
+        self._pending: dict[str, tuple[Path, dict[str, Any]]] = {}
+        self._at_start: dict[str, list[str]] = {}
+        self._recorded = time.monotonic()
+        self._cost = 0.0
+
+    def ignore_outputs(self, names: Iterable[str]) -> None:
+        """Let git ignore the cached outputs of stages that may run, in the order of `dvc repro`.
+
+        DVC would do so after each stage. Done before, the lines come in the same order whichever ends first.
+
+        Raises:
+            InputError: Git tracks an output.
+        """
+        with self._repository.locked():
+            for name in names:
+                for output in self._stages[name].outs:
+                    output.ignore()
+
+    def begin(self, name: str, force: bool, pull: bool) -> Decision | None:
+        """Decide about a stage whose upstream is done; None means that its commands must run now.
+
+        Its outputs are gone then and DVC's other processes are kept from its files until `finish` or `abandon`.
+        `busy`: another DVC process works on its files.
+
+        Raises:
+            StageError: It cannot run.
+        """
+        from dvc.exceptions import DvcException
+        from dvc.lock import LockError
+
+        stage = self._stages[name]
+        with self._repository.locked(), ExitStack() as held:
+            self._check_definition(name)
+            try:
+                if not stage.cmd or stage.frozen:
+                    return self._reproduce_without_command(name, force, pull)
+                held.enter_context(self._lock_files(stage))
+                if not force and not self._changed(stage):
+                    return "skipped"
+                if not force and pull and not stage.changed(allow_missing=True) and self._pulled(stage):
+                    return "restored"
+                stage.remove_outs(ignore_remove=False, force=False)
+                if not force and self._restored(stage, pull):
+                    self._commit(name)
+                    return "restored"
+                stage.save_deps()
+                self._inputs[name] = _hashes(stage)
+            except LockError:
+                return "busy"
+            except (DvcException, OSError) as error:
+                raise StageError(_reason(error)) from error
+            self._running[name] = held.pop_all()
+        return None
+
+    def finish(self, name: str) -> None:
+        """Save what a stage's commands made, if its inputs are still those it started with.
+
+        Raises:
+            StageError: They are not, or an output is missing, or there is no space left. Nothing is recorded.
+        """
+        from dvc.exceptions import DvcException
+
+        stage = self._stages[name]
+        with self._repository.locked():
+            try:
+                self._check_definition(name)
+                before = self._inputs.pop(name)
+                stage.save_deps()
+                after = _hashes(stage)
+                if moved := [path for path in before if before[path] != after[path]]:
+                    raise StageError(f"changed while it ran: {', '.join(moved)}; nothing is recorded, run again")
+                self._commit(name)
+            except (DvcException, OSError) as error:
+                raise StageError(_reason(error)) from error
+            finally:
+                self._running.pop(name).close()
+
+    def abandon(self, name: str) -> None:
+        """Let go of a stage whose commands failed or were stopped."""
+        self._inputs.pop(name, None)
+        if held := self._running.pop(name, None):
+            with self._repository.locked():
+                held.close()
+
+    def record(self, now: bool = False) -> None:
+        """Bring dvc.lock up to date if it is time to, or `now`."""
+        if not self._pending:
+            return
+        since = time.monotonic() - self._recorded
+        if not now and since < max(INTERVAL, SHARE * self._cost):
+            return
+        start = time.monotonic()
+        with self._repository.locked():
+            self._record()
+        self._recorded = time.monotonic()
+        self._cost = self._recorded - start
+
+    def _changed(self, stage: Any) -> bool:
+        # As Stage.changed, which would lock the stage's files twice more.
+        if stage.changed_stage() or stage.always_changed or stage.is_callback:
+            return True
+        return any(item.status() for item in [*stage.deps, *stage.outs])
+
+    def _pulled(self, stage: Any) -> bool:
+        from dvc.exceptions import DvcException
+
+        try:
+            self._repository.dvc.pull(stage.addressing)
+            stage.checkout()
+        except DvcException:
+            return False
+        return True
+
+    def _restored(self, stage: Any, pull: bool) -> bool:
+        from dvc.stage.cache import RunCacheNotFoundError
+
+        if pull:
+            from dvc.stage.run import _pull_missing_deps
+
+            _pull_missing_deps(stage)
+        try:
+            self._repository.dvc.stage_cache.restore(stage, pull=pull)
+        except RunCacheNotFoundError:
+            return False
+        return True
+
+    def _reproduce_without_command(self, name: str, force: bool, pull: bool) -> Decision:
+        # Imports, added data and frozen stages: nothing to run, so DVC does all of it.
+        stage = self._stages[name]
+        if stage.reproduce(force=force, pull=pull) is None:
+            return "skipped"
+        if stage.path.endswith("dvc.yaml"):
+            self._enter(name)
+        else:
+            stage.dump(update_pipeline=False)
+        return "ran"
+
+    def _commit(self, name: str) -> None:
+        stage = self._stages[name]
+        uncached = any(not out.use_cache for out in stage.outs if not (out.is_metric or out.is_plot))
+        stage.save(run_cache=not uncached)
+        stage.commit()
+        self._enter(name)
+
+    def _enter(self, name: str) -> None:
+        """Write a stage's entry for dvc.lock into the journal."""
+        from dvc.stage.serialize import to_lockfile
+        from dvc.utils.serialize import dumps_yaml
+
+        stage = self._stages[name]
+        lock = Path(stage.path).with_suffix(".lock")
+        entry = {"lock": str(lock), "order": self._order[name], "stages": to_lockfile(stage)}
+        path = self._workplace.journal / f"{self._order[name]:06d}.yaml"
+        write(path, dumps_yaml(entry))
+        self._pending[name] = path, entry
+
+    def _record(self) -> None:
+        for lock in sorted({entry["lock"] for _, entry in self._pending.values()}):
+            mine = [entry for _, entry in self._pending.values() if entry["lock"] == lock]
+            if lock not in self._at_start:
+                self._at_start[lock] = _stage_names(Path(lock))
+            update_lock(self._repository, Path(lock), mine, self._at_start[lock], self._order_of(Path(lock)))
+        for path, _ in self._pending.values():
+            path.unlink()
+        self._pending.clear()
+
+    def _order_of(self, lock: Path) -> list[str]:
+        found = [self._stages[name] for name in self._order]
+        return [stage.name for stage in found if stage.cmd and Path(stage.path).with_suffix(".lock") == lock]
+
+    def _lock_files(self, stage: Any) -> Any:
+        """Keep other DVC processes from a stage's files, as `dvc repro` does while it runs."""
+        import sys
+
+        from dvc.dependency.db import AbstractDependency
+        from dvc.dependency.repo import RepoDependency
+        from dvc.rwlock import rwlock
+
+        def paths(items: Iterable[Any]) -> list[str]:
+            return [item.fs_path for item in items if not isinstance(item, RepoDependency | AbstractDependency)]
+
+        dvc = self._repository.dvc
+        hard = dvc.config["core"].get("hardlink_lock", False)
+        return rwlock(dvc.tmp_dir, dvc.fs, " ".join(sys.argv), paths(stage.deps), paths(stage.outs), hard)
+
+    def _check_definition(self, name: str) -> None:
+        """Refuse a stage that dvc.yaml, or a variable in it, defines otherwise than when the plan was read."""
+        versions = self._repository.definition_versions()
+        if versions != self._versions:
+            self._versions = versions
+            self._definitions_now = self._repository.read_again()
+        now = self._definitions_now
+        if now is not None and now.get(name) != self._definitions[name]:
+            raise StageError("dvc.yaml defines it otherwise since this run began; nothing is recorded, run again")
+
+
+def update_lock(
+    repository: Repository, lock: Path, entries: Iterable[Mapping[str, Any]], known: list[str], order: list[str]
+) -> None:
+    """Write entries into a lock file, whole or not at all, byte for byte as DVC would.
+
+    Args:
+        repository: DVC's repository.
+        lock: A dvc.lock.
+        entries: What the journal holds.
+        known: The stages in it when the run began: they keep their places.
+        order: All its stages in the order of `dvc repro`: new ones stand in it after the others.
+    """
+    from dvc.utils.serialize._yaml import _dump, parse_yaml_for_update
+
+    data = parse_yaml_for_update(lock.read_text(encoding="utf-8"), lock) if lock.exists() else {}
+    if not data:
+        data.update({"schema": "2.0"})
+    stages = data.setdefault("stages", {})
+    for entry in entries:
+        stages.update(entry["stages"])
+    new = [name for name in order if name in stages and name not in known]
+    if [name for name in stages if name in new] != new:
+        moved = {name: stages.pop(name) for name in new}
+        stages.update(moved)
+    stream = io.StringIO()
+    _dump(data, stream)
+    write(lock, stream.getvalue())
+    repository.dvc.scm_context.track_file(str(lock))
+
+
+def recover(repository: Repository, workplace: Workplace) -> list[str]:
+    """Record what an earlier, killed run finished and return the stages; to be called before the plan is read."""
+    paths = sorted(workplace.journal.glob("*.yaml"))
+    entries = [_read_entry(path) for path in paths]
+    with repository.locked():
+        for lock in sorted({entry["lock"] for entry in entries}):
+            mine = [entry for entry in entries if entry["lock"] == lock]
+            order = [name for entry in mine for name in entry["stages"]]
+            update_lock(repository, Path(lock), mine, _stage_names(Path(lock)), order)
+    for path in paths:
+        path.unlink()
+    return [name for entry in entries for name in entry["stages"]]
+
+
+def _read_entry(path: Path) -> dict[str, Any]:
+    from dvc.utils.serialize import load_yaml
+
+    entry: dict[str, Any] = load_yaml(str(path))
+    return entry
+
+
+def _stage_names(lock: Path) -> list[str]:
+    from dvc.utils.serialize import load_yaml
+
+    with suppress(FileNotFoundError):
+        return list((load_yaml(str(lock)) or {}).get("stages") or {})
+    return []
+
+
+def _hashes(stage: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for item in stage.deps:
+        value = item.hash_info.value
+        if isinstance(value, dict):
+            found |= {f"{item.def_path}: {key}": each for key, each in value.items()}
+        else:
+            found[item.def_path] = (value, item.def_path)
+    return found
+
+
+def _reason(error: BaseException) -> str:
+    causes = [error, error.__cause__, error.__context__]
+    return ": ".join(dict.fromkeys(str(cause) for cause in causes if cause))

@@ -1,0 +1,103 @@
+"""Carry out `assay run`: read the plan, show it, run it with or without Prefect, say what became of it."""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from pipelines.committer import recover
+from pipelines.engine import Engine, Options, Outcome
+from pipelines.graph import Selection, Stage, affected, read_plan
+from pipelines.repository import Repository
+from pipelines.resources import Budget, cores
+from pipelines.terminal import Silent, Terminal, failures, plan_lines, summary
+from pipelines.watchdog import kill_leftovers, marked
+from pipelines.workplace import Workplace
+from stages.common.errors import InputError
+
+PREFECT = "install it: {python} -m pip install 'assay[prefect]', or give --no-prefect"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a person asks for: the options of `assay run`."""
+
+    targets: Sequence[str] = ()
+    jobs: int | None = None
+    force: bool = False
+    keep_going: bool = False
+    pull: bool = False
+    single_item: bool = False
+    downstream: bool = False
+
+
+def run(request: Request, dry_run: bool, prefect: bool, as_json: bool) -> int:
+    """Run what a person asks for in the repository around the current folder; return the exit status."""
+    with Silent() if as_json else Terminal() as observer, Repository(Path.cwd(), observer.says) as repository:
+        workplace = Workplace(repository.root)
+        selection = Selection(request.targets, request.single_item, request.downstream)
+        if dry_run:
+            plan = read_plan(repository, selection)
+            _show_plan(plan, request.force, as_json)
+            return 0
+        with workplace.alone():
+            if killed := kill_leftovers(repository.root):
+                observer.says(f"ended {len(killed)} processes that a killed run left behind")
+            if kept := recover(repository, workplace):
+                observer.says(f"recorded what a killed run had finished: {', '.join(kept)}")
+            plan = read_plan(repository, selection)
+            if not request.force and not affected(plan):
+                outcomes = [Outcome(stage.name, "skipped") for stage in plan]
+            else:
+                options = Options(request.force, request.keep_going, request.pull)
+                budget = Budget.of_machine(request.jobs or cores())
+                engine = Engine(repository, plan, budget, observer, options)
+                outcomes = _with_prefect(engine, plan, request, repository.root) if prefect else engine.run()
+    _show(outcomes, as_json)
+    return int(any(outcome.status in ("failed", "blocked", "stopped") for outcome in outcomes))
+
+
+def _with_prefect(engine: Engine, plan: list[Stage], request: Request, root: Path) -> list[Outcome]:
+    if find_spec("prefect") is None:
+        raise InputError("prefect", "not installed", PREFECT.format(python=sys.executable))
+    # Prefect's temporary server must not outlive a killed run either.
+    os.environ.update(marked(root))
+    from pipelines.flows import run_flow
+
+    return run_flow(
+        engine,
+        plan,
+        targets=list(request.targets),
+        jobs=request.jobs,
+        force=request.force,
+        keep_going=request.keep_going,
+        pull=request.pull,
+    )
+
+
+def _show_plan(plan: Sequence[Stage], force: bool, as_json: bool) -> None:
+    names = [stage.name for stage in plan] if force else affected(plan)
+    if as_json:
+        stale = [stage for stage in plan if stage.name in set(names)]
+        print(json.dumps([{"stage": s.name, "changes": s.changes, "upstream": s.upstream} for s in stale], indent=2))
+        return
+    print(*plan_lines(plan, force), sep="\n", end="\n" if names else "")
+    print(f"{len(names)} of {len(plan)} stages would run" if names else _nothing(len(plan)))
+
+
+def _show(outcomes: Sequence[Outcome], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps([asdict(outcome) for outcome in outcomes], indent=2, default=str))
+        return
+    if all(outcome.status == "skipped" for outcome in outcomes):
+        print(_nothing(len(outcomes)))
+        return
+    print(*failures(outcomes), sep="\n", file=sys.stderr)
+    print(summary(outcomes))
+
+
+def _nothing(count: int) -> str:
+    return f"nothing to do: {count} stages are up to date"
