@@ -62,5 +62,5 @@ benchmarks: $(installed) ## speed against peers, each in an environment of its o
 	.venv/bin/python -m benchmarks
 
 clean: ## remove .venv and what tools leave; data, DVC's cache and reports stay
-	rm -rf .venv .prefect .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf .venv .dvc/tmp/assay .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
 	find pipelines stages tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -38,12 +38,16 @@ def compare(case: str, ours: Callable[[], object], peer_name: str, peer: Callabl
     """Time both sides in turn, after one warm-up each, and return the row of their medians in seconds."""
     ours()
     peer()
-    times: list[tuple[float, float]] = [(_seconds(ours), _seconds(peer)) for _ in range(REPEATS)]
+    return row(case, peer_name, [(seconds(ours), seconds(peer)) for _ in range(REPEATS)], target)
+
+
+def row(case: str, peer_name: str, times: Sequence[tuple[float, float]], target: float, metric: str = "seconds") -> Row:
+    """Return the row of the medians of (ours, peer), measured in turn."""
     mine, theirs = zip(*times, strict=True)
     value, peer_value = statistics.median(mine), statistics.median(theirs)
     ratio = value / peer_value
     spread = max(max(mine) / min(mine), max(theirs) / min(theirs))
-    return Row(case, "seconds", value, peer_name, peer_value, ratio, target, ratio <= target, spread)
+    return Row(case, metric, value, peer_name, peer_value, ratio, target, ratio <= target, spread)
 
 
 def process(command: Sequence[str], cwd: Path) -> Callable[[], object]:
@@ -79,7 +83,8 @@ def machine() -> dict[str, object]:
     }
 
 
-def _seconds(call: Callable[[], object]) -> float:
+def seconds(call: Callable[[], object]) -> float:
+    """Time one call."""
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
@@ -87,9 +92,9 @@ def _seconds(call: Callable[[], object]) -> float:
 
 def _print(name: str, rows: Sequence[Row]) -> None:
     table = Table(title=f"{name}: medians of {REPEATS}, ratio = ours / peer, smaller is better")
-    for column in ("case", "ours [s]", "peer", "peer [s]", "ratio", "target", "holds", "spread"):
+    for column in ("case", "metric", "ours", "peer", "peer's", "ratio", "target", "holds", "spread"):
         table.add_column(column)
     for row in rows:
         numbers = (f"{row.ours:.3f}", row.peer, f"{row.peer_value:.3f}", f"{row.ratio:.2f}", f"{row.target:.2f}")
-        table.add_row(row.case, *numbers, "yes" if row.holds else "no", f"{row.spread:.2f}")
+        table.add_row(row.case, row.metric, *numbers, "yes" if row.holds else "no", f"{row.spread:.2f}")
     Console().print(table)

@@ -9,12 +9,18 @@ def find_root(start: Path) -> Path | None:
     return next((folder for folder in (start, *start.parents) if (folder / "params.yaml").is_file()), None)
 
 
-# Both tools read these when they are imported: no telemetry, and Prefect's database stays in the project.
+def prefect_home(start: Path) -> Path:
+    """Return where Prefect keeps its database: with DVC's temporary files, which git ignores in any repository."""
+    root = next((folder for folder in (start, *start.parents) if (folder / ".dvc").is_dir()), start)
+    return root / ".dvc" / "tmp" / "assay" / "prefect"
+
+
+# Both tools read these when they are imported: no telemetry, and Prefect's database stays in the repository.
 for _variable, _value in {
     "DVC_NO_ANALYTICS": "1",
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_HOME": str((find_root(Path.cwd()) or Path.cwd()) / ".prefect"),
+    "PREFECT_HOME": str(prefect_home(Path.cwd())),
     # A first start makes the database; that takes 20 s, Prefect's own limit, on a small machine.
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     "PREFECT_LOGGING_FORMATTERS_STANDARD_FLOW_RUN_FMT": "%(asctime)s | %(message)s",
