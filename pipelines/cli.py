@@ -109,6 +109,31 @@ def run(
 
 
 @app.command()
+def serve(
+    nightly: Annotated[str, typer.Option(help="When to run everything, as cron takes it.")] = "0 2 * * *",
+    jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Stages at once; as many as cores.")] = None,
+    report: Annotated[str | None, typer.Option(help="Address of the report page, linked from each run.")] = None,
+) -> None:
+    """Register the project's deployments on a running Prefect server, and run what it schedules until stopped.
+
+    Start the server first: prefect server start; then PREFECT_API_URL=http://127.0.0.1:4200/api assay serve.
+    """
+    from pipelines.execution import check_prefect
+    from pipelines.graph import studies
+
+    check_prefect()
+    if not os.environ.get("PREFECT_API_URL"):
+        raise InputError(
+            "PREFECT_API_URL", "not set", "`prefect server start`, then set it to http://127.0.0.1:4200/api"
+        )
+    root = repository_root(Path.cwd())
+    os.chdir(root)
+    from pipelines.flows import serve_deployments
+
+    serve_deployments(studies(root), nightly, jobs, report)
+
+
+@app.command()
 def targets(study: Study) -> None:
     """Print a study's stages on one line: dvc repro $(assay targets joint)."""
     from pipelines.graph import study_targets
@@ -165,6 +190,13 @@ def show_profile(
     changes = profiles.differences(shown)
     print(f"{shown} (of {', '.join(profiles.available())}): {len(changes) or 'no'} settings differ from params.yaml")
     print(*changes, sep="\n")
+
+
+def repository_root(start: Path) -> Path:
+    """Return the DVC repository around a folder."""
+    if root := next((folder for folder in (start, *start.parents) if (folder / ".dvc").is_dir()), None):
+        return root
+    raise InputError(str(start), "no DVC repository here or above", "`git init` and `dvc init` start one")
 
 
 def is_project(folder: Path) -> bool:

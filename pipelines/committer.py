@@ -49,18 +49,40 @@ class Committer:
         self._recorded = time.monotonic()
         self._cost = 0.0
 
-    def ignore_outputs(self, names: Iterable[str]) -> None:
-        """Let git ignore the cached outputs of stages that may run, in the order of `dvc repro`.
-
-        DVC would do so after each stage. Done before, the lines come in the same order whichever ends first.
+    def check_outputs(self, names: Iterable[str]) -> None:
+        """Refuse stages that may run, but could not be recorded.
 
         Raises:
             InputError: Git tracks an output.
         """
+        from dvc.output import OutputAlreadyTrackedError
+
         with self._repository.locked():
+            tracked = self._repository.dvc.scm.is_tracked
             for name in names:
                 for output in self._stages[name].outs:
-                    output.ignore()
+                    if output.use_scm_ignore and tracked(output.fspath):
+                        raise OutputAlreadyTrackedError(output)
+
+    def settle_ignored(self, failed: bool) -> None:
+        """Leave the lines that this run added to .gitignore as `dvc repro` would: in its order.
+
+        If a stage failed, that takes them out again.
+        """
+        context = self._repository.dvc.scm_context
+        with self._repository.locked():
+            if failed:
+                for path in context.ignored_paths:
+                    context.ignore_remove(path)
+                return
+            added = set(context.ignored_paths)
+            order = [output.fspath for name in self._order for output in self._stages[name].outs if output.use_cache]
+            folders: dict[Path, list[str]] = {}
+            for path in order:
+                if path in added:
+                    folders.setdefault(Path(path).parent, []).append(Path(path).name)
+            for folder, names in folders.items():
+                _sort_ignored(folder / ".gitignore", names)
 
     def begin(self, name: str, force: bool, pull: bool) -> Decision | None:
         """Decide about a stage whose upstream is done; None means that its commands must run now.
@@ -231,10 +253,15 @@ class Committer:
 
     def _check_definition(self, name: str) -> None:
         """Refuse a stage that dvc.yaml, or a variable in it, defines otherwise than when the plan was read."""
+        from dvc.exceptions import DvcException
+
         versions = self._repository.definition_versions()
         if versions != self._versions:
+            try:
+                self._definitions_now = self._repository.read_again()
+            except DvcException as error:
+                raise StageError(f"{_reason(error)}; nothing is recorded, run again") from error
             self._versions = versions
-            self._definitions_now = self._repository.read_again()
         now = self._definitions_now
         if now is not None and now.get(name) != self._definitions[name]:
             raise StageError("dvc.yaml defines it otherwise since this run began; nothing is recorded, run again")
@@ -258,7 +285,9 @@ def update_lock(
     if not data:
         data.update({"schema": "2.0"})
     stages = data.setdefault("stages", {})
+    modified = False
     for entry in entries:
+        modified = modified or any(stages.get(name, {}) != each for name, each in entry["stages"].items())
         stages.update(entry["stages"])
     new = [name for name in order if name in stages and name not in known]
     if [name for name in stages if name in new] != new:
@@ -267,7 +296,8 @@ def update_lock(
     stream = io.StringIO()
     _dump(data, stream)
     write(lock, stream.getvalue())
-    repository.dvc.scm_context.track_file(str(lock))
+    if modified:
+        repository.dvc.scm_context.track_file(str(lock))
 
 
 def recover(repository: Repository, workplace: Workplace) -> list[str]:
@@ -282,6 +312,19 @@ def recover(repository: Repository, workplace: Workplace) -> list[str]:
     for path in paths:
         path.unlink()
     return [name for entry in entries for name in entry["stages"]]
+
+
+def _sort_ignored(file: Path, names: list[str]) -> None:
+    from pathspec.patterns import GitWildMatchPattern
+
+    wanted = [f"{GitWildMatchPattern.escape(f'/{name}')}\n" for name in names]
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    places = [number for number, line in enumerate(lines) if line in wanted]
+    if len(places) != len(wanted) or [lines[place] for place in places] == wanted:
+        return
+    for place, line in zip(places, wanted, strict=True):
+        lines[place] = line
+    write(file, "".join(lines))
 
 
 def _read_entry(path: Path) -> dict[str, Any]:

@@ -132,7 +132,7 @@ class Engine:
         """
         stale = list(self._plan) if self._options.force else affected(self._plan.values())
         with _Watchdog(self._repository.root) as dog, self._signals(), ThreadPoolExecutor(len(stale) or 1) as threads:
-            self._committer.ignore_outputs(stale)
+            self._committer.check_outputs(stale)
             for name, upstream in self._waiting.items():
                 if not upstream:
                     heapq.heappush(self._ready, self._key(name))
@@ -149,8 +149,11 @@ class Engine:
                 raise
             finally:
                 self._committer.record(now=True)
+                failed = any(outcome.status == "failed" for outcome in self._outcomes.values())
+                self._committer.settle_ignored(failed)
                 self._workplace.remember({o.stage: o.seconds for o in self._outcomes.values() if o.status == "ran"})
-        self._repository.stage_in_git()
+        if not failed:
+            self._repository.stage_in_git()
         if self._exit is not None:
             raise SystemExit(self._exit)
         return [self._outcomes[name] for name in self._plan]

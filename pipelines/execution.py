@@ -3,13 +3,14 @@
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from pipelines.committer import recover
-from pipelines.engine import Engine, Options, Outcome
+from pipelines.engine import Engine, Observer, Options, Outcome
 from pipelines.graph import Selection, Stage, affected, read_plan
 from pipelines.repository import Repository
 from pipelines.resources import Budget, cores
@@ -33,49 +34,70 @@ class Request:
     single_item: bool = False
     downstream: bool = False
 
+    @property
+    def selection(self) -> Selection:
+        """What to visit."""
+        return Selection(self.targets, self.single_item, self.downstream)
 
-def run(request: Request, dry_run: bool, prefect: bool, as_json: bool) -> int:
-    """Run what a person asks for in the repository around the current folder; return the exit status."""
-    with Silent() if as_json else Terminal() as observer, Repository(Path.cwd(), observer.says) as repository:
+
+@dataclass(frozen=True)
+class Prepared:
+    """A plan, and the engine to run it with; None where nothing is to be done."""
+
+    plan: list[Stage]
+    engine: Engine | None
+
+
+@contextmanager
+def prepared(request: Request, observer: Observer) -> Iterator[Prepared]:
+    """Be the only engine in the repository around the current folder, mend what a killed one left, read the plan."""
+    with Repository(Path.cwd(), observer.says) as repository:
         workplace = Workplace(repository.root)
-        selection = Selection(request.targets, request.single_item, request.downstream)
-        if dry_run:
-            plan = read_plan(repository, selection)
-            _show_plan(plan, request.force, as_json)
-            return 0
         with workplace.alone():
             if killed := kill_leftovers(repository.root):
                 observer.says(f"ended {len(killed)} processes that a killed run left behind")
             if kept := recover(repository, workplace):
                 observer.says(f"recorded what a killed run had finished: {', '.join(kept)}")
-            plan = read_plan(repository, selection)
+            plan = read_plan(repository, request.selection)
             if not request.force and not affected(plan):
-                outcomes = [Outcome(stage.name, "skipped") for stage in plan]
+                yield Prepared(plan, None)
+                return
+            options = Options(request.force, request.keep_going, request.pull)
+            budget = Budget.of_machine(request.jobs or cores())
+            yield Prepared(plan, Engine(repository, plan, budget, observer, options))
+
+
+def run(request: Request, dry_run: bool, prefect: bool, as_json: bool) -> int:
+    """Run what a person asks for in the repository around the current folder; return the exit status."""
+    with Silent() if as_json else Terminal() as observer:
+        if dry_run:
+            with Repository(Path.cwd(), observer.says) as repository:
+                _show_plan(read_plan(repository, request.selection), request.force, as_json)
+            return 0
+        with prepared(request, observer) as ready:
+            if ready.engine is None:
+                outcomes = [Outcome(stage.name, "skipped") for stage in ready.plan]
+            elif prefect:
+                outcomes = _with_prefect(ready, request)
             else:
-                options = Options(request.force, request.keep_going, request.pull)
-                budget = Budget.of_machine(request.jobs or cores())
-                engine = Engine(repository, plan, budget, observer, options)
-                outcomes = _with_prefect(engine, plan, request, repository.root) if prefect else engine.run()
+                outcomes = ready.engine.run()
     _show(outcomes, as_json)
     return int(any(outcome.status in ("failed", "blocked", "stopped") for outcome in outcomes))
 
 
-def _with_prefect(engine: Engine, plan: list[Stage], request: Request, root: Path) -> list[Outcome]:
+def check_prefect() -> None:
+    """Raise InputError if Prefect is not installed: it is an extra."""
     if find_spec("prefect") is None:
         raise InputError("prefect", "not installed", PREFECT.format(python=sys.executable))
+
+
+def _with_prefect(ready: Prepared, request: Request) -> list[Outcome]:
+    check_prefect()
     # Prefect's temporary server must not outlive a killed run either.
-    os.environ.update(marked(root))
+    os.environ.update(marked(Path.cwd()))
     from pipelines.flows import run_flow
 
-    return run_flow(
-        engine,
-        plan,
-        targets=list(request.targets),
-        jobs=request.jobs,
-        force=request.force,
-        keep_going=request.keep_going,
-        pull=request.pull,
-    )
+    return run_flow(ready, request)
 
 
 def _show_plan(plan: Sequence[Stage], force: bool, as_json: bool) -> None:
@@ -95,7 +117,8 @@ def _show(outcomes: Sequence[Outcome], as_json: bool) -> None:
     if all(outcome.status == "skipped" for outcome in outcomes):
         print(_nothing(len(outcomes)))
         return
-    print(*failures(outcomes), sep="\n", file=sys.stderr)
+    if lines := failures(outcomes):
+        print(*lines, sep="\n", file=sys.stderr)
     print(summary(outcomes))
 
 

@@ -1,53 +1,79 @@
-"""The Prefect flow that runs DVC's graph: one task per stage that runs; the engine does the work.
+"""The Prefect flows: `reproduce` runs DVC's graph, one task per stage that runs; `nightly` compares after it.
 
-DVC decides what runs and keeps the record. Prefect schedules, shows and cancels: its own caching is off
-and no result is stored.
+The engine does the work. DVC decides what runs and keeps the record. Prefect schedules, shows and
+cancels: its own caching is off and no result is stored.
 """
 
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect import flow, get_run_logger, serve, task
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
+from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
+from prefect.types.entrypoint import EntrypointType
 
-from pipelines.engine import Engine, Options, Outcome
-from pipelines.graph import Selection, Stage, read_plan
-from pipelines.repository import Repository
-from pipelines.resources import Budget, cores
+from pipelines.engine import Outcome
+from pipelines.execution import Prepared, Request, prepared
 from pipelines.runner import Job, Result, Runner
 from pipelines.terminal import plan_lines, summary
 
-ARTIFACT = "reproduce"
+RESULTS = "results"
 PLAN = "plan"
-# The engine that the command line has made already, and the jobs of the running flow by stage.
-_PREPARED: ContextVar[tuple[Engine, list[Stage]] | None] = ContextVar("prepared", default=None)
+METRICS = "metrics"
+REPORT = "report"
+# What the command line has prepared already, and the jobs of the running flow by stage.
+_PREPARED: ContextVar[Prepared | None] = ContextVar("prepared", default=None)
 _JOBS: dict[str, tuple[Runner, Job, Callable[[str], None]]] = {}
 _RESULTS: dict[str, Result] = {}
 
 
-@flow(name="reproduce", persist_result=False, flow_run_name="reproduce {targets}")
+def _run_name() -> str:
+    targets = flow_run.parameters.get("targets") or ["everything"]
+    return f"reproduce {' '.join(targets)}"
+
+
+@flow(name="reproduce", flow_run_name=_run_name, persist_result=False)
 def reproduce(
     targets: list[str] | None = None,
     jobs: int | None = None,
     force: bool = False,
     keep_going: bool = False,
     pull: bool = False,
+    report: str | None = None,
 ) -> State[list[Outcome]]:
-    """Reproduce targets and what they read from; the state holds one outcome per stage."""
-    if prepared := _PREPARED.get():
-        return _run(*prepared, force)
-    with Repository(Path.cwd(), get_run_logger().info) as repository:
-        plan = read_plan(repository, Selection(targets or ()))
-        budget = Budget.of_machine(jobs or cores())
-        options = Options(force=force, keep_going=keep_going, pull=pull)
-        return _run(Engine(repository, plan, budget, _Quiet(), options), plan, force)
+    """Reproduce targets and what they read from; the state holds one outcome per stage.
+
+    Args:
+        targets: What `assay run` takes; everything if not given.
+        jobs: Stages at once; as many as cores if not given.
+        force: Run stages that are up to date, too.
+        keep_going: After a failure, run all that does not depend on it.
+        pull: Fetch missing data and results from the DVC remote.
+        report: Address of a page that shows the results, linked from the run.
+    """
+    if ready := _PREPARED.get():
+        return _run(ready, force, report)
+    request = Request(targets or (), jobs, force, keep_going, pull)
+    with prepared(request, _Logged()) as ready:
+        return _run(ready, force, report)
+
+
+@flow(name="nightly", persist_result=False)
+def nightly(jobs: int | None = None, since: str | None = None) -> State[Any]:
+    """Reproduce everything, then show how the metrics differ from those of a revision: the last tag, if not given."""
+    state: State[Any] = reproduce(jobs=jobs, keep_going=True, return_state=True)
+    revision = since or _last_tag()
+    shown = _metrics_diff(revision) if revision else "There is no tag to compare with."
+    create_markdown_artifact(f"Metrics since `{revision}`\n\n{shown}", key=METRICS)
+    return state
 
 
 @task(task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
@@ -66,21 +92,57 @@ def run_stage(name: str) -> State[Result]:
     return Completed(data=result)
 
 
-def run_flow(engine: Engine, plan: list[Stage], **parameters: Any) -> list[Outcome]:
-    """Run a prepared engine as the flow and return its outcomes, also when stages failed."""
-    token = _PREPARED.set((engine, plan))
+def run_flow(ready: Prepared, request: Request) -> list[Outcome]:
+    """Run what is prepared as the flow and return its outcomes, also when stages failed."""
+    token = _PREPARED.set(ready)
     try:
-        outcomes: list[Outcome] = _result(reproduce(**parameters, return_state=True))
+        state = reproduce(
+            list(request.targets), request.jobs, request.force, request.keep_going, request.pull, return_state=True
+        )
+        outcomes: list[Outcome] = _result(state)
         return outcomes
     finally:
         _PREPARED.reset(token)
 
 
-def _run(engine: Engine, plan: list[Stage], force: bool) -> State[list[Outcome]]:
-    create_markdown_artifact("\n".join(plan_lines(plan, force)) or "nothing to do", key=PLAN)
-    outcomes = engine.run(_as_tasks(engine.runner))
+def serve_deployments(studies: Sequence[str], nightly_at: str, jobs: int | None, report: str | None) -> None:
+    """Register the deployments on the Prefect server and run what it schedules, until stopped.
+
+    Args:
+        studies: One deployment each, without a schedule.
+        nightly_at: Schedule of the nightly run, as cron takes it.
+        jobs: Stages at once.
+        report: Address of the page that shows the results.
+    """
+    module = EntrypointType.MODULE_PATH
+    deployments: list[Any] = [
+        nightly.to_deployment(
+            "nightly", cron=nightly_at, parameters={"jobs": jobs}, tags=["assay"], entrypoint_type=module
+        ),
+        *(
+            reproduce.to_deployment(
+                name,
+                parameters={"targets": targets, "jobs": jobs, "report": report},
+                tags=["assay"],
+                entrypoint_type=module,
+            )
+            for name, targets in [("everything", None), *((study, [study]) for study in studies)]
+        ),
+    ]
+    # One at a time: a second engine in the repository would be refused.
+    serve(*deployments, limit=1)
+
+
+def _run(ready: Prepared, force: bool, report: str | None) -> State[list[Outcome]]:
+    if ready.engine is None:
+        outcomes = [Outcome(stage.name, "skipped") for stage in ready.plan]
+        return Completed(message=f"nothing to do: {len(outcomes)} stages are up to date", data=outcomes)
+    create_markdown_artifact("\n".join(f"    {line}" for line in plan_lines(ready.plan, force)), key=PLAN)
+    outcomes = ready.engine.run(_as_tasks(ready.engine.runner))
     table = [{key: str(value) for key, value in asdict(outcome).items() if key != "tail"} for outcome in outcomes]
-    create_table_artifact(table, key=ARTIFACT, description=summary(outcomes))
+    create_table_artifact(table, key=RESULTS, description=summary(outcomes))
+    if report:
+        create_link_artifact(report, link_text="report", key=REPORT)
     if any(outcome.status in ("failed", "stopped") for outcome in outcomes):
         return Failed(message=summary(outcomes), data=outcomes)
     return Completed(message=summary(outcomes), data=outcomes)
@@ -108,10 +170,23 @@ def _result(state: State[Any]) -> Any:
     return result
 
 
-class _Quiet:
-    """Shows nothing: the flow's and the tasks' logs say it."""
+def _last_tag() -> str | None:
+    said = subprocess.run(["git", "describe", "--tags", "--abbrev=0"], capture_output=True, text=True, check=False)
+    return said.stdout.strip() or None
+
+
+def _metrics_diff(revision: str) -> str:
+    command = [sys.executable, "-m", "dvc", "metrics", "diff", "--md", revision]
+    said = subprocess.run(command, capture_output=True, text=True, check=False)
+    return said.stdout.strip() or said.stderr.strip() or "No metric differs."
+
+
+class _Logged:
+    """Writes what the engine says to the flow's log; the tasks' own logs say the rest."""
 
     def started(self, stage: str) -> None: ...
     def line(self, stage: str, text: str) -> None: ...
     def ended(self, outcome: Outcome) -> None: ...
-    def says(self, text: str) -> None: ...
+
+    def says(self, text: str) -> None:
+        get_run_logger().info(text)

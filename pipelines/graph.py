@@ -54,7 +54,9 @@ def read_plan(repository: Repository, selection: Selection = Selection()) -> lis
     with repository.locked():
         graph = get_active_graph(repository.dvc.index.graph)
         chosen = _chosen(repository, selection.targets)
-        order = chosen if selection.single_item else plan_repro(graph, chosen, downstream=selection.downstream)
+        order = plan_repro(graph, chosen, downstream=selection.downstream)
+        if selection.single_item:
+            order = [stage for stage in order if stage in chosen]
         return [_stage(stage, graph.successors(stage)) for stage in order]
 
 
@@ -73,11 +75,14 @@ def study_targets(study: str, root: Path) -> list[str]:
     Raises:
         InputError: No group of dvc.yaml is named `<verb>-<study>`.
     """
-    groups = _groups(root)
-    if found := _of_study(groups, study):
+    if found := _of_study(_groups(root), study):
         return found
-    known = dict.fromkeys(name.rpartition("-")[2] for name in groups if "-" in name)
-    raise InputError(str(PIPELINE), f"has no study `{study}`", f"it has: {', '.join(known) or 'none'}")
+    raise InputError(str(PIPELINE), f"has no study `{study}`", f"it has: {', '.join(studies(root)) or 'none'}")
+
+
+def studies(root: Path) -> list[str]:
+    """Return the studies of dvc.yaml: what its groups are named after, behind the verb."""
+    return list(dict.fromkeys(name.rpartition("-")[2] for name in _groups(root) if "-" in name))
 
 
 def _of_study(groups: Iterable[str], study: str) -> list[str]:
@@ -105,6 +110,7 @@ def _chosen(repository: Repository, targets: Sequence[str]) -> list[Any]:
             return found
         return repository.collect(str(PIPELINE))
     groups: dict[str, list[Any]] = {}
+    outputs = {output.fs_path for stage in stages.values() for output in stage.outs}
     for name, stage in stages.items():
         groups.setdefault(name.partition("@")[0], []).append(stage)
     found = []
@@ -113,7 +119,7 @@ def _chosen(repository: Repository, targets: Sequence[str]) -> list[Any]:
             found.append(stages[target])
         elif target in groups:
             found += groups[target]
-        elif studied := _of_study(groups, target):
+        elif str(Path(target).absolute()) not in outputs and (studied := _of_study(groups, target)):
             found += [stage for name in studied for stage in groups[name]]
         else:
             found += repository.collect(target)

@@ -1,5 +1,6 @@
 """DVC's repository, opened once for a whole run: the only module besides the committer that touches DVC."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property, partial
@@ -27,6 +28,8 @@ class Repository:
         from dvc.exceptions import DvcException
         from dvc.repo import Repo
 
+        # DVC logs to the standard output what it does to a stage, which the engine says itself.
+        logging.getLogger("dvc").setLevel(logging.WARNING)
         try:
             self.dvc = Repo(str(folder))
         except DvcException as error:

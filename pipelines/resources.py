@@ -6,6 +6,7 @@ In dvc.yaml::
       assay: {cpus: 4, memory: 8 GiB, gpus: 1, retries: 2}
 """
 
+import math
 import os
 import re
 import shutil
@@ -104,10 +105,11 @@ def needs(meta: Mapping[str, Any] | None, name: str) -> Needs:
     for key, value in declared.items():
         if key not in allowed:
             raise InputError(f"{name}: meta.{KEY}", f"has no `{key}`", f"allowed: {', '.join(allowed)}")
-        if key != "memory" and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0):
-            raise InputError(f"{name}: meta.{KEY}.{key}", f"{value!r} is not allowed", "give a number, 0 or more")
-        if key in ("gpus", "retries") and value != int(value):
-            raise InputError(f"{name}: meta.{KEY}.{key}", f"{value!r} is not allowed", "give a whole number")
+        whole = key in ("gpus", "retries")
+        kind = int if whole else int | float
+        if key != "memory" and (isinstance(value, bool) or not isinstance(value, kind) or not 0 <= value < math.inf):
+            remedy = f"give a {'whole ' if whole else ''}number, 0 or more"
+            raise InputError(f"{name}: meta.{KEY}.{key}", f"{value!r} is not allowed", remedy)
     memory = _bytes(declared["memory"], name) if "memory" in declared else 0
     return Needs(**{**declared, "memory": memory})
 
@@ -119,7 +121,7 @@ def cores() -> int:
 
 
 def _bytes(value: Any, name: str) -> int:
-    if match := re.fullmatch(rf"([0-9.]+) ?({'|'.join(UNITS)})", str(value)):
+    if match := re.fullmatch(rf"(\d+(?:\.\d+)?) ?({'|'.join(UNITS)})", str(value)):
         return int(float(match[1]) * UNITS[match[2]])
     raise InputError(
         f"{name}: meta.{KEY}.memory", f"{value!r} is not allowed", f"give a number and one of {', '.join(UNITS)}"
