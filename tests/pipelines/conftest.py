@@ -1,18 +1,24 @@
+import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 # DVC logs to the stdout it finds when it is imported: this one lives as long as the tests, a test's own does not.
 from dvc.repo import Repo
 
+from pipelines import execution
+
 ROOT = Path(__file__).parents[2]
+PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 Dvc = Callable[..., subprocess.CompletedProcess[str]]
 Project = Callable[..., Path]
+Reproduce = Callable[..., dict[str, dict[str, Any]]]
 
 CHAIN = """\
 stages:
@@ -57,6 +63,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
         subprocess.run(["git", "init", "--quiet", str(root)], check=True)
         Repo.init(str(root)).close()
         monkeypatch.chdir(root)
+        # As with an activated environment, of which the stages take `python`.
+        monkeypatch.setenv("PATH", PATH)
         return root
 
     return make
@@ -76,6 +84,7 @@ def checkout(project: Project) -> Path:
     shutil.copy(ROOT / "pyproject.toml", root)
     for name in ("profiles", "requirements"):
         shutil.copytree(ROOT / name, root / name)
+    (root / "stages/common").mkdir(parents=True)
     return root
 
 
@@ -84,14 +93,25 @@ def dvc() -> Dvc:
     """Run the dvc command as a user would, with the stages' `python` on the path."""
 
     def call(*arguments: str, root: Path) -> subprocess.CompletedProcess[str]:
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         return subprocess.run(
             [sys.executable, "-m", "dvc", *arguments],
             cwd=root,
-            env=os.environ | {"PATH": path},
+            env=os.environ | {"PATH": PATH},
             capture_output=True,
             text=True,
             timeout=60,
         )
+
+    return call
+
+
+@pytest.fixture
+def reproduce(capsys: pytest.CaptureFixture[str]) -> Reproduce:
+    """Run the engine in the current folder as `assay run --no-prefect --json` does; return the outcomes by stage."""
+
+    def call(*targets: str, **options: Any) -> dict[str, dict[str, Any]]:
+        capsys.readouterr()
+        execution.run(execution.Request(targets, **options), dry_run=False, prefect=False, as_json=True)
+        return {outcome["stage"]: outcome for outcome in json.loads(capsys.readouterr().out)}
 
     return call
