@@ -110,7 +110,6 @@ def _chosen(repository: Repository, targets: Sequence[str]) -> list[Any]:
             return found
         return repository.collect(str(PIPELINE))
     groups: dict[str, list[Any]] = {}
-    outputs = {output.fs_path for stage in stages.values() for output in stage.outs}
     for name, stage in stages.items():
         groups.setdefault(name.partition("@")[0], []).append(stage)
     found = []
@@ -119,7 +118,7 @@ def _chosen(repository: Repository, targets: Sequence[str]) -> list[Any]:
             found.append(stages[target])
         elif target in groups:
             found += groups[target]
-        elif str(Path(target).absolute()) not in outputs and (studied := _of_study(groups, target)):
+        elif studied := _of_study(groups, target):
             found += [stage for name in studied for stage in groups[name]]
         else:
             found += repository.collect(target)

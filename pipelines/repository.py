@@ -92,14 +92,14 @@ class Repository:
         return found
 
     def collect(self, target: str) -> list[Any]:
-        """Return the stages DVC means by a target: a file, a stage of another dvc.yaml, an output."""
+        """Return the stages DVC means by a target: a file, or a stage of another dvc.yaml."""
         from dvc.exceptions import DvcException
 
         try:
             collected = self.dvc.stage.collect(target)
         except DvcException as error:
             groups = dict.fromkeys(name.partition("@")[0] for name in self.stages)
-            remedy = f"name a stage, a group, a study, a file or an output; groups are: {', '.join(groups) or 'none'}"
+            remedy = f"name a stage, a group, a study, or a file of DVC; groups are: {', '.join(groups) or 'none'}"
             raise InputError("dvc.yaml", f"nothing is named `{target}` ({error})", remedy) from error
         return [self.stages.get(stage.addressing, stage) for stage in collected]
 

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from itertools import takewhile
 from typing import Any, Self
 
 from stages.common.errors import InputError
@@ -130,7 +131,9 @@ def _bytes(value: Any, name: str) -> int:
 
 def _gpus() -> list[str]:
     if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [name for name in visible.split(",") if name]
+        # CUDA takes the names before the first that is none, such as -1.
+        names = (name.strip() for name in visible.split(","))
+        return list(takewhile(lambda name: name and not name.startswith("-"), names))
     if shutil.which("nvidia-smi") is None:
         return []
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
