@@ -4,7 +4,7 @@ import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -73,6 +73,12 @@ def run(
     ] = False,
     downstream: Annotated[bool, typer.Option("--downstream", help="Run the targets and what reads from them.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and why; run nothing.")] = False,
+    runner: Annotated[
+        Literal["local", "ray"], typer.Option(help="Where stages run: here, or on the nodes of a Ray cluster.")
+    ] = "local",
+    address: Annotated[
+        str, typer.Option(envvar="RAY_ADDRESS", help="Of the Ray cluster; auto: the one this machine is part of.")
+    ] = "auto",
     no_prefect: Annotated[bool, typer.Option("--no-prefect", help="Run without Prefect; same result.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcomes as JSON, and nothing else.")] = False,
 ) -> None:
@@ -100,6 +106,7 @@ def run(
                 pull=pull,
                 single_item=single_item,
                 downstream=downstream,
+                ray=address if runner == "ray" else None,
             ),
             dry_run=dry_run,
             prefect=not no_prefect,

@@ -5,14 +5,15 @@ as soon as its command ends; dvc.lock, which DVC reads and writes whole, is brou
 A killed run loses nothing of that: the next one reads the journal first.
 """
 
+import base64
 import io
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
-from pipelines.repository import Repository
+from pipelines.repository import Repository, locked_stages
 from pipelines.workplace import Workplace, write
 
 Decision = Literal["skipped", "restored", "ran", "busy"]
@@ -46,6 +47,7 @@ class Committer:
         self._inputs: dict[str, dict[str, Any]] = {}
         self._pending: dict[str, tuple[Path, dict[str, Any]]] = {}
         self._at_start: dict[str, list[str]] = {}
+        self._offered: set[str] = set()
         self._recorded = time.monotonic()
         self._cost = 0.0
 
@@ -116,12 +118,34 @@ class Committer:
             except LockError:
                 return "busy"
             except (DvcException, OSError) as error:
-                raise StageError(_reason(error)) from error
+                raise StageError(reason(error)) from error
             self._running[name] = held.pop_all()
         return None
 
-    def finish(self, name: str) -> None:
+    def offer(self, names: Iterable[str]) -> None:
+        """Push what other nodes will fetch from the remote; what must not be pushed stays.
+
+        Raises:
+            StageError: The remote cannot be written.
+        """
+        from dvc.exceptions import DvcException
+
+        with self._repository.locked():
+            for name in names:
+                if name in self._offered:
+                    continue
+                try:
+                    self._repository.push(self._stages[name])
+                except (DvcException, OSError) as error:
+                    raise StageError(f"pushing its inputs: {reason(error)}") from error
+                self._offered.add(name)
+
+    def finish(self, name: str, brought: Mapping[str, Any] | None = None) -> None:
         """Save what a stage's commands made, if its inputs are still those it started with.
+
+        Args:
+            name: The stage.
+            brought: From another node: its entry for dvc.lock, and the files that the remote does not hold.
 
         Raises:
             StageError: They are not, or an output is missing, or there is no space left. Nothing is recorded.
@@ -137,9 +161,11 @@ class Committer:
                 after = _hashes(stage)
                 if moved := [path for path in before if before[path] != after[path]]:
                     raise StageError(f"changed while it ran: {', '.join(moved)}; nothing is recorded, run again")
+                if brought:
+                    self._fetch(stage, brought)
                 self._commit(name)
             except (DvcException, OSError) as error:
-                raise StageError(_reason(error)) from error
+                raise StageError(reason(error)) from error
             finally:
                 self._running.pop(name).close()
 
@@ -203,6 +229,22 @@ class Committer:
             stage.dump(update_pipeline=False)
         return "ran"
 
+    def _fetch(self, stage: Any, brought: Mapping[str, Any]) -> None:
+        # As DVC restores a run from the run-cache of a remote.
+        dvc = self._repository.dvc
+        made = dvc.stage_cache._create_stage(brought["entry"], wdir=stage.wdir)
+        cached = {out.def_path for out in stage.outs if out.use_cache}
+        for out in made.outs:
+            if out.def_path in cached:
+                for objects in out.get_used_objs().values():
+                    dvc.cloud.pull(objects)
+                out.checkout()
+        for out in stage.outs:
+            if out.def_path in brought["files"]:
+                path = Path(out.fs_path)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(base64.b64decode(brought["files"][out.def_path]))
+
     def _commit(self, name: str) -> None:
         stage = self._stages[name]
         uncached = any(not out.use_cache for out in stage.outs if not (out.is_metric or out.is_plot))
@@ -212,12 +254,9 @@ class Committer:
 
     def _enter(self, name: str) -> None:
         """Write a stage's entry for dvc.lock into the journal."""
-        from dvc.stage.serialize import to_lockfile
         from dvc.utils.serialize import dumps_yaml
 
-        stage = self._stages[name]
-        lock = Path(stage.path).with_suffix(".lock")
-        entry = {"lock": str(lock), "order": self._order[name], "stages": to_lockfile(stage)}
+        entry = self._repository.entry(self._stages[name]) | {"order": self._order[name]}
         path = self._workplace.journal / f"{self._order[name]:06d}.yaml"
         write(path, dumps_yaml(entry))
         self._pending[name] = path, entry
@@ -226,7 +265,7 @@ class Committer:
         for lock in sorted({entry["lock"] for _, entry in self._pending.values()}):
             mine = [entry for _, entry in self._pending.values() if entry["lock"] == lock]
             if lock not in self._at_start:
-                self._at_start[lock] = _stage_names(Path(lock))
+                self._at_start[lock] = locked_stages(Path(lock))
             update_lock(self._repository, Path(lock), mine, self._at_start[lock], self._order_of(Path(lock)))
         for path, _ in self._pending.values():
             path.unlink()
@@ -260,7 +299,7 @@ class Committer:
             try:
                 self._definitions_now = self._repository.read_again()
             except DvcException as error:
-                raise StageError(f"{_reason(error)}; nothing is recorded, run again") from error
+                raise StageError(f"{reason(error)}; nothing is recorded, run again") from error
             self._versions = versions
         now = self._definitions_now
         if now is not None and now.get(name) != self._definitions[name]:
@@ -308,7 +347,7 @@ def recover(repository: Repository, workplace: Workplace) -> list[str]:
         for lock in sorted({entry["lock"] for entry in entries}):
             mine = [entry for entry in entries if entry["lock"] == lock]
             order = [name for entry in mine for name in entry["stages"]]
-            update_lock(repository, Path(lock), mine, _stage_names(Path(lock)), order)
+            update_lock(repository, Path(lock), mine, locked_stages(Path(lock)), order)
     for path in paths:
         path.unlink()
     return [name for entry in entries for name in entry["stages"]]
@@ -334,14 +373,6 @@ def _read_entry(path: Path) -> dict[str, Any]:
     return entry
 
 
-def _stage_names(lock: Path) -> list[str]:
-    from dvc.utils.serialize import load_yaml
-
-    with suppress(FileNotFoundError):
-        return list((load_yaml(str(lock)) or {}).get("stages") or {})
-    return []
-
-
 def _hashes(stage: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for item in stage.deps:
@@ -353,6 +384,6 @@ def _hashes(stage: Any) -> dict[str, Any]:
     return found
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     causes = [error, error.__cause__, error.__context__]
     return ": ".join(dict.fromkeys(str(cause) for cause in causes if cause))

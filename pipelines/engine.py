@@ -20,6 +20,8 @@ from types import FrameType
 from typing import Any, Literal, Protocol
 
 from pipelines import watchdog
+from pipelines.cluster import Cluster, offered
+from pipelines.cluster import order as cluster_order
 from pipelines.committer import Committer, StageError
 from pipelines.graph import Stage, affected
 from pipelines.repository import Repository
@@ -86,8 +88,9 @@ class Engine:
         repository: DVC's repository.
         plan: Stages in the order of `dvc repro`.
         budget: What may run at once.
-        options: How to run it.
         observer: Is told what happens.
+        options: How to run it.
+        cluster: Where stages may run besides this machine.
     """
 
     def __init__(
@@ -97,6 +100,7 @@ class Engine:
         budget: Budget,
         observer: Observer,
         options: Options = Options(),
+        cluster: Cluster | None = None,
     ) -> None:
         for stage in plan:
             budget.check(stage.name, stage.needs)
@@ -120,7 +124,8 @@ class Engine:
         self._halted = False
         self._ending: float | None = None
         self._exit: int | None = None
-        self.runner = Runner()
+        self._cluster = cluster
+        self.runner: Runner = cluster or Runner()
 
     def run(self, submit: Submit | None = None) -> list[Outcome]:
         """Run the plan and return one outcome per stage, in the order of the plan.
@@ -207,7 +212,13 @@ class Engine:
             else:
                 self._settle(Outcome(name, decision))
             return True
-        job = self._job(name, gpus)
+        try:
+            job = self._job(name, gpus)
+        except StageError as error:
+            self._use.give_back(name)
+            self._committer.abandon(name)
+            self._fail(Outcome(name, "failed", reason=str(error)))
+            return True
         self._running[name] = time.monotonic()
         self._observer.started(name)
         submit(
@@ -254,7 +265,7 @@ class Engine:
             self._fail(Outcome(name, "failed", seconds, ended, result.code, log, result.tail))
             return
         try:
-            self._committer.finish(name)
+            self._committer.finish(name, result.brought)
         except StageError as error:
             self._fail(Outcome(name, "failed", seconds, str(error), 0, log, result.tail))
         else:
@@ -309,7 +320,10 @@ class Engine:
     def _job(self, name: str, gpus: Sequence[str]) -> Job:
         commands, folder, variables = self._repository.commands(name)
         added = environment(self._repository.root, gpus)
-        return Job(name, commands, folder, {**variables, **added}, self._workplace.log(name))
+        order = None
+        if self._cluster and (order := cluster_order(self._repository, name, self._plan[name].needs)):
+            self._committer.offer(offered(self._repository, name))
+        return Job(name, commands, folder, {**variables, **added}, self._workplace.log(name), order)
 
     @contextmanager
     def _signals(self) -> Iterator[None]:

@@ -4,11 +4,12 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from pipelines.cluster import Cluster
 from pipelines.committer import recover
 from pipelines.engine import Engine, Observer, Options, Outcome
 from pipelines.graph import Selection, Stage, affected, read_plan
@@ -24,7 +25,7 @@ PREFECT = "install it: {python} -m pip install 'assay[prefect]', or give --no-pr
 
 @dataclass(frozen=True)
 class Request:
-    """What a person asks for: the options of `assay run`."""
+    """What a person asks for: the options of `assay run`; `ray` is the address of a cluster."""
 
     targets: Sequence[str] = ()
     jobs: int | None = None
@@ -33,6 +34,7 @@ class Request:
     pull: bool = False
     single_item: bool = False
     downstream: bool = False
+    ray: str | None = None
 
     @property
     def selection(self) -> Selection:
@@ -63,8 +65,13 @@ def prepared(request: Request, observer: Observer) -> Iterator[Prepared]:
                 yield Prepared(plan, None)
                 return
             options = Options(request.force, request.keep_going, request.pull)
-            budget = Budget.of_machine(request.jobs or cores())
-            yield Prepared(plan, Engine(repository, plan, budget, observer, options))
+            if request.ray is None:
+                budget = Budget.of_machine(request.jobs or cores())
+                yield Prepared(plan, Engine(repository, plan, budget, observer, options))
+                return
+            with closing(Cluster(repository, request.ray)) as cluster:
+                budget = cluster.budget(request.jobs)
+                yield Prepared(plan, Engine(repository, plan, budget, observer, options, cluster))
 
 
 def run(request: Request, dry_run: bool, prefect: bool, as_json: bool) -> int:

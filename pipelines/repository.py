@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from copy import deepcopy
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,20 @@ class Repository:
         options = prepare_kwargs(stage)
         return lists, Path(options["cwd"]), options["env"]
 
+    def entry(self, stage: Any) -> dict[str, Any]:
+        """Return what the lock file is to hold of a stage, and which: `lock`, `stages`."""
+        from dvc.stage.serialize import to_lockfile
+
+        # A copy: YAML would write a value that two stages share as an anchor and an alias.
+        return {"lock": str(Path(stage.path).with_suffix(".lock")), "stages": deepcopy(to_lockfile(stage))}
+
+    def push(self, stage: Any) -> None:
+        """Push what a stage made, recorded or not; what must not be pushed stays here."""
+        for output in stage.outs:
+            if output.use_cache and output.can_push:
+                for objects in output.get_used_objs().values():
+                    self.dvc.cloud.push(objects)
+
     def stage_in_git(self) -> None:
         """Add what was written to git's index, if DVC's `core.autostage` asks for it."""
         context = self.dvc.scm_context
@@ -160,6 +175,21 @@ class Repository:
                 with suppress(KeyError):
                     values[name] = dpath.get(content, name, separator=".")
         return {name: values[name] for name in dependency.params if name in values}
+
+
+def locked_stages(lock: Path) -> list[str]:
+    """Return the names of the stages in a lock file."""
+    from dvc.utils.serialize import load_yaml
+
+    with suppress(FileNotFoundError):
+        return list((load_yaml(str(lock)) or {}).get("stages") or {})
+    return []
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether one path is the other, or within it."""
+    first, second = Path(one), Path(other)
+    return first.is_relative_to(second) or second.is_relative_to(first)
 
 
 def _version(path: Path) -> tuple[int, ...] | None:

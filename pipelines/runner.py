@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from pipelines import watchdog
 
@@ -21,22 +21,30 @@ GRACE = 5.0
 
 @dataclass(frozen=True)
 class Job:
-    """The commands of a stage, as argument lists, and all they need; `log` gets what they print."""
+    """The commands of a stage, as argument lists, and all they need; `log` gets what they print.
+
+    `order`: what another node must know to run it; None if it may only run here.
+    """
 
     name: str
     commands: tuple[tuple[str, ...], ...]
     folder: Path
     environment: Mapping[str, str] = field(repr=False)
     log: Path
+    order: Mapping[str, Any] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
 class Result:
-    """How a job ended: the exit code of its last command (negative: the signal), seconds, last lines."""
+    """How a job ended: the exit code of its last command (negative: the signal), seconds, last lines.
+
+    `brought`: what another node says of the outputs.
+    """
 
     code: int
     seconds: float
     tail: tuple[str, ...] = field(default=(), repr=False)
+    brought: Mapping[str, Any] | None = field(default=None, repr=False)
 
 
 class Runner:
@@ -77,6 +85,13 @@ class Runner:
             time.sleep(0.02)
         for process in processes:
             _signal(process, signal.SIGKILL)
+
+    def kill(self) -> None:
+        """End all jobs without asking."""
+        with self._guard:
+            self._stopped = True
+            for process in self._processes.values():
+                _signal(process, signal.SIGKILL)
 
     def _run(self, command: Sequence[str], job: Job, on_line: Callable[[str], None]) -> int:
         with self._guard:
