@@ -1,4 +1,5 @@
 import importlib
+import json
 import subprocess
 import sys
 import time
@@ -6,9 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import cli
+from pipelines import cli, execution
 
 ROOT = Path(__file__).parents[2]
+FAILING = """\
+stages:
+  bad: {cmd: seq 40; exit 3, outs: [bad]}
+  after: {cmd: date > after, deps: [bad], outs: [after]}
+  beside: {cmd: date > beside, outs: [beside]}
+"""
 
 
 @pytest.fixture
@@ -29,7 +36,7 @@ def assay(monkeypatch, capsys):
     ("arguments", "shown"),
     [
         (["--help"], ["run", "targets", "validate", "doctor", "profile", "dvc repro"]),
-        (["run", "--help"], ["--study", "--force", "Exit status", "train-joint"]),
+        (["run", "--help"], ["--study", "--jobs", "--keep-going", "--dry-run", "Exit status", "train-joint"]),
         (["profile", "--help"], ["use", "show"]),
         (["profile", "use", "--help"], ["--force"]),
         (["targets", "--help"], ["STUDY", "one line"]),
@@ -52,7 +59,7 @@ def test_help_answers_at_once():
     assert time.perf_counter() - start < 2
 
 
-@pytest.mark.parametrize("arguments", [["nonsense"], ["run", "--jobs"], ["targets"]])
+@pytest.mark.parametrize("arguments", [["nonsense"], ["run", "--jobs"], ["run", "-j", "0"], ["targets"]])
 def test_wrong_usage_exits_2(assay, arguments):
     assert assay(*arguments)[0] == 2
 
@@ -107,7 +114,8 @@ def test_run_with_nothing_to_do_starts_no_prefect(assay, checkout, dvc):
     code = "import sys; from pipelines import cli; sys.argv = ['assay', 'run', '--study', 'joint']; cli.main()"
     code = f"import atexit, sys; atexit.register(lambda: print('prefect' in sys.modules)); {code}"
     start = time.perf_counter()
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    # -P: the folder `stages` of the checkout is not the package.
+    said = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
     assert (said.returncode, said.stdout) == (0, "nothing to do: 1 stages are up to date\nFalse\n")
     assert time.perf_counter() - start < 3
 
@@ -120,14 +128,15 @@ def test_run_validates_first(assay, checkout):
     assert not Path("now").exists()
 
 
-def test_run_without_prefect_says_how_to_get_it(assay, checkout, monkeypatch):
-    monkeypatch.setattr(cli, "find_spec", lambda _: None)
-    status, _, err = assay("run")
-    assert status == 2
-    assert "prefect: not installed" in err
-    assert "pip install -e '.[prefect]'" in err
-    assert "`dvc repro` does the same" in err
+def test_run_without_prefect_says_how_to_get_it(assay, chain, monkeypatch):
+    monkeypatch.setattr(execution, "find_spec", lambda _: None)
+    status, out, err = assay("run")
+    assert (status, out) == (2, "")
+    assert "prefect: not installed; install it: " in err
+    assert "-m pip install 'assay[prefect]', or give --no-prefect" in err
     assert err.count("\n") == 1
+    assert not Path("a").exists()
+    assert assay("run", "--no-prefect")[0] == 0
 
 
 def test_a_package_that_is_not_installed_is_one_line(assay, checkout, monkeypatch):
@@ -137,10 +146,167 @@ def test_a_package_that_is_not_installed_is_one_line(assay, checkout, monkeypatc
 
 
 def test_run_of_an_unknown_target(assay, checkout):
-    status, _, err = assay("run", "train-nothing")
-    assert status == 2
-    assert "has no stage or study `train-nothing`" in err
-    assert assay("run", "--study", "nothing")[0] == 2
+    for arguments, said in [
+        (("train-nothing",), "nothing is named `train-nothing`"),
+        (("--study", "nothing"), "has no study `nothing`; it has: joint"),
+        (("--dry-run", "nothing"), "groups are: only-joint"),
+    ]:
+        status, out, err = assay("run", *arguments)
+        assert (status, out, err.count("\n")) == (2, "", 1)
+        assert err.startswith("error: dvc.yaml: ")
+        assert said in err
+
+
+def test_run_outside_a_dvc_repository_is_wrong_usage(assay, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = assay("run")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "not inside of a DVC repository" in err
+
+
+def test_dry_run_says_what_would_run_and_why_and_leaves_everything(assay, chain):
+    before = sorted(Path().rglob("*"))
+    status, out, err = assay("run", "--dry-run", "middle-toy@x", "--jobs", "3")
+    assert (status, err) == (0, "")
+    assert out.splitlines() == [
+        "first",
+        "  dependency modified: input",
+        "  output deleted: a",
+        "middle-toy@x",
+        "  dependency deleted: a",
+        "  dependency new: params.yaml",
+        "  output deleted: b-x",
+        "2 of 2 stages would run",
+    ]
+    assert [path for path in sorted(Path().rglob("*")) if path not in before and ".dvc" not in path.parts] == []
+
+
+def test_dry_run_as_json(assay, chain):
+    assert assay("run", "--no-prefect")[0] == 0
+    Path("params.yaml").write_text("rate: 2.0e-5\n")
+    status, out, err = assay("run", "--dry-run", "--json")
+    assert (status, err) == (0, "")
+    modified = "parameter modified: rate (1e-05 -> 2e-05)"
+    assert json.loads(out) == [
+        {"stage": "middle-toy@x", "changes": [modified], "upstream": ["first"]},
+        {"stage": "middle-toy@y", "changes": [modified], "upstream": ["first"]},
+        {"stage": "last", "changes": [], "upstream": ["middle-toy@x", "middle-toy@y"]},
+    ]
+    forced = json.loads(assay("run", "--dry-run", "--json", "--force", "first")[1])
+    assert forced == [{"stage": "first", "changes": [], "upstream": []}]
+
+
+def test_run_shows_what_happens_then_has_nothing_to_do(assay, chain):
+    status, out, err = assay("run", "--no-prefect", "--jobs", "1")
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[-1] == "4 ran"
+    assert [line for line in lines if "|" in line] == ["middle-toy@x | cell x", "middle-toy@y | cell y"]
+    assert [line for line in lines if line.startswith("last: ran")]
+    assert assay("run") == (0, "nothing to do: 4 stages are up to date\n", "")
+    assert assay("run", "--dry-run") == (0, "nothing to do: 4 stages are up to date\n", "")
+    assert json.loads(assay("run", "--json", "first")[1])[0]["status"] == "skipped"
+    Path("a").unlink()
+    status, out, _ = assay("run", "--no-prefect")
+    assert (status, out.splitlines()[-1]) == (0, "1 restored, 3 skipped")
+
+
+def test_options_choose_what_is_visited(assay, chain):
+    def ran(*options: str) -> list[str]:
+        status, out, _ = assay("run", "--no-prefect", "--json", *options)
+        assert status == 0
+        return [outcome["stage"] for outcome in json.loads(out) if outcome["status"] == "ran"]
+
+    assert ran("--study", "toy") == ["first", "middle-toy@x", "middle-toy@y"]
+    assert ran() == ["last"]
+    assert ran("--force", "--single-item", "middle-toy@y") == ["middle-toy@y"]
+    assert ran("-f", "--downstream", "middle-toy") == ["middle-toy@x", "middle-toy@y", "last"]
+
+
+def test_json_is_all_that_is_printed_also_when_dvc_has_something_to_say(project, dvc):
+    frozen = "  frozen: {cmd: cat a > b, deps: [a], outs: [b], frozen: true}\n"
+    stage = "  a: {cmd: echo noise; cat input > a, deps: [input], outs: [a]}\n"
+    root = project({"dvc.yaml": f"stages:\n{stage}", "input": "one"})
+    for text in ("two", "one"):
+        assert dvc("repro", root=root).returncode == 0
+        Path("input").write_text(text)
+    Path("dvc.yaml").write_text(f"stages:\n{stage}{frozen}")
+    Path("b").write_text("by hand")
+    command = [Path(sys.executable).parent / "assay", "run", "--json", "--no-prefect"]
+    said = subprocess.run(command, capture_output=True, text=True)
+    assert (said.returncode, said.stderr) == (0, "")
+    assert {each["stage"]: each["status"] for each in json.loads(said.stdout)} == {"a": "restored", "frozen": "ran"}
+
+
+def test_a_failing_stage_is_told_with_its_last_lines_and_its_log(assay, project):
+    root = project({"dvc.yaml": FAILING})
+    status, out, err = assay("run", "--no-prefect", "--jobs", "1")
+    assert status == 1
+    log = root / ".dvc/tmp/assay/logs/bad.log"
+    tail = [f"  {number}" for number in range(21, 41)]
+    assert err.splitlines() == ["", "bad failed: exit code 3", *tail, f"all of its output: {log}"]
+    assert log.read_text().splitlines()[0] == "1"
+    assert "after: blocked (reads from bad)" in out
+    assert out.splitlines()[-1] == "1 failed, 1 blocked, 1 stopped"
+    assert not Path("beside").exists()
+
+
+def test_keep_going_runs_the_rest_and_fails_all_the_same(assay, project):
+    project({"dvc.yaml": FAILING})
+    status, out, _ = assay("run", "--no-prefect", "--jobs", "1", "--keep-going", "--json")
+    assert status == 1
+    assert [outcome["status"] for outcome in json.loads(out)] == ["failed", "blocked", "ran"]
+    assert Path("beside").exists()
+
+
+def test_a_second_run_beside_one_at_work_is_refused_with_its_process(assay, project):
+    project({"dvc.yaml": "stages: {slow: {cmd: echo > begun; while ! test -e end; do sleep 0.05; done}}"})
+    command = [Path(sys.executable).parent / "assay", "run", "--no-prefect"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as first:
+        deadline = time.monotonic() + 20
+        while not Path("begun").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        try:
+            status, out, err = assay("run", "--no-prefect")
+            assert (status, out, err.count("\n")) == (2, "", 1)
+            assert f"another `assay run` is at work here (process {first.pid}); wait for it" in err
+            assert assay("run", "--dry-run")[0] == 0
+        finally:
+            Path("end").touch()
+        assert first.wait(20) == 0
+
+
+def test_run_in_a_repository_that_is_not_this_project(assay, project, monkeypatch):
+    root = project(
+        {
+            "dvc.yaml": "stages: {make: {cmd: cat input > made, deps: [input], outs: [made]}}",
+            "sub/dvc.yaml": "stages: {use: {cmd: cat ../made > used, deps: [../made], outs: [used]}}",
+            "sub/deep/keep": "",
+            "input": "one",
+        }
+    )
+    monkeypatch.chdir(root / "sub")
+    status, out, _ = assay("run", "--no-prefect")
+    assert (status, out.splitlines()[-1]) == (0, "2 ran")
+    assert (root / "sub/used").read_text() == "one"
+    assert sorted(path.name for path in root.rglob("dvc.lock")) == ["dvc.lock", "dvc.lock"]
+    (root / "input").write_text("two")
+    monkeypatch.chdir(root / "sub/deep")
+    status, out, _ = assay("run", "--no-prefect", "../dvc.yaml:use")
+    assert (status, (root / "sub/used").read_text()) == (0, "two")
+    listed = subprocess.run(["git", "status", "--porcelain", "-uall"], cwd=root, capture_output=True, text=True).stdout
+    files = [
+        ".gitignore",
+        "dvc.lock",
+        "dvc.yaml",
+        "input",
+        "sub/.gitignore",
+        "sub/deep/keep",
+        "sub/dvc.lock",
+        "sub/dvc.yaml",
+    ]
+    assert [line[3:] for line in listed.splitlines() if ".dvc" not in line] == files
 
 
 def test_doctor_of_a_whole_project(assay, checkout):

@@ -6,6 +6,7 @@ from ruamel.yaml import YAML
 
 from pipelines import graph, profiles, roundtrip
 from pipelines.parameters import SCHEMAS, studies, validate
+from pipelines.repository import Repository
 from stages.common.errors import InputError
 from stages.common.settings import cells, read_parameters
 
@@ -169,7 +170,8 @@ def test_base_survives_the_round_trip_byte_for_byte():
 def test_smoke_is_small_and_has_two_seeds_in_the_joint_grid(checkout):
     (checkout / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
     profiles.use("smoke", force=True)
-    assert len(graph.read_plan()) <= 35
+    with Repository(checkout) as repository:
+        assert len(graph.read_plan(repository)) <= 35
     parameters = read_parameters()
     assert {study: parameters[study]["seeds"] for study in studies(parameters)} == {
         "joint": [0, 1],
