@@ -7,9 +7,11 @@ A killed run loses nothing of that: the next one reads the journal first.
 
 import base64
 import io
+import json
+import re
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -113,8 +115,7 @@ class Committer:
                 if not force and self._restored(stage, pull):
                     self._commit(name)
                     return "restored"
-                stage.save_deps()
-                self._inputs[name] = _hashes(stage)
+                self._inputs[name] = self._inputs_now(stage, force)
             except LockError:
                 return "busy"
             except (DvcException, OSError) as error:
@@ -188,6 +189,18 @@ class Committer:
             self._record()
         self._recorded = time.monotonic()
         self._cost = self._recorded - start
+
+    def _inputs_now(self, stage: Any, force: bool) -> dict[str, Any]:
+        from dvc.exceptions import DvcException
+
+        try:
+            stage.save_deps()
+        except DvcException:
+            if force:
+                # DVC does not look at them before a forced run, and fails after it, unless they are there by then.
+                return {}
+            raise
+        return _hashes(stage)
 
     def _changed(self, stage: Any) -> bool:
         # As Stage.changed, which would lock the stage's files twice more.
@@ -344,19 +357,39 @@ def recover(repository: Repository, workplace: Workplace) -> list[str]:
     paths = sorted(workplace.journal.glob("*.yaml"))
     entries = [_read_entry(path) for path in paths]
     with repository.locked():
-        for lock in sorted({entry["lock"] for entry in entries}):
-            mine = [entry for entry in entries if entry["lock"] == lock]
+        _mend_file_locks(repository)
+        # Where the lock file is younger, another process, or git, has written it since: what it says holds.
+        fresh = [entry for path, entry in zip(paths, entries, strict=True) if not _is_older(path, Path(entry["lock"]))]
+        for lock in sorted({entry["lock"] for entry in fresh}):
+            mine = [entry for entry in fresh if entry["lock"] == lock]
             order = [name for entry in mine for name in entry["stages"]]
             update_lock(repository, Path(lock), mine, locked_stages(Path(lock)), order)
     for path in paths:
         path.unlink()
-    return [name for entry in entries for name in entry["stages"]]
+    return [name for entry in fresh for name in entry["stages"]]
+
+
+def _mend_file_locks(repository: Repository) -> None:
+    """Remove DVC's list of locked files if its writer was killed amid it: DVC would refuse all work."""
+    from dvc.lock import make_lock
+    from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK
+
+    folder = Path(repository.dvc.tmp_dir)
+    hard = repository.dvc.config["core"].get("hardlink_lock", False)
+    # Whoever writes the list holds this lock.
+    with make_lock(str(folder / RWLOCK_LOCK), tmp_dir=str(folder), hardlink_lock=hard), suppress(FileNotFoundError):
+        try:
+            json.loads((folder / RWLOCK_FILE).read_text(encoding="utf-8"))
+        except ValueError:
+            (folder / RWLOCK_FILE).unlink()
+
+
+def _is_older(path: Path, other: Path) -> bool:
+    return other.exists() and path.stat().st_mtime_ns < other.stat().st_mtime_ns
 
 
 def _sort_ignored(file: Path, names: list[str]) -> None:
-    from pathspec.patterns import GitWildMatchPattern
-
-    wanted = [f"{GitWildMatchPattern.escape(f'/{name}')}\n" for name in names]
+    wanted = ["/" + re.sub(r"([][\\!*#?])", r"\\\1", name) + "\n" for name in names]
     lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
     places = [number for number, line in enumerate(lines) if line in wanted]
     if len(places) != len(wanted) or [lines[place] for place in places] == wanted:

@@ -152,7 +152,15 @@ def _changes(stage: Any) -> Iterator[str]:
 
 
 def _change(item: Any, kind: str) -> Iterator[str]:
-    for path, what in item.status().items():
+    from dvc.exceptions import DvcException
+
+    try:
+        status = item.status()
+    except (DvcException, OSError) as error:
+        # A link to nothing, a file that is not YAML: the stage will fail, unless one before it mends that.
+        yield f"{kind} cannot be read: {item} ({error})"
+        return
+    for path, what in status.items():
         if not isinstance(what, dict):
             yield f"{kind} {what}: {path}"
             continue
