@@ -44,8 +44,9 @@ class Request:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A plan, and the engine to run it with; None where nothing is to be done."""
+    """A plan for the repository at `root`, and the engine to run it with; None where nothing is to be done."""
 
+    root: Path
     plan: list[Stage]
     engine: Engine | None
 
@@ -62,16 +63,16 @@ def prepared(request: Request, observer: Observer) -> Iterator[Prepared]:
                 observer.says(f"recorded what a killed run had finished: {', '.join(kept)}")
             plan = read_plan(repository, request.selection)
             if not request.force and not affected(plan):
-                yield Prepared(plan, None)
+                yield Prepared(repository.root, plan, None)
                 return
             options = Options(request.force, request.keep_going, request.pull)
             if request.ray is None:
                 budget = Budget.of_machine(request.jobs or cores())
-                yield Prepared(plan, Engine(repository, plan, budget, observer, options))
+                yield Prepared(repository.root, plan, Engine(repository, plan, budget, observer, options))
                 return
             with closing(Cluster(repository, request.ray)) as cluster:
                 budget = cluster.budget(request.jobs)
-                yield Prepared(plan, Engine(repository, plan, budget, observer, options, cluster))
+                yield Prepared(repository.root, plan, Engine(repository, plan, budget, observer, options, cluster))
 
 
 def run(request: Request, dry_run: bool, prefect: bool, as_json: bool) -> int:
@@ -101,7 +102,7 @@ def check_prefect() -> None:
 def _with_prefect(ready: Prepared, request: Request) -> list[Outcome]:
     check_prefect()
     # Prefect's temporary server must not outlive a killed run either.
-    os.environ.update(marked(Path.cwd()))
+    os.environ.update(marked(ready.root))
     from pipelines.flows import run_flow
 
     return run_flow(ready, request)

@@ -1,5 +1,6 @@
 import importlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import cli, execution
+from pipelines import cli, execution, watchdog
 
 ROOT = Path(__file__).parents[2]
 FAILING = """\
@@ -143,6 +144,16 @@ def test_a_package_that_is_not_installed_is_one_line(assay, checkout, monkeypatc
     monkeypatch.setattr(cli, "app", lambda: importlib.import_module("no_such_package"))
     status, _, err = assay("doctor")
     assert (status, err) == (2, "error: no_such_package: not installed; `make install` installs everything\n")
+
+
+def test_prefect_is_marked_with_the_root_so_that_its_server_can_be_found_and_ended(assay, project, monkeypatch):
+    root = project({"dvc.yaml": "stages: {a: {cmd: date}}", "sub/dvc.yaml": "stages: {b: {cmd: date}}"})
+    monkeypatch.setenv(watchdog.MARK, "nothing")
+    monkeypatch.chdir(root / "sub")
+    marks = []
+    monkeypatch.setattr("pipelines.flows.run_flow", lambda *_: marks.append(os.environ[watchdog.MARK]) or [])
+    assert assay("run")[0] == 0
+    assert marks == [str(root)]
 
 
 def test_run_of_an_unknown_target(assay, checkout):

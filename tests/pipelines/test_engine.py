@@ -331,8 +331,10 @@ def test_what_was_run_before_is_restored_without_its_commands(project, reproduce
     assert len(lines("runs")) == 4
 
 
-def test_pull_brings_results_from_the_remote(project, reproduce, dvc, tmp_path):
-    stage = {"cmd": "echo ran >> runs; cat input > a", "deps": ["input"], "outs": ["a"]}
+# DVC keeps no run-cache of stages whose outputs persist.
+@pytest.mark.parametrize("output", ["a", {"a": {"persist": True}}])
+def test_pull_brings_results_from_the_remote(project, reproduce, dvc, tmp_path, output):
+    stage = {"cmd": "echo ran >> runs; cat input > a", "deps": ["input"], "outs": [output]}
     root = project({"dvc.yaml": pipeline(a=stage), "input": "one"})
     assert dvc("remote", "add", "--default", "store", str(tmp_path / "store"), root=root).returncode == 0
     reproduce()

@@ -102,9 +102,14 @@ def test_study_targets(chain):
         graph.study_targets("toys", chain)
 
 
-def test_frozen_stage_hides_what_it_reads(chain):
+def test_frozen_stage_hides_what_it_reads(chain, dvc):
+    assert dvc("repro", root=chain).returncode == 0
     Path("dvc.yaml").write_text(Path("dvc.yaml").read_text() + "    frozen: true\n")
-    assert names("last") == ["last"]
+    Path("b-x").write_text("changed")
+    (last,) = read_plan("last")
+    assert (last.name, last.upstream, last.changes) == ("last", (), ())
+    Path("c").write_text("changed")
+    assert read_plan("last")[0].changes == ("output modified: c",)
 
 
 def test_data_added_to_dvc_is_a_stage_too(chain, dvc):

@@ -86,8 +86,18 @@ def test_output_that_is_not_text_does_not_stop_a_job(job):
     assert (result.code, result.tail) == (0, ("\ufffd", "fine"))
 
 
-def test_a_job_reads_nothing(job):
-    assert Runner().run(job("cat; echo end"), print).tail == ("end",)
+def test_a_job_reads_nothing_that_is_typed(job):
+    read, write = os.pipe()
+    os.write(write, b"typed\n")
+    os.close(write)
+    before = os.dup(0)
+    try:
+        os.dup2(read, 0)
+        assert Runner().run(job("cat; echo end"), print).tail == ("end",)
+    finally:
+        os.dup2(before, 0)
+        os.close(before)
+        os.close(read)
 
 
 def test_a_log_that_cannot_be_written_does_not_stop_a_job(job):
