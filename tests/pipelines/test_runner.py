@@ -27,8 +27,21 @@ def job(tmp_path):
     return make
 
 
+def are_dead(*pids: int) -> bool:
+    """Whether processes end, which takes a moment after they were killed."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        if not any(map(lives, pids)):
+            return True
+        time.sleep(0.01)
+    return False
+
+
 def lives(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def wait_for(path: Path) -> None:
@@ -117,7 +130,7 @@ def test_what_a_command_leaves_running_in_its_group_is_killed(job, tmp_path):
     result = Runner().run(job("sleep 60 & echo $! > left"), print)
     assert result.code == 0
     assert time.perf_counter() - start < 5
-    assert not lives(read_pid(tmp_path / "left"))
+    assert are_dead(read_pid(tmp_path / "left"))
 
 
 def test_stop_ends_a_whole_group(job, tmp_path):
@@ -125,7 +138,7 @@ def test_stop_ends_a_whole_group(job, tmp_path):
     found, result, seconds = stopped(work)
     assert (result.code, result.tail) == (-15, ("started",))
     assert seconds < runner.GRACE
-    assert not [pid for pid in found if lives(pid)]
+    assert are_dead(*found)
 
 
 def test_stop_kills_what_ignores_it(job, monkeypatch):
@@ -133,7 +146,7 @@ def test_stop_kills_what_ignores_it(job, monkeypatch):
     found, result, seconds = stopped(job("trap '' TERM; sleep 60 & echo $! > grandchild; echo $$ > child; wait; wait"))
     assert result.code == -9
     assert 0.5 <= seconds < 5
-    assert not [pid for pid in found if lives(pid)]
+    assert are_dead(*found)
 
 
 def test_stop_ends_all_jobs_and_lets_none_begin(job, tmp_path):
@@ -150,7 +163,7 @@ def test_stop_ends_all_jobs_and_lets_none_begin(job, tmp_path):
     for thread in threads:
         thread.join(10)
     assert [result.code for result in results] == [-15, -15]
-    assert not [pid for pid in found if lives(pid)]
+    assert are_dead(*found)
     assert work.run(job("date > begun"), print).code == -15
     assert not (tmp_path / "begun").exists()
 
