@@ -134,7 +134,9 @@ def _server(root: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    home = {"PREFECT_HOME": str(root / ".dvc/tmp/assay/server")}
+    folder = root / ".dvc/tmp/server"
+    folder.mkdir()
+    home = {"PREFECT_HOME": str(folder)}
     command = [str(BIN / "prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     server = subprocess.Popen(
         command, env=os.environ | home, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
