@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from pipelines.repository import Repository, locked_stages
 from pipelines.workplace import Workplace, write
+from stages.common.errors import InputError
 
 Decision = Literal["skipped", "restored", "ran", "busy"]
 # dvc.lock is written at most this often, and not more than a tenth of the time.
@@ -68,18 +69,14 @@ class Committer:
                     if output.use_scm_ignore and tracked(output.fspath):
                         raise OutputAlreadyTrackedError(output)
 
-    def settle_ignored(self, failed: bool) -> None:
-        """Leave the lines that this run added to .gitignore as `dvc repro` would: in its order.
+    def sort_ignored(self) -> None:
+        """Leave the lines that this run added to .gitignore in the order of `dvc repro`.
 
-        If a stage failed, that takes them out again.
+        DVC takes them out again if a stage fails, of recorded outputs too, and never puts them back: somebody's data
+        is then one `git add .` away from git. Here they stay.
         """
-        context = self._repository.dvc.scm_context
         with self._repository.locked():
-            if failed:
-                for path in context.ignored_paths:
-                    context.ignore_remove(path)
-                return
-            added = set(context.ignored_paths)
+            added = set(self._repository.dvc.scm_context.ignored_paths)
             order = [output.fspath for name in self._order for output in self._stages[name].outs if output.use_cache]
             folders: dict[Path, list[str]] = {}
             for path in order:
@@ -168,27 +165,48 @@ class Committer:
             except (DvcException, OSError) as error:
                 raise StageError(reason(error)) from error
             finally:
-                self._running.pop(name).close()
+                self._let_go(name)
 
     def abandon(self, name: str) -> None:
         """Let go of a stage whose commands failed or were stopped."""
         self._inputs.pop(name, None)
-        if held := self._running.pop(name, None):
+        if name in self._running:
             with self._repository.locked():
-                held.close()
+                self._let_go(name)
 
     def record(self, now: bool = False) -> None:
-        """Bring dvc.lock up to date if it is time to, or `now`."""
+        """Bring dvc.lock up to date if it is time to, or `now`.
+
+        Raises:
+            InputError: It cannot be written now. What is finished stands in the journal.
+        """
         if not self._pending:
             return
         since = time.monotonic() - self._recorded
         if not now and since < max(INTERVAL, SHARE * self._cost):
             return
         start = time.monotonic()
-        with self._repository.locked():
-            self._record()
-        self._recorded = time.monotonic()
-        self._cost = self._recorded - start
+        try:
+            with self._repository.locked():
+                self._record()
+        except OSError as error:
+            # What runs may go on: there may be space again when it ends.
+            if now:
+                remedy = "what is finished is kept; mend that, then run again"
+                raise InputError("dvc.lock", f"cannot be written ({error})", remedy) from error
+        finally:
+            self._recorded = time.monotonic()
+            self._cost = self._recorded - start
+
+    def _let_go(self, name: str) -> None:
+        from dvc.exceptions import DvcException
+
+        try:
+            self._running.pop(name).close()
+        except (DvcException, OSError, AssertionError):
+            # DVC writes its list of locked files in place: a full disk loses it. Then nobody holds any.
+            with suppress(DvcException, OSError):
+                _mend_file_locks(self._repository)
 
     def _inputs_now(self, stage: Any, force: bool) -> dict[str, Any]:
         from dvc.exceptions import DvcException

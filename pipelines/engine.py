@@ -154,10 +154,9 @@ class Engine:
                 raise
             finally:
                 self._committer.record(now=True)
-                failed = any(outcome.status == "failed" for outcome in self._outcomes.values())
-                self._committer.settle_ignored(failed)
+                self._committer.sort_ignored()
                 self._workplace.remember({o.stage: o.seconds for o in self._outcomes.values() if o.status == "ran"})
-        if not failed:
+        if not any(outcome.status == "failed" for outcome in self._outcomes.values()):
             self._repository.stage_in_git()
         if self._exit is not None:
             raise SystemExit(self._exit)

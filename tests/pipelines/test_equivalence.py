@@ -118,10 +118,23 @@ def compare(serial: Path, parallel: Path, options: dict[str, Any], where: str) -
     expected, found = run_serial(serial, **options), run_parallel(parallel, **options)
     where += f", {options}" if options else ""
     assert found == expected, where
+    if found["failed"]:
+        keep_ignored(serial, parallel)
     if diff := differences(contents(serial), contents(parallel)):
         pytest.fail(f"{where}\n{diff}")
     assert look(parallel, dry=False) == look(serial, dry=False), where
     assert look(parallel, dry=True) == look(serial, dry=True), where
+
+
+def keep_ignored(serial: Path, parallel: Path) -> None:
+    """Bring over DVC's .gitignore after a failure, when it takes lines out that the engine keeps."""
+    for ours in parallel.rglob(".gitignore"):
+        theirs = serial / ours.relative_to(parallel)
+        lines = theirs.read_text().splitlines() if theirs.exists() else []
+        assert set(lines) <= set(ours.read_text().splitlines())
+        ours.unlink()
+        if theirs.exists():
+            shutil.copy(theirs, ours)
 
 
 def differences(serial: dict[str, Any], parallel: dict[str, Any]) -> str:
