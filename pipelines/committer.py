@@ -94,7 +94,6 @@ class Committer:
         Raises:
             StageError: It cannot run.
         """
-        from dvc.exceptions import DvcException
         from dvc.lock import LockError
 
         stage = self._stages[name]
@@ -115,7 +114,8 @@ class Committer:
                 self._inputs[name] = self._inputs_now(stage, force)
             except LockError:
                 return "busy"
-            except (DvcException, OSError) as error:
+            except Exception as error:
+                # As DVC takes it, whatever it is: this stage has failed, others go on.
                 raise StageError(reason(error)) from error
             self._running[name] = held.pop_all()
         return None
@@ -148,21 +148,12 @@ class Committer:
         Raises:
             StageError: They are not, or an output is missing, or there is no space left. Nothing is recorded.
         """
-        from dvc.exceptions import DvcException
-
-        stage = self._stages[name]
         with self._repository.locked():
             try:
-                self._check_definition(name)
-                before = self._inputs.pop(name)
-                stage.save_deps()
-                after = _hashes(stage)
-                if moved := [path for path in before if before[path] != after[path]]:
-                    raise StageError(f"changed while it ran: {', '.join(moved)}; nothing is recorded, run again")
-                if brought:
-                    self._fetch(stage, brought)
-                self._commit(name)
-            except (DvcException, OSError) as error:
+                self._save(name, brought)
+            except StageError:
+                raise
+            except Exception as error:
                 raise StageError(reason(error)) from error
             finally:
                 self._let_go(name)
@@ -245,7 +236,8 @@ class Committer:
             _pull_missing_deps(stage)
         try:
             self._repository.dvc.stage_cache.restore(stage, pull=pull)
-        except RunCacheNotFoundError:
+        except (RunCacheNotFoundError, TypeError):
+            # DVC trips over an entry whose writer was killed when it had made no more than its folder.
             return False
         return True
 
@@ -275,6 +267,18 @@ class Committer:
                 path = Path(out.fs_path)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(base64.b64decode(brought["files"][out.def_path]))
+
+    def _save(self, name: str, brought: Mapping[str, Any] | None) -> None:
+        stage = self._stages[name]
+        self._check_definition(name)
+        before = self._inputs.pop(name)
+        stage.save_deps()
+        after = _hashes(stage)
+        if moved := [path for path in before if before[path] != after[path]]:
+            raise StageError(f"changed while it ran: {', '.join(moved)}; nothing is recorded, run again")
+        if brought:
+            self._fetch(stage, brought)
+        self._commit(name)
 
     def _commit(self, name: str) -> None:
         stage = self._stages[name]
@@ -415,6 +419,11 @@ def _sort_ignored(file: Path, names: list[str]) -> None:
     for place, line in zip(places, wanted, strict=True):
         lines[place] = line
     write(file, "".join(lines))
+
+
+def _check_inputs(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    if moved := [path for path in before if before[path] != after[path]]:
+        raise StageError(f"changed while it ran: {', '.join(moved)}; nothing is recorded, run again")
 
 
 def _read_entry(path: Path) -> dict[str, Any]:
