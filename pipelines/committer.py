@@ -421,11 +421,6 @@ def _sort_ignored(file: Path, names: list[str]) -> None:
     write(file, "".join(lines))
 
 
-def _check_inputs(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
-    if moved := [path for path in before if before[path] != after[path]]:
-        raise StageError(f"changed while it ran: {', '.join(moved)}; nothing is recorded, run again")
-
-
 def _read_entry(path: Path) -> dict[str, Any]:
     from dvc.utils.serialize import load_yaml
 
