@@ -372,7 +372,8 @@ def recorded(root: Path) -> dict[str, dict[str, list[dict[str, str]]]]:
     yaml = YAML(typ="safe", pure=True)
     found = {}
     for path in [*(root / ".dvc/tmp/assay/journal").glob("*.yaml"), root / "dvc.lock"]:
-        if path.exists():
+        # An engine at work may be done with it by now.
+        with contextlib.suppress(FileNotFoundError):
             found |= yaml.load(path)["stages"]
     return found
 
@@ -389,12 +390,10 @@ def marked(root: Path) -> list[psutil.Process]:
     """Return the processes that carry the mark of a repository's stages."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            marks = (folder / "environ").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if f"ASSAY_RUN={root}".encode() in marks:
-            found.append(psutil.Process(int(folder.name)))
+        # It may end at any moment.
+        with contextlib.suppress(OSError, psutil.NoSuchProcess):
+            if f"ASSAY_RUN={root}".encode() in (folder / "environ").read_bytes().split(b"\0"):
+                found.append(psutil.Process(int(folder.name)))
     return found
 
 
