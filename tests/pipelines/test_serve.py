@@ -87,6 +87,10 @@ def runs(api: httpx.Client, deployment: str, *states: str) -> list[dict[str, Any
     return found
 
 
+def deployments(api: httpx.Client) -> dict[str, str]:
+    return {each["name"]: each["id"] for each in api.post("/deployments/filter", json={}).raise_for_status().json()}
+
+
 def of_stages(root: Path) -> list[int]:
     def mark(process: psutil.Process) -> str | None:
         try:
@@ -101,10 +105,12 @@ def test_a_served_run_is_scheduled_and_cancelling_kills_its_stage(project, api):
     root = project({"dvc.yaml": SLOW})
     with started([str(BIN / "assay"), "serve", "--nightly", "0 2 * * *", "--jobs", "2"], root):
         until(lambda: runs(api, "nightly", "SCHEDULED"), "the nightly run is scheduled")
-        names = {each["name"]: each["id"] for each in api.post("/deployments/filter", json={}).json()}
-        assert set(names) == {"nightly", "everything", "toy"}
+        # They are registered one after the other, this one last.
+        until(lambda: "toy" in deployments(api), "all deployments are registered")
+        assert set(deployments(api)) == {"nightly", "everything", "toy"}
 
-        run = api.post(f"/deployments/{names['toy']}/create_flow_run", json={}).raise_for_status().json()["id"]
+        toy = deployments(api)["toy"]
+        run = api.post(f"/deployments/{toy}/create_flow_run", json={}).raise_for_status().json()["id"]
         until((root / "started").exists, "the slow stage runs")
         assert of_stages(root)
         api.post(f"/flow_runs/{run}/set_state", json={"state": {"type": "CANCELLING"}}).raise_for_status()
