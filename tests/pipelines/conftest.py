@@ -115,3 +115,25 @@ def reproduce(capsys: pytest.CaptureFixture[str]) -> Reproduce:
         return {outcome["stage"]: outcome for outcome in json.loads(capsys.readouterr().out)}
 
     return call
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A git and DVC repository without stages, and a place for DVC's state of this module's repositories."""
+    root = tmp_path_factory.mktemp("template")
+    subprocess.run(["git", "init", "--quiet", str(root)], check=True)
+    Repo.init(str(root)).close()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path_factory.mktemp("state")))
+        patch.setenv("SHELL", "/bin/sh")
+        yield root
+
+
+@pytest.fixture
+def copies(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """The same repository twice: one for `dvc repro`, one for `assay run`."""
+    roots = tmp_path / "serial/project", tmp_path / "parallel/project"
+    for root in roots:
+        shutil.copytree(template, root, symlinks=True)
+    monkeypatch.chdir(tmp_path)
+    return roots

@@ -115,11 +115,9 @@ def test_run_with_nothing_to_do_starts_no_prefect(assay, checkout, dvc):
     assert dvc("repro", root=checkout).returncode == 0
     code = "import sys; from pipelines import cli; sys.argv = ['assay', 'run', '--study', 'joint']; cli.main()"
     code = f"import atexit, sys; atexit.register(lambda: print('prefect' in sys.modules)); {code}"
-    start = time.perf_counter()
     # -P: the folder `stages` of the checkout is not the package.
     said = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
     assert (said.returncode, said.stdout) == (0, "nothing to do: 1 stages are up to date\nFalse\n")
-    assert time.perf_counter() - start < 3
 
 
 def test_run_validates_first(assay, checkout):
