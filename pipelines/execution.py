@@ -1,7 +1,6 @@
 """Carry out `assay run`: read the plan, show it, run it with or without Prefect, say what became of it."""
 
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -9,6 +8,7 @@ from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from pipelines import server
 from pipelines.cluster import Cluster
 from pipelines.committer import recover
 from pipelines.engine import Engine, Observer, Options, Outcome
@@ -16,7 +16,7 @@ from pipelines.graph import Selection, Stage, affected, read_plan
 from pipelines.repository import Repository
 from pipelines.resources import Budget, cores
 from pipelines.terminal import Silent, Terminal, failures, plan_lines, summary
-from pipelines.watchdog import kill_leftovers, marked
+from pipelines.watchdog import kill_leftovers
 from pipelines.workplace import Workplace
 from stages.common.errors import InputError
 
@@ -101,8 +101,7 @@ def check_prefect() -> None:
 
 def _with_prefect(ready: Prepared, request: Request) -> list[Outcome]:
     check_prefect()
-    # Prefect's temporary server must not outlive a killed run either.
-    os.environ.update(marked(ready.root))
+    server.ensure(ready.root)
     from pipelines.flows import run_flow
 
     return run_flow(ready, request)

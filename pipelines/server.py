@@ -1,0 +1,102 @@
+"""A Prefect server for one run, for those who have none of their own.
+
+Prefect can start one itself, but first imports all of the server into the run's own process, and only
+then starts it: with both done at once a run begins some seconds earlier.
+"""
+
+import atexit
+import os
+import socket
+import subprocess
+import sys
+import time
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+
+from pipelines import watchdog
+from pipelines.workplace import FOLDER
+from stages.common.errors import InputError
+
+ADDRESS = "PREFECT_API_URL"
+# Nobody schedules anything on it, and it has no page.
+WITHOUT = ("SCHEDULER", "LATE_RUNS", "PAUSE_EXPIRATIONS", "FOREMAN", "TRIGGERS")
+GRACE = 5.0
+
+
+def ensure(root: Path) -> None:
+    """Start a server that ends with this process, unless Prefect's settings name one; wait until it answers.
+
+    Args:
+        root: The repository, whose mark the server carries: a killed run leaves none behind.
+
+    Raises:
+        InputError: It ended, or does not answer within Prefect's own limit.
+    """
+    if os.environ.get(ADDRESS):
+        return
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = root / FOLDER / "server.log"
+    server = _start(root, port, log)
+    # After Prefect has sent what it holds back, which it does before this.
+    atexit.register(_stop, server)
+
+    # Takes a second, while the server starts.
+    from prefect.context import refresh_global_settings_context
+    from prefect.settings import get_current_settings
+
+    settings = get_current_settings()
+    if settings.api.url:
+        _stop(server)
+        return
+    _wait(server, port, settings.server.ephemeral.startup_timeout_seconds, log)
+    os.environ[ADDRESS] = f"http://127.0.0.1:{port}/api"
+    refresh_global_settings_context()
+
+
+def _start(root: Path, port: int, log: Path) -> subprocess.Popen[bytes]:
+    services = {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in WITHOUT}
+    command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
+    # A group of its own: Ctrl-C at the terminal is for the run, which still needs it then.
+    with log.open("wb") as file:
+        return subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(port), "--log-level", "error", "--lifespan", "on"],
+            cwd=root,
+            env={**os.environ, **watchdog.marked(root), **services, "PREFECT_UI_ENABLED": "false"},
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def _wait(server: subprocess.Popen[bytes], port: int, seconds: float, log: Path) -> None:
+    end = time.monotonic() + seconds
+    while server.poll() is None and time.monotonic() < end:
+        if _answers(port):
+            return
+        time.sleep(0.05)
+    state = "does not answer" if server.poll() is None else f"ended with exit code {server.returncode}"
+    raise InputError("Prefect's temporary server", f"{state}; it said: {log}", "mend that, or give --no-prefect")
+
+
+def _answers(port: int) -> bool:
+    connection = HTTPConnection("127.0.0.1", port, timeout=GRACE)
+    try:
+        connection.request("GET", "/api/health")
+        return connection.getresponse().status == HTTPStatus.OK
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    server.terminate()
+    try:
+        server.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
