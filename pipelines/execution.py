@@ -7,10 +7,12 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from pipelines import server
 from pipelines.cluster import Cluster
 from pipelines.committer import recover
+from pipelines.display import Display
 from pipelines.engine import Engine, Observer, Options, Outcome
 from pipelines.graph import Selection, Stage, affected, read_plan
 from pipelines.repository import Repository
@@ -20,6 +22,7 @@ from pipelines.watchdog import kill_leftovers
 from pipelines.workplace import Workplace
 from stages.common.errors import InputError
 
+TAG = "assay"
 PREFECT = "install it: {python} -m pip install 'assay[prefect]', or give --no-prefect"
 
 
@@ -77,16 +80,17 @@ def prepared(request: Request, observer: Observer) -> Iterator[Prepared]:
 
 def run(request: Request, dry_run: bool, prefect: bool, as_json: bool) -> int:
     """Run what a person asks for in the repository around the current folder; return the exit status."""
-    with Silent() if as_json else Terminal() as observer:
+    with Silent() if as_json else Terminal() as terminal:
         if dry_run:
-            with Repository(Path.cwd(), observer.says) as repository:
+            with Repository(Path.cwd(), terminal.says) as repository:
                 _show_plan(read_plan(repository, request.selection), request.force, as_json)
             return 0
-        with prepared(request, observer) as ready:
+        display = Display(terminal)
+        with prepared(request, display) as ready:
             if ready.engine is None:
                 outcomes = [Outcome(stage.name, "skipped") for stage in ready.plan]
             elif prefect:
-                outcomes = _with_prefect(ready, request)
+                outcomes = _with_prefect(ready, ready.engine, request, display)
             else:
                 outcomes = ready.engine.run()
     _show(outcomes, as_json)
@@ -99,12 +103,31 @@ def check_prefect() -> None:
         raise InputError("prefect", "not installed", PREFECT.format(python=sys.executable))
 
 
-def _with_prefect(ready: Prepared, request: Request) -> list[Outcome]:
-    check_prefect()
-    server.ensure(ready.root)
-    from pipelines.flows import run_flow
+def task_tags(stage: str) -> list[str]:
+    """Return the tags of a stage's Prefect task: its group, by which a server can limit it, and that of all."""
+    return [TAG, stage.rpartition(":")[2].partition("@")[0]]
 
-    return run_flow(ready, request)
+
+def parameters(request: Request) -> dict[str, Any]:
+    """Return the parameters of the flow `reproduce` that ask for the same."""
+    asked = asdict(request)
+    return {name: asked[name] for name in ("jobs", "force", "keep_going", "pull")} | {"targets": list(request.targets)}
+
+
+def _with_prefect(ready: Prepared, engine: Engine, request: Request, display: Display) -> list[Outcome]:
+    check_prefect()
+    if server.limits(tag for stage in ready.plan for tag in task_tags(stage.name)):
+        # Then a stage may only begin when the server lets its task begin.
+        from pipelines.flows import run_flow
+
+        return run_flow(ready, request)
+    display.begin(ready.root, {"parameters": parameters(request), "plan": plan_lines(ready.plan, request.force)})
+    outcomes = None
+    try:
+        outcomes = engine.run()
+    finally:
+        display.end(outcomes)
+    return outcomes
 
 
 def _show_plan(plan: Sequence[Stage], force: bool, as_json: bool) -> None:

@@ -1,15 +1,13 @@
 import importlib
 import json
-import os
 import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from pipelines import cli, execution, watchdog
+from pipelines import cli, execution
 
 ROOT = Path(__file__).parents[2]
 FAILING = """\
@@ -143,18 +141,6 @@ def test_a_package_that_is_not_installed_is_one_line(assay, checkout, monkeypatc
     monkeypatch.setattr(cli, "app", lambda: importlib.import_module("no_such_package"))
     status, _, err = assay("doctor")
     assert (status, err) == (2, "error: no_such_package: not installed; `make install` installs everything\n")
-
-
-def test_prefect_is_marked_with_the_root_so_that_its_server_can_be_found_and_ended(assay, project, monkeypatch):
-    root = project({"dvc.yaml": "stages: {a: {cmd: date}}", "sub/dvc.yaml": "stages: {b: {cmd: date}}"})
-    monkeypatch.setenv(watchdog.MARK, "nothing")
-    monkeypatch.chdir(root / "sub")
-    marks = []
-    # Not the real module: importing Prefect under a captured stderr that is closed later ends pytest.
-    flows = SimpleNamespace(run_flow=lambda *_: marks.append(os.environ[watchdog.MARK]) or [])
-    monkeypatch.setitem(sys.modules, "pipelines.flows", flows)
-    assert assay("run")[0] == 0
-    assert marks == [str(root)]
 
 
 def test_run_of_an_unknown_target(assay, checkout):
