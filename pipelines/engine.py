@@ -7,8 +7,6 @@ One thread, the caller's, decides and writes to DVC. Commands run in other threa
 import heapq
 import queue
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,7 +17,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal, Protocol
 
-from pipelines import watchdog
 from pipelines.cluster import Cluster, offered
 from pipelines.cluster import order as cluster_order
 from pipelines.committer import Committer, StageError
@@ -27,6 +24,7 @@ from pipelines.graph import Stage, affected
 from pipelines.repository import Repository
 from pipelines.resources import Budget, Use
 from pipelines.runner import GRACE, Job, Result, Runner, environment
+from pipelines.watchdog import Watchdog
 from pipelines.workplace import Workplace
 
 Status = Literal["ran", "restored", "skipped", "failed", "blocked", "stopped"]
@@ -136,7 +134,7 @@ class Engine:
         SIGINT once: nothing more begins, what runs may end. Twice, SIGTERM or SIGHUP: what runs is ended.
         """
         stale = list(self._plan) if self._options.force else affected(self._plan.values())
-        with _Watchdog(self._repository.root) as dog, self._signals(), ThreadPoolExecutor(len(stale) or 1) as threads:
+        with Watchdog(self._repository.root) as dog, self._signals(), ThreadPoolExecutor(len(stale) or 1) as threads:
             self._committer.check_outputs(stale)
             for name, upstream in self._waiting.items():
                 if not upstream:
@@ -352,36 +350,6 @@ class Engine:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-class _Watchdog:
-    """A process that kills what stages started, should this one be killed; it is started anew if it ends."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-
-    def __enter__(self) -> "_Watchdog":
-        self._start()
-        return self
-
-    def check(self) -> None:
-        if self._process.poll() is not None:
-            self._start()
-
-    def __exit__(self, *_: object) -> None:
-        try:
-            self._process.communicate(watchdog.DONE)
-        except OSError:
-            self._process.kill()
-
-    def _start(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "pipelines.watchdog", str(self._root)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            cwd=Path(__file__).parents[1],
-            start_new_session=True,
-        )
 
 
 def _in_threads(runner: Runner, threads: ThreadPoolExecutor) -> Submit:

@@ -117,7 +117,7 @@ def follow(following: Following) -> None:
         state = reproduce(**following.parameters, return_state=True)
     if not following.has_page:
         # It ends with this process, and what becomes of tasks is sent and written late.
-        _until_written(state.state_details.flow_run_id)
+        _until_written(state.state_details.flow_run_id, following.begun)
 
 
 def serve_deployments(studies: Sequence[str], nightly_at: str, jobs: int | None, report: str | None) -> None:
@@ -216,12 +216,12 @@ def _as_tasks(runner: Runner) -> Callable[..., PrefectFuture[Any]]:
     return submit
 
 
-def _until_written(run: UUID | None) -> None:
+def _until_written(run: UUID | None, count: int) -> None:
     end = time.monotonic() + PATIENCE
     with get_client(sync_client=True) as client:
         while time.monotonic() < end:
             tasks = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run])))
-            if all(task.state and task.state.is_final() for task in tasks):
+            if sum(bool(task.state and task.state.is_final()) for task in tasks) == count:
                 return
             time.sleep(0.1)
 

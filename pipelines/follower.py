@@ -56,6 +56,7 @@ class Following:
         about = json.loads(next(self._messages))
         self.parameters: Mapping[str, Any] = about["parameters"]
         self.plan: list[str] = about["plan"]
+        self.begun = 0
         self.outcomes: list[Outcome] | None = None
 
     def stages(self) -> Iterator[Followed]:
@@ -67,6 +68,7 @@ class Following:
                     if name in running:
                         running[name].end("failed, and is tried again")
                     running[name] = Followed(name)
+                    self.begun += 1
                     yield running[name]
                 case {"line": name, "text": line}:
                     if name in running:

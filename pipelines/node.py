@@ -16,10 +16,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pipelines import watchdog
 from pipelines.committer import StageError, reason, update_lock
 from pipelines.repository import Repository, locked_stages, overlap
 from pipelines.runner import Job, Result, Runner, environment
+from pipelines.watchdog import Watchdog, marked
 from pipelines.workplace import Workplace, write
 from stages.common.errors import InputError
 
@@ -65,7 +65,9 @@ def carry_out(order: Mapping[str, Any], root: Path, runner: Runner) -> dict[str,
         here = hashes(stage)
         if moved := [path for path, value in order["inputs"].items() if here.get(path) != value]:
             raise StageError(f"its inputs on this node are not those of the head: {', '.join(moved)}")
-        result = runner.run(_job(repository, order["stage"]), lambda line: print(line, flush=True))
+        # Ray kills this process with its worker before it can end the stage itself.
+        with Watchdog(root, order["stage"]):
+            result = runner.run(_job(repository, order["stage"]), lambda line: print(line, flush=True))
         if result.code:
             return {"code": result.code, "seconds": result.seconds, "tail": result.tail}
         with repository.locked():
@@ -98,10 +100,10 @@ def _save(repository: Repository, stage: Any, before: Mapping[str, str]) -> dict
 
 def _job(repository: Repository, name: str) -> Job:
     commands, folder, variables = repository.commands(name)
-    # The mark of this stage in this clone: other stages may run beside it.
-    mark = {watchdog.MARK: f"{repository.root.resolve()}#{name}"}
     log = Workplace(repository.root).log(name)
-    return Job(name, commands, folder, {**variables, **environment(repository.root), **mark}, log)
+    # The mark of this stage in this clone: other stages may run beside it.
+    added = environment(repository.root) | marked(repository.root, name)
+    return Job(name, commands, folder, {**variables, **added}, log)
 
 
 def _check_commit(root: Path, commit: str) -> None:

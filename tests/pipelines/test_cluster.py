@@ -2,10 +2,11 @@
 
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,25 @@ def test_nodes_run_what_may_travel_and_the_head_the_rest(cluster, tmp_path):
     assert (twin / "m-2.json").read_bytes() == (head / "m-2.json").read_bytes()
 
 
+def test_what_an_earlier_run_left_on_the_remote_is_fetched_and_not_made_again(cluster, tmp_path):
+    address, clones, _ = cluster
+    head = set_up(tmp_path, clones, seconds=0)
+    call("dvc repro -q", head)
+    call("dvc push -q --run-cache", head)
+    call("git add -A", head)
+    call("git -c user.name=test -c user.email=test@localhost commit -qm made", head)
+    for name in NODES:
+        call("git pull -q", clones / name)
+    made = notes(tmp_path)
+    call("rm -rf .dvc/cache first out-0 out-1 out-2 private last", head)
+    said = run([*assay(address), "--pull"], head)
+    assert said.returncode == 0, said.stdout + said.stderr
+    # Only what may not be on the remote was made again, and what reads from it is the same as before.
+    again = {name for name, places in notes(tmp_path).items() if places != made[name]}
+    assert again == {"private"}
+    assert "up to date" in call("dvc status", head).stdout
+
+
 def test_edits_that_are_not_committed_are_refused(cluster, tmp_path):
     address, clones, _ = cluster
     head = set_up(tmp_path, clones, seconds=0)
@@ -149,10 +169,7 @@ def test_a_stage_whose_node_is_killed_runs_on_another(cluster, tmp_path):
     process = subprocess.Popen(
         assay(address), cwd=head, env=variables(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    end = time.monotonic() + 60
-    while len([name for name in notes(tmp_path) if name.startswith("work")]) < 2:
-        assert time.monotonic() < end
-        time.sleep(0.1)
+    wait_until(lambda: len([name for name in notes(tmp_path) if name.startswith("work")]) == 2)
     # Ray's processes on the node; what they started must end by itself.
     raylet = psutil.Process(nodes["b"].all_processes["raylet"][0].process.pid)
     for each in [raylet, *raylet.children()]:
@@ -164,6 +181,39 @@ def test_a_stage_whose_node_is_killed_runs_on_another(cluster, tmp_path):
     assert "up to date" in call("dvc status", head).stdout
     # Nothing of the lost stage lives on.
     assert not [each for each in psutil.process_iter() if in_clone(each, clones / "b")]
+
+
+def test_stopping_the_run_ends_stages_on_all_nodes(cluster, tmp_path):
+    address, clones, _ = cluster
+    head = set_up(tmp_path, clones, seconds=600)
+    process = subprocess.Popen(assay(address), cwd=head, env=variables(), stdout=subprocess.PIPE, text=True)
+    try:
+        # One node may be dead since an earlier test.
+        wait_until(lambda: any(name.startswith("work") for name in notes(tmp_path)))
+        assert in_clones(clones)
+        process.terminate()
+        process.communicate(timeout=60)
+        assert process.returncode == 128 + signal.SIGTERM
+        wait_until(lambda: not in_clones(clones))
+    finally:
+        process.kill()
+        process.communicate()
+    # What was finished is recorded, and nothing else.
+    lock = (head / "dvc.lock").read_text()
+    assert "first" in lock
+    assert "out-" not in lock
+
+
+def wait_until(found: Callable[[], object]) -> None:
+    end = time.monotonic() + 60
+    while not found():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def in_clones(clones: Path) -> list[list[str]]:
+    """Return the command lines of what runs in the clones of the nodes."""
+    return [each.cmdline() for each in psutil.process_iter() if any(in_clone(each, clones / name) for name in NODES)]
 
 
 def in_clone(process: psutil.Process, clone: Path) -> bool:
