@@ -143,7 +143,7 @@ def order(repository: Repository, name: str, needs: Needs) -> dict[str, Any] | N
     entries = [repository.entry(maker) for maker in upstream.values()]
     for entry in entries:
         entry["lock"] = os.path.relpath(entry["lock"], repository.root)
-    return {"stage": name, "entries": entries, "inputs": node.hashes(stage), "needs": needs}
+    return {"stage": repository.address(stage), "entries": entries, "inputs": node.hashes(stage), "needs": needs}
 
 
 def offered(repository: Repository, name: str) -> list[str]:

@@ -9,6 +9,7 @@ import queue
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -30,6 +31,8 @@ from pipelines.workplace import Workplace
 Status = Literal["ran", "restored", "skipped", "failed", "blocked", "stopped"]
 # How long to wait before a stage is tried again whose files another DVC process holds.
 BUSY = 1.0
+# So many may take what a stage that comes before them lacks; then nothing else gets that until it runs.
+OVERTAKEN = 10
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,7 @@ class Engine:
         self._later: dict[str, float] = {}
         self._running: dict[str, float] = {}
         self._tries: dict[str, int] = {}
+        self._overtaken: Counter[str] = Counter()
         self._ended: queue.SimpleQueue[tuple[str, Result | BaseException] | None] = queue.SimpleQueue()
         self._outcomes: dict[str, Outcome] = {}
         self._halted = False
@@ -153,7 +157,8 @@ class Engine:
             finally:
                 self._committer.record(now=True)
                 self._committer.sort_ignored()
-                self._workplace.remember({o.stage: o.seconds for o in self._outcomes.values() if o.status == "ran"})
+                ran = (outcome for outcome in self._outcomes.values() if outcome.status == "ran")
+                self._workplace.remember({self._plan[outcome.stage].address: outcome.seconds for outcome in ran})
         if not any(outcome.status == "failed" for outcome in self._outcomes.values()):
             self._repository.stage_in_git()
         if self._exit is not None:
@@ -174,33 +179,40 @@ class Engine:
         for name in [name for name, when in self._later.items() if when <= now]:
             del self._later[name]
             heapq.heappush(self._ready, self._key(name))
-        kept = []
+        kept: list[tuple[tuple[float, int, str], set[str]]] = []
+        reserved: set[str] = set()
         with self._repository.locked():
             while self._ready and not self._halted:
                 key = heapq.heappop(self._ready)
-                if not self._begin(key[-1], submit):
-                    kept.append(key)
-        for key in kept:
+                name, needs = key[-1], self._plan[key[-1]].needs
+                lacking = self._use.lacks(needs) | (reserved & needs.named)
+                if lacking and self._may_have_changed(self._plan[name]):
+                    kept.append((key, lacking))
+                    if self._overtaken[name] >= OVERTAKEN:
+                        reserved |= lacking
+                    continue
+                self._begin(name, submit)
+                if name in self._running:
+                    self._overtaken.update(earlier[-1] for earlier, lacked in kept if lacked & needs.named)
+        for key, _ in kept:
             heapq.heappush(self._ready, key)
         if self._halted and not self._running:
             for name in self._plan:
                 if name not in self._outcomes:
                     self._settle(Outcome(name, "stopped"), advance=False)
 
-    def _begin(self, name: str, submit: Submit) -> bool:
+    def _begin(self, name: str, submit: Submit) -> None:
         stage = self._plan[name]
         if not self._may_have_changed(stage):
             self._settle(Outcome(name, "skipped"))
-            return True
+            return
         gpus = self._use.take(name, stage.needs)
-        if gpus is None:
-            return False
         try:
             decision = self._committer.begin(name, self._options.force, self._options.pull)
         except StageError as error:
             self._use.give_back(name)
             self._fail(Outcome(name, "failed", reason=str(error)))
-            return True
+            return
         if decision is not None:
             self._use.give_back(name)
             if decision == "busy":
@@ -208,14 +220,14 @@ class Engine:
                 self._later[name] = time.monotonic() + BUSY
             else:
                 self._settle(Outcome(name, decision))
-            return True
+            return
         try:
             job = self._job(name, gpus)
         except StageError as error:
             self._use.give_back(name)
             self._committer.abandon(name)
             self._fail(Outcome(name, "failed", reason=str(error)))
-            return True
+            return
         self._running[name] = time.monotonic()
         self._observer.started(name)
         submit(
@@ -223,7 +235,6 @@ class Engine:
             lambda line: self._observer.line(name, line),
             lambda result: self._ended.put((name, result)),
         )
-        return True
 
     def _wait(self) -> None:
         """Wait until something ends, or is due; then finish all that has ended."""
@@ -247,7 +258,7 @@ class Engine:
             self._committer.abandon(name)
             self._fail(Outcome(name, "failed", seconds, reason=f"{type(result).__name__}: {result}"))
             return
-        log = self._workplace.log(name)
+        log = self._workplace.log(self._plan[name].address)
         if result.code:
             self._committer.abandon(name)
             if self._ending is not None:
@@ -320,7 +331,8 @@ class Engine:
         order = None
         if self._cluster and (order := cluster_order(self._repository, name, self._plan[name].needs)):
             self._committer.offer(offered(self._repository, name))
-        return Job(name, commands, folder, {**variables, **added}, self._workplace.log(name), order)
+        log = self._workplace.log(self._plan[name].address)
+        return Job(name, commands, folder, {**variables, **added}, log, order)
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
@@ -375,12 +387,12 @@ def _priorities(plan: Sequence[Stage], durations: Mapping[str, float]) -> dict[s
 
     A stage that never ran here counts as long as the others take on average, or a second.
     """
-    known = [durations[stage.name] for stage in plan if stage.name in durations]
+    known = [durations[stage.address] for stage in plan if stage.address in durations]
     usual = sum(known) / len(known) if known else 1.0
     readers = _readers(plan)
     found: dict[str, float] = {}
     # The plan lists every stage after those it reads from.
     for stage in reversed(plan):
         after = max((found[name] for name in readers[stage.name]), default=0.0)
-        found[stage.name] = durations.get(stage.name, usual) + after
+        found[stage.name] = durations.get(stage.address, usual) + after
     return found

@@ -19,11 +19,12 @@ PIPELINE = Path("dvc.yaml")
 class Stage:
     """One stage as DVC resolved it; `changes` says why it would run and is empty when it is up to date.
 
-    `upstream` names the stages it reads from. A stage whose upstream runs may have to run too, although
-    it has no changes of its own yet.
+    `name` is what DVC calls it in the current folder, `address` at the root. `upstream` names the stages it
+    reads from. A stage whose upstream runs may have to run too, although it has no changes of its own yet.
     """
 
     name: str
+    address: str
     commands: tuple[str, ...]
     dependencies: tuple[str, ...]
     outputs: tuple[str, ...]
@@ -57,7 +58,7 @@ def read_plan(repository: Repository, selection: Selection = Selection()) -> lis
         order = plan_repro(graph, chosen, downstream=selection.downstream)
         if selection.single_item:
             order = [stage for stage in order if stage in chosen]
-        return [_stage(stage, graph.successors(stage)) for stage in order]
+        return [_stage(repository, stage, graph.successors(stage)) for stage in order]
 
 
 def affected(plan: Iterable[Stage]) -> list[str]:
@@ -125,10 +126,11 @@ def _chosen(repository: Repository, targets: Sequence[str]) -> list[Any]:
     return list(dict.fromkeys(found))
 
 
-def _stage(stage: Any, upstream: Iterable[Any]) -> Stage:
+def _stage(repository: Repository, stage: Any, upstream: Iterable[Any]) -> Stage:
     commands = stage.cmd if isinstance(stage.cmd, list) else (stage.cmd or "").splitlines()
     return Stage(
         name=stage.addressing,
+        address=repository.address(stage),
         commands=tuple(commands),
         dependencies=tuple(dict.fromkeys(dependency.def_path for dependency in stage.deps)),
         outputs=tuple(output.def_path for output in stage.outs),

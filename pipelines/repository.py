@@ -1,6 +1,7 @@
 """DVC's repository, opened once for a whole run: the only module besides the committer that touches DVC."""
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from copy import deepcopy
@@ -85,12 +86,24 @@ class Repository:
 
     @cached_property
     def stages(self) -> dict[str, Any]:
-        """DVC's stages by name, as first read; their parameters are read once per version of a file."""
+        """DVC's stages by the name that they have in the current folder, as first read.
+
+        Their parameters are read once per version of a file.
+        """
         found = {stage.addressing: stage for stage in self.dvc.index.stages}
         for stage in found.values():
             for dependency in stage.params:
                 dependency.read_params = partial(self._read_parameters, dependency, type(dependency).read_params)
         return found
+
+    def address(self, stage: Any) -> str:
+        """Return a stage's name as DVC says it at the root: what it goes by in files, and on another machine."""
+        path = os.path.relpath(stage.path, self.root)
+        # A .dvc file is one stage and has no name.
+        name = getattr(stage, "name", "")
+        if not name or path == "dvc.yaml":
+            return name or path
+        return f"{path}:{name}"
 
     def collect(self, target: str) -> list[Any]:
         """Return the stages DVC means by a target: a file, or a stage of another dvc.yaml."""

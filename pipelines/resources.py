@@ -34,6 +34,11 @@ class Needs:
     gpus: int = 0
     retries: int = 0
 
+    @property
+    def named(self) -> set[str]:
+        """What it asks for: `cpus`, `memory`, `gpus`."""
+        return {name for name in ("cpus", "memory", "gpus") if getattr(self, name)}
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -69,30 +74,34 @@ class Use:
         self._budget = budget
         self._taken: dict[str, tuple[Needs, tuple[str, ...]]] = {}
 
-    def take(self, name: str, asked: Needs) -> tuple[str, ...] | None:
-        """Take what a stage needs and return the GPUs it got, or None if that is not free now.
+    def lacks(self, asked: Needs) -> set[str]:
+        """Return what a stage needs that is not free now: `jobs`, `cpus`, `memory`, `gpus`.
 
         One that asks for more cores than there are runs once nothing else that asks for any does.
         """
         running = [needs for needs, _ in self._taken.values()]
-        busy = {gpu for _, gpus in self._taken.values() for gpu in gpus}
-        free = [gpu for gpu in self._budget.gpus if gpu not in busy]
         cpus = sum(other.cpus for other in running)
-        fits = (
-            len(running) < self._budget.jobs
-            and (not asked.cpus or not cpus or cpus + asked.cpus <= self._budget.cpus)
-            and sum(other.memory for other in running) + asked.memory <= self._budget.memory
-            and len(free) >= asked.gpus
-        )
-        if not fits:
-            return None
-        gpus = tuple(free[: asked.gpus])
+        short = {
+            "jobs": len(running) >= self._budget.jobs,
+            "cpus": bool(asked.cpus and cpus) and cpus + asked.cpus > self._budget.cpus,
+            "memory": sum(other.memory for other in running) + asked.memory > self._budget.memory,
+            "gpus": len(self._free()) < asked.gpus,
+        }
+        return {what for what, is_short in short.items() if is_short}
+
+    def take(self, name: str, asked: Needs) -> tuple[str, ...]:
+        """Take what a stage needs, which must be free, and return the GPUs it got."""
+        gpus = tuple(self._free()[: asked.gpus])
         self._taken[name] = asked, gpus
         return gpus
 
     def give_back(self, name: str) -> None:
         """Return what a stage took."""
         del self._taken[name]
+
+    def _free(self) -> list[str]:
+        busy = {gpu for _, gpus in self._taken.values() for gpu in gpus}
+        return [gpu for gpu in self._budget.gpus if gpu not in busy]
 
 
 def needs(meta: Mapping[str, Any] | None, name: str) -> Needs:

@@ -103,6 +103,15 @@ def test_what_much_waits_for_begins_first(project, reproduce):
     assert begun() == ["head", "tail", "alone"]
 
 
+def test_durations_and_logs_are_the_same_from_each_folder(project, reproduce, monkeypatch):
+    root = project({"dvc.yaml": pipeline(a=timed("a")), "sub/dvc.yaml": pipeline(b={"cmd": "echo said; exit 1"})})
+    monkeypatch.chdir(root / "sub")
+    outcomes = reproduce("../dvc.yaml:a", "b", keep_going=True)
+    assert list(Workplace(root).durations()) == ["a"]
+    monkeypatch.chdir(root)
+    assert outcomes["b"]["log"] == reproduce("sub/dvc.yaml:b")["sub/dvc.yaml:b"]["log"]
+
+
 def test_durations_of_what_ran_are_kept(project, reproduce):
     root = project({"dvc.yaml": pipeline(a=timed("a"), bad={"cmd": "exit 1", "deps": ["a"]})})
     reproduce()
@@ -133,6 +142,23 @@ def test_a_stage_that_asks_for_more_cores_than_there_are_runs_alone(project, rep
     assert most_at_once() > 1
     events = lines("times")
     assert events[events.index("+ large") + 1] == "- large"
+
+
+def test_a_large_stage_is_not_overtaken_for_ever(project, reproduce, monkeypatch):
+    monkeypatch.setattr("pipelines.resources.cores", lambda: 2)
+    monkeypatch.setattr("pipelines.engine.OVERTAKEN", 3)
+    small = {f"s{number}": timed(f"s{number}", cpus=1) for number in range(8)}
+    apart = {f"z{number}": timed(f"z{number}") for number in range(4)}
+    root = project({"dvc.yaml": pipeline(first=timed("first", cpus=1), **small, **apart, large=timed("large", cpus=2))})
+    Workplace(root).journal.mkdir(parents=True)
+    # The first one is begun first, and the large one comes next, but has to wait for it.
+    Workplace(root).remember({"first": 9, "large": 8} | dict.fromkeys(small, 2) | dict.fromkeys(apart, 1))
+    assert set(statuses(reproduce(jobs=3)).values()) == {"ran"}
+    before = begun()[: begun().index("large")]
+    assert before[0] == "first"
+    assert len([name for name in before if name in small]) == 3
+    # What needs none of what it lacks goes on.
+    assert [running for running in at_once() if "large" in running and running & set(apart)]
 
 
 def test_memory_that_is_declared_is_respected(project, reproduce):

@@ -69,7 +69,7 @@ def test_no_more_jobs_than_allowed():
     use = Use(Budget(jobs=2, cpus=8, memory=GIB))
     assert use.take("a", Needs()) == ()
     assert use.take("b", Needs()) == ()
-    assert use.take("c", Needs()) is None
+    assert use.lacks(Needs()) == {"jobs"}
     use.give_back("a")
     assert use.take("c", Needs()) == ()
 
@@ -77,7 +77,7 @@ def test_no_more_jobs_than_allowed():
 def test_cores_are_shared():
     use = Use(Budget(jobs=9, cpus=4, memory=GIB))
     assert use.take("a", Needs(cpus=2.5)) == ()
-    assert use.take("b", Needs(cpus=2)) is None
+    assert use.lacks(Needs(cpus=2)) == {"cpus"}
     assert use.take("c", Needs(cpus=1.5)) == ()
     assert use.take("undeclared", Needs()) == ()
     use.give_back("a")
@@ -87,17 +87,17 @@ def test_cores_are_shared():
 def test_one_that_asks_for_more_cores_than_there_are_runs_without_others_that_ask():
     use = Use(Budget(jobs=9, cpus=4, memory=GIB))
     assert use.take("small", Needs(cpus=1)) == ()
-    assert use.take("large", Needs(cpus=64)) is None
+    assert use.lacks(Needs(cpus=64)) == {"cpus"}
     use.give_back("small")
     assert use.take("large", Needs(cpus=64)) == ()
-    assert use.take("small", Needs(cpus=0.1)) is None
+    assert use.lacks(Needs(cpus=0.1)) == {"cpus"}
     assert use.take("undeclared", Needs()) == ()
 
 
 def test_memory_is_shared():
     use = Use(Budget(jobs=9, cpus=1, memory=4 * GIB))
     assert use.take("a", Needs(memory=3 * GIB)) == ()
-    assert use.take("b", Needs(memory=GIB + 1)) is None
+    assert use.lacks(Needs(memory=GIB + 1)) == {"memory"}
     assert use.take("c", Needs(memory=GIB)) == ()
     use.give_back("a")
     assert use.take("b", Needs(memory=GIB + 1)) == ()
@@ -106,7 +106,7 @@ def test_memory_is_shared():
 def test_a_gpu_belongs_to_one_at_a_time():
     use = Use(Budget(jobs=9, cpus=1, memory=GIB, gpus=("0", "GPU-7", "2")))
     assert use.take("a", Needs(gpus=2)) == ("0", "GPU-7")
-    assert use.take("b", Needs(gpus=2)) is None
+    assert use.lacks(Needs(gpus=2)) == {"gpus"}
     assert use.take("c", Needs(gpus=1)) == ("2",)
     assert use.take("without", Needs()) == ()
     use.give_back("a")

@@ -8,7 +8,7 @@ from pipelines.terminal import Silent, Terminal, failures, plan_lines, summary
 
 
 def stage(name: str, upstream: tuple[str, ...] = (), changes: tuple[str, ...] = ()) -> Stage:
-    return Stage(name, ("true",), (), (), upstream, changes, Needs())
+    return Stage(name, name, ("true",), (), (), upstream, changes, Needs())
 
 
 PLAN = [
