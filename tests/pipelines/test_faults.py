@@ -122,7 +122,7 @@ def test_engine_is_killed_while_it_records(many: Path, tally: Tally, attempt: in
         wait_for(lambda engine=engine, before=before: len(lines(many, "ended")) > before or engine.poll() is not None)
         time.sleep(random.uniform(0, 1.5))
         engine.kill()
-        # Twenty end at about the same time, and are recorded one after the other: here what counts is the engine's word.
+        # Twenty end at about the same time and are recorded one after the other: the word of the engine counts.
         kept = finished(many, margin=math.inf) | kept
         engine.wait()
         assert not left(many)
