@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipelines.repository import Repository, locked_stages
-from pipelines.workplace import Workplace, write
+from pipelines.workplace import Workplace, incomplete, write
 from stages.common.errors import InputError
 
 Decision = Literal["skipped", "restored", "ran", "busy"]
@@ -389,6 +389,14 @@ def recover(repository: Repository, workplace: Workplace) -> list[str]:
     for path in paths:
         path.unlink()
     return [name for entry in fresh for name in entry["stages"]]
+
+
+def sweep(repository: Repository) -> None:
+    """Remove what a killed run left half-written beside the files of DVC and git; the plan must have been read."""
+    for stage in repository.stages.values():
+        ignored = [Path(output.fspath).parent / ".gitignore" for output in stage.outs if output.is_in_repo]
+        for path in {Path(stage.path).with_suffix(".lock"), *ignored}:
+            incomplete(path).unlink(missing_ok=True)
 
 
 def _mend_file_locks(repository: Repository) -> None:

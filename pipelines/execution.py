@@ -11,7 +11,7 @@ from typing import Any
 
 from pipelines import server
 from pipelines.cluster import Cluster
-from pipelines.committer import recover
+from pipelines.committer import recover, sweep
 from pipelines.display import Display
 from pipelines.engine import Engine, Observer, Options, Outcome
 from pipelines.graph import Selection, Stage, affected, read_plan
@@ -65,6 +65,7 @@ def prepared(request: Request, observer: Observer) -> Iterator[Prepared]:
             if kept := recover(repository, workplace):
                 observer.says(f"recorded what a killed run had finished: {', '.join(kept)}")
             plan = read_plan(repository, request.selection)
+            sweep(repository)
             if not request.force and not affected(plan):
                 yield Prepared(repository.root, plan, None)
                 return

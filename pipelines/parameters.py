@@ -6,16 +6,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from stages.attack.settings import AttackSettings
+from stages.common.cells import SHARED, Cell, cells, read_cell
 from stages.common.errors import InputError
-from stages.common.settings import FITTING, PARAMETERS, SHARED, Settings, block, cell_settings, cells, parse
+from stages.common.settings import PARAMETERS, Settings, block, parse
 from stages.distill.settings import DistillSettings
 from stages.federate.settings import FederateSettings
 from stages.models.settings import ModelSettings
 from stages.partition.settings import PartitionSettings
 from stages.partition.settings import read as partition_settings
 from stages.prepare.settings import dataset_settings
-from stages.report.settings import profile, sources
+from stages.report.settings import profile
 from stages.report.settings import studies as reported
+from stages.results.sources import sources
+from stages.results.verbs import FITTING
 from stages.score.settings import ScoreSettings
 from stages.train.settings import TrainSettings
 
@@ -75,12 +78,12 @@ def _check_cells(
 ) -> None:
     made_by: dict[str, str] = {}
     for verb in verbs:
-        for cell, point in cells(parameters, study, verb).items():
-            settings = cell_settings(parameters, study, verb, cell, SCHEMAS[verb])
-            if verb in FITTING and (other := made_by.setdefault(cell, verb)) != verb:
-                both = f"`{cell}` is a cell of {other} too, and both would write data/models/{study}/{cell}"
+        for name in cells(parameters, study, verb):
+            cell = read_cell(parameters, study, verb, name, SCHEMAS[verb])
+            if verb in FITTING and (other := made_by.setdefault(name, verb)) != verb:
+                both = f"`{name}` is a cell of {other} too, and both would write {cell.place.models}"
                 raise _error(f"{study}.{verb}.grid", both, "rename one of them")
-            _Cell(parameters, partitions, study, verb, point, settings.model_dump()).check()
+            _References(parameters, partitions, cell).check()
     sources(parameters, study)
 
 
@@ -95,21 +98,22 @@ def _check_grid(parameters: dict[str, Any], study: str, verb: str) -> None:
 
 
 @dataclass(frozen=True)
-class _Cell:
-    """One cell with its merged settings, to check what they refer to."""
+class _References:
+    """What the settings of one cell refer to."""
 
     parameters: dict[str, Any]
     partitions: Mapping[str, PartitionSettings]
-    study: str
-    verb: str
-    point: Mapping[str, str]
-    settings: Mapping[str, Any]
+    cell: Cell[Settings]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return self.cell.settings.model_dump()
 
     def check(self) -> None:
         for name, section in (("dataset", "datasets"), ("model", "models"), ("partition", "partitions")):
             if (value := self.settings.get(name)) is not None and value not in self.parameters[section]:
                 known = ", ".join(self.parameters[section])
-                raise _error(self.key(name), f"{section} has no `{value}`", f"it has: {known}")
+                raise InputError(self.cell.key(name), f"{section} has no `{value}`", f"it has: {known}")
         if teacher := self.settings.get("teacher"):
             self._check_teacher(teacher)
         if partition := self.settings.get("partition"):
@@ -124,42 +128,35 @@ class _Cell:
             for cell in cells(self.parameters, study, verb)
         }
         if teacher not in fitted:
-            raise _error(self.key("teacher"), f"no fitted cell is `{teacher}`", f"there are: {', '.join(fitted)}")
+            raise InputError(
+                self.cell.key("teacher"), f"no fitted cell is `{teacher}`", f"there are: {', '.join(fitted)}"
+            )
         study, verb, cell = fitted[teacher]
-        seeds = cell_settings(self.parameters, study, verb, cell, SCHEMAS[verb]).model_dump()["seeds"]
+        seeds = read_cell(self.parameters, study, verb, cell, SCHEMAS[verb]).settings.model_dump()["seeds"]
         self._check_seeds(seeds, teacher)
 
     def _check_seeds(self, allowed: list[int], owner: str) -> None:
         if missing := sorted(set(self.settings["seeds"]) - set(allowed)):
-            raise _error(
-                self.key("seeds"), f"{missing} are not among the seeds of {owner}", f"allowed: {allowed}; or add them"
+            raise InputError(
+                self.cell.key("seeds"),
+                f"{missing} are not among the seeds of {owner}",
+                f"allowed: {allowed}; or add them",
             )
 
     def _check_partition(self, name: str, partition: PartitionSettings) -> None:
         if partition.dataset != self.settings["dataset"]:
             ours = self.settings["dataset"]
-            raise _error(
-                self.key("partition"), f"`{name}` deals `{partition.dataset}`", f"name one that deals `{ours}`"
+            raise InputError(
+                self.cell.key("partition"), f"`{name}` deals `{partition.dataset}`", f"name one that deals `{ours}`"
             )
         self._check_seeds(partition.seeds, f"partitions.{name}")
-        split = self.settings.get("train_on", "member" if self.verb == "attack" else "train")
+        split = self.settings.get("train_on", "member" if self.cell.place.verb == "attack" else "train")
         if split != "train" and partition.membership is None:
-            raise _error(
-                self.key("train_on" if "train_on" in self.settings else "partition"),
+            raise InputError(
+                self.cell.key("train_on" if "train_on" in self.settings else "partition"),
                 f"`{split}` is a part of a partition with `membership`, and `{name}` has none",
                 f"give partitions.{name} membership, or name a partition that has it",
             )
-
-    def key(self, name: str) -> str:
-        """Return the dotted key that a setting came from, as cell_settings merges them."""
-        block_ = self.parameters[self.study][self.verb]
-        for axis, value in reversed(list(self.point.items())):
-            if name in (block_[axis][value] or {}):
-                return f"{self.study}.{self.verb}.{axis}.{value}.{name}"
-            if name == axis:
-                return f"{self.study}.{self.verb}.grid.{name}"
-        inner = f"{self.verb}.base." if name in (block_.get("base") or {}) else ""
-        return f"{self.study}.{inner}{name}"
 
 
 def _mapping(parameters: dict[str, Any], key: str) -> dict[str, Any]:

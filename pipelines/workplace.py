@@ -60,9 +60,9 @@ class Workplace:
 def write(path: Path, text: str) -> None:
     """Write a file whole or not at all, over what was there; it keeps the permissions that it had.
 
-    There is one writer, so what it leaves when it is killed has a name of its own, and the next one takes that.
+    There is one writer, so what it leaves when it is killed has a name of its own: `incomplete(path)`.
     """
-    temporary = path.with_name(f".{path.name}.incomplete")
+    temporary = incomplete(path)
     try:
         with temporary.open("w", encoding="utf-8") as file:
             file.write(text)
@@ -75,3 +75,8 @@ def write(path: Path, text: str) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def incomplete(path: Path) -> Path:
+    """Return the name of a file while it is written."""
+    return path.with_name(f".{path.name}.incomplete")

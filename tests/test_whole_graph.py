@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.common.measurements import METRICS
+from stages.results.metrics import METRICS
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent

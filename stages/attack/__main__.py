@@ -2,18 +2,19 @@
 
 from stages.attack.settings import AttackSettings
 from stages.common import command
-from stages.common.settings import cell_settings, read_parameters
+from stages.common.cells import read_cell
+from stages.common.settings import read_parameters
 
 
 def main() -> str:
     """Attack the cell named on the command line."""
     options = command.arguments("attack", str(__doc__), "study", "cell")
-    settings = cell_settings(read_parameters(), options.study, "attack", options.cell, AttackSettings)
+    cell = read_cell(read_parameters(), options.study, "attack", options.cell, AttackSettings)
     # torch takes seconds to import, and nobody waits that long for --help or for an error.
     from stages.attack.cell import attack_cell
 
-    attack_cell(options.study, options.cell, settings)
-    return f"attack-{options.study}-{options.cell}"
+    attack_cell(cell)
+    return cell.place.run
 
 
 if __name__ == "__main__":

@@ -1,35 +1,49 @@
 """Attack the models of one cell and write what came of it."""
 
+from collections.abc import Callable
+from typing import Literal, assert_never
+
 import pandas as pd
 from tqdm import tqdm
 
 from stages.attack.membership import loss_scores, measure, roc_points
 from stages.attack.settings import AttackSettings
-from stages.common import artifacts, measurements, paths
-from stages.models.examples import partition_path, prepared_path, read_partition, read_split, rows_of
+from stages.common import artifacts, measurements
+from stages.common.cells import Cell
+from stages.models.classifier import TextClassifier
+from stages.models.examples import Examples, read_partition, read_split, rows_of
 from stages.models.fitted import about_measuring, load_fitted
 
 
-def attack(study: str, cell: str, settings: AttackSettings, seed: int) -> pd.DataFrame:
+def attack(cell: Cell[AttackSettings], seed: int) -> pd.DataFrame:
     """Return seed, example_id, member and score of every member and non-member of one seed."""
-    model = load_fitted(study, cell, seed)
+    settings = cell.settings
+    model = load_fitted(cell.place.study, cell.place.cell, seed)
     pool = model.examples(read_split(settings.dataset, "train"))
-    sides = []
+    scored, sides = method(settings.method), []
     for split in ("member", "nonmember"):
         held = read_partition(settings.partition, seed, split)
-        scores = loss_scores(model.classifier, pool[rows_of(pool.example_ids, list(held["example_id"]))])
+        scores = scored(model.classifier, pool[rows_of(pool.example_ids, list(held["example_id"]))])
         sides.append(scores.assign(seed=seed, member=split == "member"))
     return pd.concat(sides, ignore_index=True)[["seed", "example_id", "member", "score"]]
 
 
-def attack_cell(study: str, cell: str, settings: AttackSettings) -> None:
+def method(name: Literal["loss_threshold"]) -> Callable[[TextClassifier, Examples], pd.DataFrame]:
+    """Return what gives each example a score: the higher, the more like a member."""
+    match name:
+        case "loss_threshold":
+            return loss_scores
+    assert_never(name)
+
+
+def attack_cell(cell: Cell[AttackSettings]) -> None:
     """Attack all seeds of a cell; write every example's score, the ROC and the metrics."""
-    read = [prepared_path(settings.dataset, "train"), partition_path(settings.partition)]
-    about = about_measuring(study, cell, "attack", read)
-    scores = {seed: attack(study, cell, settings, seed) for seed in tqdm(settings.seeds, desc="seeds", disable=None)}
+    settings, place = cell.settings, cell.place
+    about = about_measuring(place, settings.dataset, settings.inputs())
+    scores = {seed: attack(cell, seed) for seed in tqdm(settings.seeds, desc="seeds", disable=None)}
     curves = pd.concat({seed: roc_points(table) for seed, table in scores.items()}, names=["seed"])
     measured = {seed: measure(table) for seed, table in scores.items()}
-    with artifacts.atomic_folder(paths.ATTACKS / study / cell) as folder:
+    with artifacts.atomic_folder(place.attacks) as folder:
         artifacts.write_table(folder / "scores.parquet", pd.concat(scores.values()))
-    artifacts.write_table(paths.CURVES / study / cell / "roc.csv", curves.reset_index("seed"))
-    measurements.write(paths.METRICS / study / cell / "attack.json", about, measured)
+    artifacts.write_table(place.curve("roc"), curves.reset_index("seed"))
+    measurements.write(place.metrics, about, measured)

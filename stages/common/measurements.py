@@ -1,4 +1,4 @@
-"""What is measured: the known metrics, each number with its n and its interval, and their file.
+"""The metrics file: what was measured, and each number with its n and its interval.
 
 A metrics file holds `about` (what was measured, by which command, on which inputs) and `metrics`:
 `<split>/<metric>[/<group>]` -> seed -> value, n, ci_low, ci_high. Every interval is at 95% and covers
@@ -8,7 +8,7 @@ the sampling of the examples; the spread over seeds is the report's business and
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,37 +20,28 @@ CONFIDENCE = 0.95
 BOOTSTRAP_REPLICATES = 1000
 
 
+Role = Literal["model", "control", "reference", "teacher", "student", "baseline", "partition"]
+
+
 @dataclass(frozen=True)
-class Metric:
-    """How to read a metric: its unit, the best value (`max`, `min`, a target, or None) and its name in tables."""
+class About:
+    """What a metrics file measures, and how to do it again; None for what there is not.
 
-    unit: str
-    best: str | float | None
-    title: str
+    `dataset` is what it was measured on, `model` and `mechanism` what was measured. `inputs_sha256` is of the files
+    that the command read.
+    """
 
-
-METRICS: dict[str, Metric] = {
-    "accuracy": Metric("fraction", "max", "accuracy"),
-    "macro_f1": Metric("fraction", "max", "macro-F1"),
-    "slot_f1": Metric("fraction", "max", "slot F1 (spans)"),
-    "epsilon": Metric("epsilon", "min", "epsilon"),
-    "noise_multiplier": Metric("ratio", None, "noise multiplier"),
-    "auc": Metric("fraction", 0.5, "attack AUC"),
-    "true_positive_rate_at_1_percent": Metric("fraction", 0.01, "TPR at 1% FPR"),
-    "true_positive_rate_at_0_1_percent": Metric("fraction", 0.001, "TPR at 0.1% FPR"),
-    "true_positive_rate": Metric("fraction", None, "TPR"),
-    "false_positive_rate": Metric("fraction", None, "FPR"),
-    "true_positive_rate_gap": Metric("fraction", "min", "TPR gap"),
-    "false_positive_rate_gap": Metric("fraction", "min", "FPR gap"),
-    "counterfactual_flip_rate": Metric("fraction", "min", "counterfactual flip rate"),
-    "parameters": Metric("count", None, "trained parameters"),
-    "examples": Metric("count", None, "examples"),
-    "clients": Metric("count", None, "clients"),
-    "effective_clients": Metric("count", None, "effective clients"),
-    "label_divergence": Metric("bits", None, "label divergence (Jensen-Shannon)"),
-    "smallest_client": Metric("examples", None, "smallest client"),
-    "largest_client": Metric("examples", None, "largest client"),
-}
+    study: str
+    cell: str
+    verb: str
+    role: Role
+    command: str
+    inputs_sha256: str
+    dataset: str | None = None
+    model: str | None = None
+    partition: str | None = None
+    mechanism: str | None = None
+    device: str | None = None
 
 
 @dataclass(frozen=True)
@@ -98,27 +89,25 @@ def macro_f1(truth: NDArray[np.int64], predicted: NDArray[np.int64], labels: int
 
 
 def checked(metrics: Mapping[str, Measurement]) -> dict[str, Any]:
-    """Return measurements as plain values; ValueError for an unknown kind of key or a value that is NaN."""
+    """Return measurements as plain values; ValueError for a key of another form or a value that is NaN."""
     for key, measurement in metrics.items():
-        parts = key.split("/", 2)
-        if len(parts) not in (2, 3) or parts[1] not in METRICS:
-            raise ValueError(f"{key}: a metric is named split/metric[/group]; metrics: {', '.join(METRICS)}")
+        if not all(key.split("/", 2)) or "/" not in key:
+            raise ValueError(f"{key}: a metric is named split/metric[/group]")
         if not np.isfinite(measurement.value):
             raise ValueError(f"{key}: {measurement.value} is no measurement")
     return {key: asdict(measurement) for key, measurement in metrics.items()}
 
 
-def write(path: Path, about: Mapping[str, Any], by_seed: Mapping[int, Mapping[str, Measurement]]) -> None:
+def write(path: Path, about: About, by_seed: Mapping[int, Mapping[str, Measurement]]) -> None:
     """Write a metrics file from seed -> key -> measurement.
 
     Args:
         path: reports/metrics/<study>/<cell>/<verb>.json
-        about: What was measured: study, cell, verb, role, dataset, model, partition, mechanism, command,
-            inputs_sha256.
-        by_seed: The measurements of each seed.
+        about: What was measured.
+        by_seed: The measurements of each seed. The report knows what each metric is: stages/results/metrics.py.
     """
     metrics: dict[str, dict[str, Any]] = {}
     for seed, measured in by_seed.items():
         for key, value in checked(measured).items():
             metrics.setdefault(key, {})[str(seed)] = value
-    artifacts.write_json(path, {"about": dict(about), "metrics": metrics})
+    artifacts.write_json(path, {"about": asdict(about), "metrics": metrics})

@@ -1,4 +1,4 @@
-"""Where stages write, from the root of the project. Imports nothing, so that anything may import it."""
+"""Where stages write, from the root of the project. Imports nothing of ours, so that anything may import it."""
 
 from pathlib import Path
 
@@ -10,3 +10,13 @@ SCORES = Path("data/scores")
 METRICS = Path("reports/metrics")
 CURVES = Path("reports/curves")
 TIMINGS = Path("reports/timings")
+
+
+def prepared_path(dataset: str, split: str) -> Path:
+    """Return where prepare writes a split."""
+    return PREPARED / dataset / f"{split}.parquet"
+
+
+def partition_path(partition: str) -> Path:
+    """Return where partition writes who holds what."""
+    return PARTITIONS / partition / "clients.parquet"

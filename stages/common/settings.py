@@ -1,13 +1,5 @@
-"""Typed, validated view of params.yaml: a study's grid, its cells, and the settings of one cell.
+"""Typed, validated view of params.yaml: reading it, one block of it, and the errors that name what is wrong."""
 
-A verb's block of a study holds `grid` (axis -> values), `base` (settings of every cell) and, per axis,
-what each value changes. A cell is one point of the grid, named by its values joined with "-". Its
-settings are merged in this order, later ones winning: the study's own keys (dataset, model, partition,
-seeds), `base`, then each axis. What the study gives itself no `base` and no value may change. An axis
-value is itself the setting of that name, unless the axis is called `variant`, which is only a name.
-"""
-
-import itertools
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
@@ -18,8 +10,6 @@ from ruamel.yaml.error import YAMLError
 from stages.common.errors import InputError
 
 PARAMETERS = Path("params.yaml")
-SHARED = ("dataset", "model", "partition", "seeds")
-FITTING = ("train", "federate", "distill")  # the verbs that leave a model
 
 
 class Settings(BaseModel):
@@ -76,7 +66,7 @@ def parse(schema: type[Block], value: Any, key: str, origin: dict[str, str] | No
             raise InputError(where, "missing", "add it") from None
         message = first["msg"].removeprefix("Value error, ")
         message = message[:1].lower() + message[1:]
-        raise InputError(where, f"{_shown(first['input'])} is not allowed", message) from None
+        raise InputError(where, f"{shown(first['input'])} is not allowed", message) from None
 
 
 def block(parameters: dict[str, Any], key: str) -> Any:
@@ -89,53 +79,6 @@ def block(parameters: dict[str, Any], key: str) -> Any:
             raise InputError(f"{PARAMETERS}: {parent}", f"has no `{part}`", f"it has: {names}")
         found = found[part]
     return found
-
-
-def cells(parameters: dict[str, Any], study: str, verb: str) -> dict[str, dict[str, str]]:
-    """Return the cells of a study's verb, in grid order: cell name -> axis -> value."""
-    grid = block(parameters, f"{study}.{verb}.grid")
-    where = f"{PARAMETERS}: {study}.{verb}.grid"
-    if not isinstance(grid, dict) or not grid or not all(map(_is_axis, grid.values())):
-        raise InputError(where, _shown(grid), "each axis is a list of at least one name; a number is no name")
-    points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    named = {"-".join(point.values()): point for point in points}
-    if len(named) < len(points):
-        raise InputError(where, _shown(grid), "two of its cells would have the same name")
-    return named
-
-
-def cell_settings(parameters: dict[str, Any], study: str, verb: str, cell: str, schema: type[Block]) -> Block:
-    """Return the merged, validated settings of one cell (the merge order stands above)."""
-    known = cells(parameters, study, verb)
-    if cell not in known:
-        raise InputError(f"{PARAMETERS}: {study}.{verb}.grid", f"has no cell `{cell}`", f"it has: {', '.join(known)}")
-    section = block(parameters, study)
-    layers: list[tuple[str, dict[str, Any]]] = [
-        (study, {key: section[key] for key in SHARED if key in section and key in schema.model_fields}),
-        (f"{study}.{verb}.base", section[verb].get("base") or {}),
-    ]
-    for axis, value in known[cell].items():
-        if axis != "variant":
-            layers.append((f"{study}.{verb}.grid", {axis: value}))
-        key = f"{study}.{verb}.{axis}.{value}"
-        layers.append((key, block(parameters, key) or {}))
-    merged: dict[str, Any] = {}
-    origin: dict[str, str] = {}
-    for key, layer in layers:
-        if not isinstance(layer, dict):
-            raise InputError(f"{PARAMETERS}: {key}", _shown(layer), "must be a mapping of settings")
-        taken = [name for name in layer if name in section and name in SHARED]
-        if taken and key not in (study, f"{study}.{verb}.grid"):
-            # DVC watches what the study names: a cell that read something else would go stale unseen.
-            where = f"{PARAMETERS}: {key}.{taken[0]}"
-            raise InputError(where, "the study gives it for all cells", f"remove it here, or from {study}")
-        merged |= layer
-        origin |= dict.fromkeys(layer, key)
-    return parse(schema, merged, f"{study}.{verb}.base", origin)
-
-
-def _is_axis(values: Any) -> bool:
-    return isinstance(values, list) and bool(values) and all(isinstance(value, str) for value in values)
 
 
 def _keys(location: tuple[int | str, ...], value: Any, missing: bool) -> list[str]:
@@ -168,6 +111,7 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
     return [model for part in get_args(annotation) for model in _models(part)]
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Return a value as an error names it, cut if it is long."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from stages.common.errors import InputError
+from stages.common.errors import SettingError
 from stages.distill.settings import DistillSettings
 from stages.fitting import ordinary
 from stages.fitting.cell import Data, Fitted, loss_history, no_guarantee
@@ -51,11 +51,11 @@ def distillation_objective(hard: Objective, teacher: Tensor, temperature: float,
 
 def teacher_log_probabilities(settings: DistillSettings, data: Data, seed: int) -> Tensor:
     """Return (n, labels) the teacher's log-probabilities of the student's examples; the teacher is not changed."""
-    study, _, cell = settings.teacher.partition("/")
-    teacher = load_fitted(study, cell, seed)
+    study, _, name = settings.teacher.partition("/")
+    teacher = load_fitted(study, name, seed)
     if teacher.vocabulary.labels != data.vocabulary.labels:
-        raise InputError(
-            f"teacher {settings.teacher}", "has other labels than the student", "train both on one data set"
+        raise SettingError(
+            "teacher", f"{settings.teacher} has other labels than the student", "train both on one data set"
         )
     pool = teacher.examples(read_split(settings.dataset, "train"))
     own = pool[rows_of(pool.example_ids, list(data.train.example_ids))]

@@ -19,3 +19,8 @@ class FederateSettings(CellSettings):
     rounds: int = Field(ge=1)
     clients_per_round: int = Field(ge=1)
     local_epochs: int = Field(ge=1)
+
+    @property
+    def dealt(self) -> bool:
+        """Each example belongs to a client."""
+        return True

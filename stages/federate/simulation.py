@@ -1,5 +1,8 @@
 """Fit one seed by federated averaging: the rounds, and what is recorded of each."""
 
+from collections.abc import Callable
+from typing import Literal, assert_never
+
 import numpy as np
 import pandas as pd
 import torch
@@ -8,7 +11,7 @@ from torch import Tensor
 
 from stages.common.streams import torch_seed
 from stages.federate.client import update
-from stages.federate.server import average, select
+from stages.federate.server import State, average, select
 from stages.federate.settings import FederateSettings
 from stages.fitting.cell import Data, Fitted, no_guarantee
 from stages.fitting.objective import examples_objective
@@ -20,6 +23,7 @@ from stages.models.settings import ModelSettings
 
 def fit(settings: FederateSettings, model: ModelSettings, data: Data, seed: int) -> Fitted:
     """Return the model of one seed of a federated cell, with its accuracy on the validation split after each round."""
+    combine = aggregation(settings.mechanism)
     torch.manual_seed(torch_seed(seed, "dropout"))
     server = files.build(model, data.vocabulary.labels, data.vocabulary.tags, seed)
     clients = _rows_by_client(data)
@@ -37,7 +41,7 @@ def fit(settings: FederateSettings, model: ModelSettings, data: Data, seed: int)
             losses.append(update(server, inputs, own, objective, settings, order))
             states.append({name: tensor.clone() for name, tensor in files.trained_state(server).items()})
             sizes.append(len(own))
-        server.load_state_dict(average(states, sizes), strict=False)
+        server.load_state_dict(combine(states, sizes), strict=False)
         rows += [(number, "train/loss", float(np.average(losses, weights=sizes)))]
         rows += [(number, "valid/accuracy", _accuracy(server, data, valid_inputs))]
     server.eval()
@@ -47,6 +51,14 @@ def fit(settings: FederateSettings, model: ModelSettings, data: Data, seed: int)
         no_guarantee("federated averaging alone is no privacy mechanism"),
         {},
     )
+
+
+def aggregation(mechanism: Literal["fedavg"]) -> Callable[[list[State], list[int]], State]:
+    """Return how a mechanism makes the next server state of the clients' states and their numbers of examples."""
+    match mechanism:
+        case "fedavg":
+            return average
+    assert_never(mechanism)
 
 
 def _rows_by_client(data: Data) -> list[NDArray[np.int64]]:

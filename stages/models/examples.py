@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stages.common import artifacts, paths
+from stages.common import artifacts
 from stages.common.errors import InputError
+from stages.common.paths import partition_path, prepared_path
 from stages.models.encoders import IGNORED_TAG, EncodedText, encode, tokenizer
 from stages.models.settings import ModelSettings
 
@@ -49,16 +49,6 @@ class Examples:
         tags = None if self.tags is None else self.tags[rows]
         words = [self.words[row] for row in rows] if self.words else []
         return Examples(self.example_ids[rows], self.text[rows], self.labels[rows], tags, words)
-
-
-def prepared_path(dataset: str, split: str) -> Path:
-    """Return where prepare writes a split."""
-    return paths.PREPARED / dataset / f"{split}.parquet"
-
-
-def partition_path(partition: str) -> Path:
-    """Return where partition writes who holds what."""
-    return paths.PARTITIONS / partition / "clients.parquet"
 
 
 def read_split(dataset: str, split: str) -> pd.DataFrame:

@@ -1,14 +1,15 @@
 """Find what a fitting verb left: the folder of a cell and what it says of itself."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from stages.common import artifacts, paths
+from stages.common.cells import Place
 from stages.common.errors import InputError
+from stages.common.measurements import About
 from stages.models import files
 from stages.models.classifier import TextClassifier
 from stages.models.examples import Examples, Vocabulary, examples
@@ -39,10 +40,14 @@ def load_fitted(study: str, cell: str, seed: int) -> FittedModel:
     return FittedModel(classifier, settings, Vocabulary(labels, tags))
 
 
-def about_measuring(study: str, cell: str, verb: str, read: Iterable[Path]) -> dict[str, Any]:
-    """Return the `about` of a metrics file that measures a fitted cell, with the hash of the files read."""
-    about: dict[str, Any] = artifacts.read_json(paths.MODELS / study / cell / "about.json")
-    about["verb"] = verb
-    about["command"] = f"python -m stages.{verb} --study {study} --cell {cell}"
-    about["inputs_sha256"] = artifacts.sha256([paths.MODELS / study / cell, *read])
-    return about
+def about_measuring(place: Place, dataset: str, read: Iterable[Path]) -> About:
+    """Return what is said of a measurement of a fitted cell.
+
+    Args:
+        place: Of the verb that measures, and the cell whose models it measures.
+        dataset: What they are measured on.
+        read: Files read besides the models.
+    """
+    fitted = About(**artifacts.read_json(place.models / "about.json"))
+    digest = artifacts.sha256([place.models, *read])
+    return replace(fitted, verb=place.verb, command=place.command, dataset=dataset, inputs_sha256=digest)

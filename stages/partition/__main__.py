@@ -1,7 +1,6 @@
 """Deal the training examples of a data set to clients, once per seed, and measure who holds what."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,7 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stages.common import artifacts, command, measurements, paths
+from stages.common.cells import Place
 from stages.common.errors import InputError
+from stages.common.measurements import About
 from stages.common.settings import PARAMETERS, read_parameters
 from stages.partition.dealing import client_table, deal
 from stages.partition.settings import Natural, PartitionSettings, read
@@ -27,10 +28,10 @@ def run_partition(name: str) -> None:
     """Read a partition's settings and data, deal it for all its seeds, and write it.
 
     Writes data/partitions/<name>/clients.parquet, reports/metrics/partitions/<name>/partition.json and
-    reports/curves/partitions/<name>.csv (the first seed's largest clients), once every seed is dealt.
+    reports/curves/partitions/<name>/holdings.csv (the first seed's largest clients), once every seed is dealt.
     """
     settings, key = read(read_parameters(), name), f"partitions.{name}"
-    source = paths.PREPARED / settings.dataset / "train.parquet"
+    source = paths.prepared_path(settings.dataset, "train")
     examples = read_examples(source, settings, key)
     labels, label_names = pd.factorize(examples["label"], sort=True)
     values = examples[settings.column if isinstance(settings, Natural) else "label"].to_numpy(dtype=object)
@@ -43,11 +44,11 @@ def run_partition(name: str) -> None:
     with artifacts.atomic_folder(paths.PARTITIONS / name) as folder:
         artifacts.write_table(folder / "clients.parquet", table)
     measured = {seed: measure(counts[seed], dealing.split) for seed, dealing in dealings.items()}
-    metrics = paths.METRICS / "partitions" / name / "partition.json"
-    measurements.write(metrics, _about(name, settings, source), measured)
+    place = Place("partitions", "partition", name)
+    measurements.write(place.metrics, _about(name, settings, source), measured)
     first = settings.seeds[0]
     shown = holdings(counts[first], label_names.to_numpy(), first)
-    artifacts.write_table(paths.CURVES / "partitions" / f"{name}.csv", shown)
+    artifacts.write_table(place.curve("holdings"), shown)
 
 
 def read_examples(source: Path, settings: PartitionSettings, key: str) -> pd.DataFrame:
@@ -73,19 +74,18 @@ def _text_columns(source: Path) -> list[str]:
     return [field.name for field in fields if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)]
 
 
-def _about(name: str, settings: PartitionSettings, source: Path) -> dict[str, Any]:
-    return {
-        "study": "partitions",
-        "cell": name,
-        "verb": "partition",
-        "role": "partition",
-        "dataset": settings.dataset,
-        "model": "",
-        "partition": name,
-        "mechanism": settings.scheme,
-        "command": f"python -m stages.partition --partition {name}",
-        "inputs_sha256": artifacts.sha256([source]),
-    }
+def _about(name: str, settings: PartitionSettings, source: Path) -> About:
+    return About(
+        study="partitions",
+        cell=name,
+        verb="partition",
+        role="partition",
+        command=f"python -m stages.partition --partition {name}",
+        inputs_sha256=artifacts.sha256([source]),
+        dataset=settings.dataset,
+        partition=name,
+        mechanism=settings.scheme,
+    )
 
 
 if __name__ == "__main__":

@@ -9,12 +9,13 @@ from stages.common import artifacts
 from stages.report import settings
 from stages.report.figures import figures
 from stages.report.page import Run, Study, render
-from stages.report.results import long_table
-from stages.report.settings import Source
-from stages.report.summaries import summarise
 from stages.report.tables import markdown, tables
+from stages.results.long_table import long_table
+from stages.results.sources import Source
+from stages.results.sources import sources as sources_of
+from stages.results.summaries import summarise
 
-RUN_KEYS = ["verb", "variant", "command", "inputs_sha256"]
+RUN_KEYS = ["verb", "cell", "command", "inputs_sha256"]
 
 
 def build(parameters: dict[str, Any], names: list[str], folder: Path) -> list[Study]:
@@ -28,7 +29,7 @@ def build(parameters: dict[str, Any], names: list[str], folder: Path) -> list[St
     Raises:
         InputError: A setting is wrong, or a file that a cell should have written is absent or malformed.
     """
-    sources = {name: settings.sources(parameters, name) for name in names}
+    sources = {name: sources_of(parameters, name) for name in names}
     profile = settings.profile(parameters)
     results = long_table(profile, [source for cells in sources.values() for source in cells])
     summary = summarise(results)

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from stages.common import artifacts
 from stages.common.errors import InputError
-from stages.report.settings import Source
+from stages.results.sources import Source
 
 NUMBERS = {
     "partition": ["seed", "client", "count"],

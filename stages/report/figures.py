@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 import vl_convert
 
-from stages.common.measurements import METRICS
-from stages.common.settings import FITTING
 from stages.report import curves
-from stages.report.settings import Source
-from stages.report.summaries import headline
+from stages.results.metrics import METRICS
+from stages.results.sources import Source
+from stages.results.summaries import headline
+from stages.results.verbs import FITTING
 
 UTILITY = ("accuracy", "macro_f1", "slot_f1")
 WIDTH = 460
@@ -66,7 +66,7 @@ def figures(study: str, summary: pd.DataFrame, sources: list[Source]) -> list[Fi
         summary: The study's rows of `summaries.summarise`.
         sources: The study's cells.
     """
-    sizes = summary[(summary["verb"] == "partition") & (summary["metric"] == "clients")].set_index("variant")["mean"]
+    sizes = summary[(summary["verb"] == "partition") & (summary["metric"] == "clients")].set_index("cell")["mean"]
     dealt = {source.cell: curves.read(source) for source in sources if source.verb == "partition"}
     drawn = [_partition(name, table, sizes.get(name)) for name, table in dealt.items()]
     trained = summary[summary["verb"].isin(FITTING)]
@@ -127,7 +127,7 @@ def _largest(counts: pd.DataFrame) -> pd.DataFrame:
 
 
 def _utility(rows: pd.DataFrame, metric: str) -> Figure:
-    table = rows[["mean", "ci_low", "ci_high"]].assign(cell=rows["variant"], role=rows["role"].fillna("none"))
+    table = rows[["cell", "mean", "ci_low", "ci_high"]].assign(role=rows["role"].fillna("none"))
     title = METRICS[metric].title
     base = alt.Chart(table).encode(y=alt.Y("cell:N", sort=list(table["cell"]), title=None))
     x = alt.X(

@@ -5,13 +5,13 @@ from typing import Any
 
 import pandas as pd
 
-from stages.common.measurements import METRICS
-from stages.common.settings import FITTING
 from stages.report import formats
-from stages.report.summaries import headline
+from stages.results.metrics import METRICS
+from stages.results.summaries import headline
+from stages.results.verbs import VERBS
 
 # Steps of a study, each with the verbs whose metrics its table compares.
-STEPS = {"partition": ("partition",), "train": FITTING, "attack": ("attack",), "score": ("score",)}
+STEPS = {verb.step: tuple(each.name for each in VERBS.values() if each.step == verb.step) for verb in VERBS.values()}
 TITLES = {
     "joint": "Joint: utility, epsilon, leakage and group gaps of the same models",
     "partition": "Partition: who holds what",
@@ -78,7 +78,7 @@ def _step(name: str, rows: pd.DataFrame) -> Table:
     sections: dict[str, list[list[str]]] = {}
     row: Any
     for row in rows.itertuples():
-        names = [row.variant, *(formats.text(getattr(row, column)) for column in optional)]
+        names = [row.cell, *(formats.text(getattr(row, column)) for column in optional)]
         precision = [str(row.seeds), formats.number(row.sampling_half_width, row.unit), formats.number(row.n, "count")]
         title = f"{_title(row.metric)}, {row.split}"
         sections.setdefault(title, []).append([*names, formats.estimate(row), *precision])
@@ -94,18 +94,17 @@ def _step(name: str, rows: pd.DataFrame) -> Table:
 
 def _numbers(rows: pd.DataFrame) -> pd.DataFrame:
     better = rows["best"].map({"max": "up", "min": "down"}).fillna("target " + rows["best"])
-    named = rows.rename(columns={"variant": "cell"}).assign(better=better)
-    return named[["cell", "verb", "role", "metric", "split", "group", "unit", "better", *ESTIMATE]]
+    return rows.assign(better=better)[["cell", "verb", "role", "metric", "split", "group", "unit", "better", *ESTIMATE]]
 
 
 def _joint(steps: dict[str, pd.DataFrame]) -> Table:
-    measured = {*steps["attack"]["variant"], *steps["score"]["variant"]}
-    cells = steps["train"].drop_duplicates("variant").set_index("variant")[["role"]]
-    cells = cells[cells.index.isin(measured)].rename_axis("cell")
+    measured = {*steps["attack"]["cell"], *steps["score"]["cell"]}
+    cells = steps["train"].drop_duplicates("cell").set_index("cell")[["role"]]
+    cells = cells[cells.index.isin(measured)]
     numbers, shown = [cells], [list(cells.index), [formats.text(role) for role in cells["role"]]]
     headings = ["cell", "role"]
     for step, metric in ((step, metric) for step, metrics in JOINT_METRICS.items() for metric in metrics):
-        values = headline(steps[step], metric).set_index("variant")
+        values = headline(steps[step], metric).set_index("cell")
         # Epsilon stays when no cell has one: that is a result.
         if len(values) or metric == "epsilon":
             column = values.reindex(cells.index)

@@ -1,19 +1,20 @@
-"""Score the models of one cell on the test split: utility, group rates and gaps, counterfactual flips."""
+"""Score the models of one cell on the test split: group rates and gaps, counterfactual flips."""
 
 from stages.common import command
-from stages.common.settings import cell_settings, read_parameters
+from stages.common.cells import read_cell
+from stages.common.settings import read_parameters
 from stages.score.settings import ScoreSettings
 
 
 def main() -> str:
     """Score the cell named on the command line."""
     options = command.arguments("score", str(__doc__), "study", "cell")
-    settings = cell_settings(read_parameters(), options.study, "score", options.cell, ScoreSettings)
+    cell = read_cell(read_parameters(), options.study, "score", options.cell, ScoreSettings)
     # torch takes seconds to import, and nobody waits that long for --help or for an error.
     from stages.score.cell import score_cell
 
-    score_cell(options.study, options.cell, settings)
-    return f"score-{options.study}-{options.cell}"
+    score_cell(cell)
+    return cell.place.run
 
 
 if __name__ == "__main__":

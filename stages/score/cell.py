@@ -4,11 +4,12 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from stages.common import artifacts, measurements, paths
+from stages.common import artifacts, measurements
+from stages.common.cells import Cell
 from stages.common.errors import InputError
 from stages.common.measurements import Measurement, proportion
-from stages.models.evaluate import predict, utility
-from stages.models.examples import prepared_path, read_split
+from stages.models.evaluate import predict
+from stages.models.examples import read_split
 from stages.models.fitted import FittedModel, about_measuring, load_fitted
 from stages.score.counterfactual import read_swaps, swap
 from stages.score.groups import group_rates
@@ -26,7 +27,7 @@ def score(
     swapped = swapped_texts(test, swaps)
     table["swapped"] = swapped["changed"].to_numpy()
     table["predicted_swapped"] = labels[predict(model.classifier, model.examples(swapped)).labels]
-    measured = utility(model.classifier, originals, model.vocabulary, "test", seed)
+    measured: dict[str, Measurement] = {}
     if "group" in table:
         measured |= group_rates(table, str(settings.positive_label), seed)
     changed = table[table["swapped"]]
@@ -44,27 +45,28 @@ def swapped_texts(test: pd.DataFrame, swaps: dict[str, str]) -> pd.DataFrame:
     return swapped.assign(changed=swapped["text"] != test["text"])
 
 
-def check_positive_label(settings: ScoreSettings, test: pd.DataFrame, study: str) -> None:
+def check_positive_label(cell: Cell[ScoreSettings], test: pd.DataFrame) -> None:
     """Raise InputError if group rates are due and their label is missing or unknown."""
-    known = sorted(test["label"].unique())
+    known, settings = sorted(test["label"].unique()), cell.settings
     if "group" in test and settings.positive_label not in known:
         raise InputError(
-            f"params.yaml: {study}.score.base.positive_label",
+            cell.key("positive_label"),
             f"{settings.positive_label!r} is no label of {settings.dataset}, which has groups",
             f"allowed: {', '.join(known)}",
         )
 
 
-def score_cell(study: str, cell: str, settings: ScoreSettings) -> None:
+def score_cell(cell: Cell[ScoreSettings]) -> None:
     """Score all seeds of a cell; write every prediction and the metrics."""
+    settings, place = cell.settings, cell.place
     test, swaps = read_split(settings.dataset, "test"), read_swaps(settings.swaps)
-    check_positive_label(settings, test, study)
-    about = about_measuring(study, cell, "score", [prepared_path(settings.dataset, "test")])
+    check_positive_label(cell, test)
+    about = about_measuring(place, settings.dataset, settings.inputs())
     results = {
-        seed: score(load_fitted(study, cell, seed), test, settings, swaps, seed)
+        seed: score(load_fitted(place.study, place.cell, seed), test, settings, swaps, seed)
         for seed in tqdm(settings.seeds, desc="seeds", disable=None)
     }
-    with artifacts.atomic_folder(paths.SCORES / study / cell) as folder:
+    with artifacts.atomic_folder(place.scores) as folder:
         artifacts.write_table(folder / "predictions.parquet", pd.concat([table for table, _ in results.values()]))
     measured = {seed: values for seed, (_, values) in results.items()}
-    measurements.write(paths.METRICS / study / cell / "score.json", about, measured)
+    measurements.write(place.metrics, about, measured)

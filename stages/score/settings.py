@@ -1,7 +1,10 @@
 """Settings of one scoring cell: `<study>.score` in params.yaml."""
 
+from pathlib import Path
+
 from pydantic import Field
 
+from stages.common.paths import prepared_path
 from stages.common.settings import Seeds, Settings
 
 
@@ -22,3 +25,8 @@ class ScoreSettings(Settings):
     seeds: Seeds
     positive_label: str | None = None
     swaps: SwapSettings
+
+    def inputs(self) -> list[Path]:
+        """Return what a cell with these settings reads besides its models: dvc.yaml must declare it."""
+        local = [] if self.swaps.package else [Path(path) for path in self.swaps.paths]
+        return [prepared_path(self.dataset, "test"), *local]

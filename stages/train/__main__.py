@@ -1,22 +1,28 @@
 """Train the models of one cell centrally, ordinarily or by DP-SGD: one model per seed."""
 
 from stages.common import command, pool
-from stages.common.settings import cell_settings, read_parameters
+from stages.common.cells import read_cell
+from stages.common.settings import read_parameters
 from stages.train.settings import TrainSettings
+
+PRELOADED = {
+    "none": ["stages.train.mechanisms"],
+    "dpsgd": ["stages.train.dpsgd", "stages.train.accounting"],
+}
 
 
 def main() -> str:
     """Train the cell named on the command line."""
     options = command.arguments("train", str(__doc__), "study", "cell")
-    settings = cell_settings(read_parameters(), options.study, "train", options.cell, TrainSettings)
+    parameters = read_parameters()
+    cell = read_cell(parameters, options.study, "train", options.cell, TrainSettings)
     # torch takes seconds to import, its first optimiser one more: the workers' server does it while this process does.
-    mechanism = ("stages.train.dpsgd", "stages.train.accounting") if settings.privacy else ("stages.train.mechanisms",)
-    pool.start(len(settings.seeds), *mechanism, "torch._dynamo")
+    pool.start(len(cell.settings.seeds), *PRELOADED[cell.settings.mechanism], "torch._dynamo")
     from stages.fitting.cell import run_cell
     from stages.train.mechanisms import fit
 
-    run_cell("train", options.study, options.cell, settings, fit, needs_clients=False)
-    return f"train-{options.study}-{options.cell}"
+    run_cell(cell, parameters, fit)
+    return cell.place.run
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any
 import dp_accounting
 from dp_accounting.pld import PLDAccountant
 
-from stages.common.errors import InputError
+from stages.common.errors import SettingError
 
 # Width of the accountant's grid; epsilon is an upper bound at any width, tighter at smaller ones.
 DISCRETIZATION = 1e-3
@@ -35,15 +35,15 @@ def epsilon(noise_multiplier: float, sampling_probability: float, steps: int, de
 def noise_multiplier(target_epsilon: float, sampling_probability: float, steps: int, delta: float) -> float:
     """Return the smallest noise multiplier, to 1e-3, whose epsilon is at most `target_epsilon`.
 
-    InputError if that is less than LEAST_NOISE.
+    SettingError if that is less than LEAST_NOISE.
     """
     low, high = 0.8, 1.0
     # The accountant's cost grows steeply as the noise falls, so the bracket goes down no further than it must.
     while epsilon(low, sampling_probability, steps, delta) <= target_epsilon:
         low, high = 0.8 * low, low
         if low < LEAST_NOISE:
-            raise InputError(
-                "params.yaml: privacy.epsilon",
+            raise SettingError(
+                "privacy.epsilon",
                 f"{target_epsilon:g} at delta {delta:g} asks for less noise than {LEAST_NOISE} clipping norms",
                 "give a smaller epsilon",
             )

@@ -1,5 +1,7 @@
 """Fit one seed centrally, by the mechanism of the cell."""
 
+from typing import assert_never
+
 from stages.common.measurements import Measurement
 from stages.fitting import ordinary
 from stages.fitting.cell import Data, Fitted, loss_history, no_guarantee
@@ -12,10 +14,18 @@ from stages.train.settings import PrivacySettings, TrainSettings
 
 def fit(settings: TrainSettings, model: ModelSettings, data: Data, seed: int) -> Fitted:
     """Return the model that one seed of a training cell gives."""
-    private = settings.privacy is not None
+    private = settings.mechanism == "dpsgd"
     classifier = files.build(model, data.vocabulary.labels, data.vocabulary.tags, seed, private)
-    if settings.privacy is not None:
-        return _fit_privately(settings, settings.privacy, classifier, data, seed)
+    match settings.mechanism:
+        case "none":
+            return _fit_ordinarily(settings, classifier, data, seed)
+        case "dpsgd":
+            assert settings.privacy is not None
+            return _fit_privately(settings, settings.privacy, classifier, data, seed)
+    assert_never(settings.mechanism)
+
+
+def _fit_ordinarily(settings: TrainSettings, classifier: TextClassifier, data: Data, seed: int) -> Fitted:
     losses = ordinary.fit(
         classifier,
         classifier.inputs(data.train.text),

@@ -103,6 +103,20 @@ def test_what_much_waits_for_begins_first(project, reproduce):
     assert begun() == ["head", "tail", "alone"]
 
 
+def test_what_a_killed_run_left_half_written_is_removed(project, reproduce):
+    root = project({"dvc.yaml": pipeline(a=timed("a"), b={"cmd": "mkdir -p sub; date > sub/b", "outs": ["sub/b"]})})
+    (root / "sub").mkdir()
+    left = [root / name for name in (".dvc.lock.incomplete", "..gitignore.incomplete", "sub/..gitignore.incomplete")]
+    others = root / "mine.incomplete"
+    for _ in range(2):
+        for path in [*left, others]:
+            path.write_text("half")
+        # The second time nothing is to be done.
+        reproduce()
+        assert [path for path in left if path.exists()] == []
+    assert others.exists()
+
+
 def test_durations_and_logs_are_the_same_from_each_folder(project, reproduce, monkeypatch):
     root = project({"dvc.yaml": pipeline(a=timed("a")), "sub/dvc.yaml": pipeline(b={"cmd": "echo said; exit 1"})})
     monkeypatch.chdir(root / "sub")

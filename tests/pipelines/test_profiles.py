@@ -7,8 +7,9 @@ from ruamel.yaml import YAML
 from pipelines import graph, profiles, roundtrip
 from pipelines.parameters import SCHEMAS, studies, validate
 from pipelines.repository import Repository
+from stages.common.cells import cells
 from stages.common.errors import InputError
-from stages.common.settings import cells, read_parameters
+from stages.common.settings import read_parameters
 
 ROOT = Path(__file__).parents[2]
 NAMES = ["quick", "full", "paper", "smoke"]

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from stages.common import command
-from stages.common.settings import SHARED
+from stages.common.cells import SHARED
 from stages.models.settings import ModelSettings
 
 # As in the commands, which import `stages` before torch.

@@ -4,8 +4,9 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import Field
 
+from stages.common.cells import cells, read_cell
 from stages.common.errors import InputError
-from stages.common.settings import Settings, block, cell_settings, cells, parse, read_parameters
+from stages.common.settings import Settings, block, parse, read_parameters
 
 
 class Wood(Settings):
@@ -60,7 +61,7 @@ def settings(cell, **changes):
         for part in way:
             holder = holder[part]
         holder[last] = value
-    return cell_settings(parameters, "site", "build", cell, Build)
+    return read_cell(parameters, "site", "build", cell, Build).settings
 
 
 def test_cells_are_named_by_their_values_in_grid_order():

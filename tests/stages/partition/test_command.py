@@ -75,7 +75,7 @@ def test_the_real_command_writes_its_three_files_and_nothing_else(project):
     assert set(files(project)) - set(before) == {
         "data/partitions/halves/clients.parquet",
         "reports/metrics/partitions/halves/partition.json",
-        "reports/curves/partitions/halves.csv",
+        "reports/curves/partitions/halves/holdings.csv",
         "reports/timings/partition-halves.json",
     }
     table = pd.read_parquet("data/partitions/halves/clients.parquet")
@@ -131,12 +131,12 @@ def test_natural_clients_are_the_authors_but_the_curve_does_not_name_them(projec
     plays = pd.read_parquet("data/prepared/plays/train.parquet")
     table = pd.read_parquet("data/partitions/authors/clients.parquet")
     assert table["client_id"].tolist() == plays["author"].tolist()
-    curve = pd.read_csv("reports/curves/partitions/authors.csv")
+    curve = pd.read_csv("reports/curves/partitions/authors/holdings.csv")
     assert list(curve.columns) == ["seed", "client", "label", "count"]
     assert curve["count"].sum() == 200
     assert set(curve["seed"]) == {3}
     assert curve.groupby("client")["count"].sum().tolist() == plays["author"].value_counts().tolist()
-    assert "Kyd" not in Path("reports/curves/partitions/authors.csv").read_text()
+    assert "Kyd" not in Path("reports/curves/partitions/authors/holdings.csv").read_text()
 
 
 @pytest.mark.parametrize(

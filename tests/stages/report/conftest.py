@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 
 from stages.common import artifacts, measurements
-from stages.common.measurements import Measurement, proportion
+from stages.common.measurements import About, Measurement, proportion
 from stages.report.build import build
-from stages.report.settings import Source, sources, studies
+from stages.report.settings import studies
+from stages.results.sources import Source, sources
 
 SEEDS = [0, 1, 2]
 SYNTHETIC: dict[str, Any] = {
@@ -85,18 +86,18 @@ def write_project(parameters: dict[str, Any]) -> None:
 
 def write_cell(source: Source, seeds: list[int]) -> None:
     private = "dp" in source.cell
-    about = {
-        "study": source.study,
-        "cell": source.cell,
-        "verb": source.verb,
-        "role": "control" if source.cell == "control" else "model",
-        "dataset": "letters",
-        "model": "" if source.verb == "partition" else "tiny",
-        "partition": "halves",
-        "mechanism": "dpsgd" if private else "none",
-        "command": f"python -m stages.{source.verb} --study {source.study} --cell {source.cell}",
-        "inputs_sha256": "0123456789abcdef" * 4,
-    }
+    about = About(
+        study=source.study,
+        cell=source.cell,
+        verb=source.verb,
+        role="control" if source.cell == "control" else "model",
+        dataset="letters",
+        model=None if source.verb == "partition" else "tiny",
+        partition="halves",
+        mechanism="dpsgd" if private else "none",
+        command=f"python -m stages.{source.verb} --study {source.study} --cell {source.cell}",
+        inputs_sha256="0123456789abcdef" * 4,
+    )
     generators = {seed: np.random.default_rng([seed, *map(ord, source.cell + source.verb)]) for seed in seeds}
     by_seed = {seed: measured(source.verb, private, generator) for seed, generator in generators.items()}
     measurements.write(source.metrics, about, by_seed)

@@ -10,9 +10,9 @@ from stages.common import artifacts
 from stages.common.errors import InputError
 from stages.report import curves
 from stages.report.figures import Figure, figures
-from stages.report.results import long_table
-from stages.report.settings import Source, sources
-from stages.report.summaries import summarise
+from stages.results.long_table import long_table
+from stages.results.sources import Source, sources
+from stages.results.summaries import summarise
 
 
 def draw(parameters: dict[str, Any], study: str) -> dict[str, Figure]:
@@ -67,7 +67,7 @@ def test_a_partition_says_whether_all_clients_are_shown(drawn: dict[str, dict[st
 def test_the_rarest_of_many_labels_are_gathered(parameters: dict[str, Any]) -> None:
     rows = [(0, f"label {label:02}", client, 1 + label) for client in range(20) for label in range(50)]
     table = pd.DataFrame(rows, columns=["seed", "label", "client", "count"])
-    artifacts.write_table(Path("reports/curves/partitions/halves.csv"), table)
+    artifacts.write_table(Path("reports/curves/partitions/halves/holdings.csv"), table)
 
     figure = draw(parameters, "whole")["partition-halves"]
 

@@ -5,7 +5,8 @@ import pytest
 
 from stages.common.errors import InputError
 from stages.common.settings import read_parameters
-from stages.report.settings import Source, inputs, profile, sources, studies
+from stages.report.settings import profile, studies
+from stages.results.sources import Source, sources
 
 ROOT = Path(__file__).parents[3]
 
@@ -28,12 +29,14 @@ def test_partitions_come_from_the_study_and_from_the_grids() -> None:
     assert [source.cell for source in found if source.verb == "partition"] == ["a", "b"]
 
 
-def test_inputs_are_the_metrics_and_the_curves_of_exactly_these_cells(parameters: dict[str, Any]) -> None:
+def test_files_are_the_metrics_and_the_curves_of_exactly_these_cells(parameters: dict[str, Any]) -> None:
     del parameters["whole"]["score"], parameters["whole"]["train"]
     parameters["whole"]["attack"]["grid"]["variant"] = ["fedavg"]
 
-    assert [str(path) for path in inputs(parameters)] == [
-        "reports/curves/partitions/halves.csv",
+    found = [source for study in studies(parameters) for source in sources(parameters, study)]
+    files = {file for source in found for file in (source.metrics, source.curve) if file}
+    assert sorted(map(str, files)) == [
+        "reports/curves/partitions/halves/holdings.csv",
         "reports/curves/whole/fedavg/history.csv",
         "reports/curves/whole/fedavg/roc.csv",
         "reports/metrics/partitions/halves/partition.json",

@@ -4,12 +4,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from stages.common.measurements import METRICS, Metric
 from stages.report import formats
-from stages.report.results import COLUMNS, long_table
 from stages.report.settings import sources
-from stages.report.summaries import summarise
 from stages.report.tables import Table, markdown, tables
+from stages.results.long_table import COLUMNS, long_table
+from stages.results.metrics import METRICS, Metric
+from stages.results.summaries import summarise
 
 
 def rows(*entries: dict[str, Any]) -> pd.DataFrame:

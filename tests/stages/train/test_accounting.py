@@ -1,6 +1,6 @@
 import pytest
 
-from stages.common.errors import InputError
+from stages.common.errors import SettingError
 from stages.train import accounting
 
 DELTA = 1e-5
@@ -53,7 +53,7 @@ def test_the_noise_is_enough_and_hardly_more(target, run):
 
 
 def test_an_epsilon_that_asks_for_next_to_no_noise_is_refused():
-    with pytest.raises(InputError, match=r"privacy.epsilon: 8 at delta 0.01 asks for less noise than 0.1 clipping"):
+    with pytest.raises(SettingError, match=r"8 at delta 0.01 asks for less noise than 0.1 clipping"):
         accounting.noise_multiplier(8.0, 0.001, 1, 0.01)
 
 

@@ -1,23 +1,26 @@
 """The long table: one row per study, cell, verb, metric and seed."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from stages.common import artifacts
 from stages.common.errors import InputError
-from stages.common.measurements import METRICS
-from stages.common.settings import FITTING
-from stages.report.settings import Source
+from stages.common.measurements import About
+from stages.results.metrics import METRICS
+from stages.results.sources import Source
+from stages.results.verbs import FITTING
 
 # Types are fixed, so that a column without a single value keeps its type from run to run.
 COLUMNS = {
     "profile": "string",
     "study": "string",
     "verb": "string",
-    "variant": "string",
+    "cell": "string",
     "dataset": "string",
     "model": "string",
     "partition": "string",
@@ -45,21 +48,6 @@ class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
 
-class _About(_Strict):
-    role: str | None = None
-    dataset: str | None = None
-    model: str | None = None
-    partition: str | None = None
-    mechanism: str | None = None
-    command: str
-    inputs_sha256: str
-
-    @field_validator("role", "dataset", "model", "partition", "mechanism")
-    @classmethod
-    def _empty_is_none(cls, name: str | None) -> str | None:
-        return name or None
-
-
 class _Entry(_Strict):
     value: float
     n: int | None = None
@@ -67,13 +55,20 @@ class _Entry(_Strict):
     ci_high: float | None = None
 
 
-class _MetricsFile(_Strict):
-    about: _About
+class _MetricsFile(BaseModel):
+    about: About
     metrics: dict[str, dict[str, _Entry]]
 
 
-def long_table(profile: str, sources: Iterable[Source]) -> pd.DataFrame:
+def long_table(
+    profile: str, sources: Iterable[Source], read: Callable[[Path], Any] = artifacts.read_json
+) -> pd.DataFrame:
     """Read the metrics file of every source into one table.
+
+    Args:
+        profile: Name of the profile.
+        sources: The cells.
+        read: Returns what a JSON file holds; another than that of the working tree reads another commit.
 
     Returns:
         A row per source, metric and seed, in reading order, with the columns of COLUMNS. `epsilon` is
@@ -82,7 +77,7 @@ def long_table(profile: str, sources: Iterable[Source]) -> pd.DataFrame:
     Raises:
         InputError: A file is absent or is not what `stages.common.measurements.write` writes.
     """
-    files = {source: _read(source) for source in sources}
+    files = {source: _read(source.metrics, read) for source in sources}
     rows = []
     for source, file in files.items():
         guaranteed = _epsilons(source, files)
@@ -94,10 +89,9 @@ def long_table(profile: str, sources: Iterable[Source]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
 
 
-def _read(source: Source) -> _MetricsFile:
-    path = source.metrics
+def _read(path: Path, read: Callable[[Path], Any]) -> _MetricsFile:
     try:
-        file = _MetricsFile.model_validate(artifacts.read_json(path))
+        file = _MetricsFile.model_validate(read(path))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = " > ".join(map(str, first["loc"])) or "top level"
@@ -122,14 +116,13 @@ def _epsilons(source: Source, files: dict[Source, _MetricsFile]) -> dict[str, _E
     return {}
 
 
-def _row(source: Source, about: _About, key: str, entry: _Entry) -> dict[str, Any]:
+def _row(source: Source, about: About, key: str, entry: _Entry) -> dict[str, Any]:
     split, name, *group = key.split("/", 2)
     best = METRICS[name].best
     return {
-        "study": source.study,
-        "verb": source.verb,
-        "variant": source.cell,
-        **about.model_dump(),
+        # As the study sees it: a partition's own study is that of all partitions.
+        **asdict(about),
+        **asdict(source),
         "split": split,
         "group": group[0] if group else None,
         "metric": name,

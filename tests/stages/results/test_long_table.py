@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -8,22 +9,21 @@ import pytest
 
 from stages.common import measurements
 from stages.common.errors import InputError
-from stages.common.measurements import Measurement
-from stages.report.results import COLUMNS, long_table
-from stages.report.settings import Source, sources
+from stages.common.measurements import About, Measurement
+from stages.results.long_table import COLUMNS, long_table
+from stages.results.sources import Source, sources
 
-ABOUT = {
-    "study": "letters",
-    "cell": "private",
-    "verb": "train",
-    "role": "model",
-    "dataset": "alphabet",
-    "model": "tiny",
-    "partition": "",
-    "mechanism": "dpsgd",
-    "command": "python -m stages.train --study letters --cell private",
-    "inputs_sha256": "ab" * 32,
-}
+ABOUT = About(
+    study="letters",
+    cell="private",
+    verb="train",
+    role="model",
+    dataset="alphabet",
+    model="tiny",
+    mechanism="dpsgd",
+    command="python -m stages.train --study letters --cell private",
+    inputs_sha256="ab" * 32,
+)
 TRAIN = Source("letters", "train", "private")
 ATTACK = Source("letters", "attack", "private")
 
@@ -56,7 +56,7 @@ def test_one_row_per_metric_and_seed_with_the_columns_of_the_design() -> None:
         "profile": "quick",
         "study": "letters",
         "verb": "train",
-        "variant": "private",
+        "cell": "private",
         "dataset": "alphabet",
         "model": "tiny",
         "mechanism": "dpsgd",
@@ -68,7 +68,7 @@ def test_one_row_per_metric_and_seed_with_the_columns_of_the_design() -> None:
         "n": 100,
         "ci_low": 0.66,
         "ci_high": 0.82,
-        "command": ABOUT["command"],
+        "command": ABOUT.command,
         "inputs_sha256": "ab" * 32,
     }
     assert {key: row[key] for key in expected} == expected
@@ -131,7 +131,7 @@ def test_a_missing_file_is_named_with_the_way_to_make_it() -> None:
 
 
 def content(**changes: Any) -> dict[str, Any]:
-    return {"about": ABOUT, "metrics": {"test/accuracy": {"0": {"value": 0.5} | changes}}}
+    return {"about": asdict(ABOUT), "metrics": {"test/accuracy": {"0": {"value": 0.5} | changes}}}
 
 
 @pytest.mark.parametrize(
@@ -141,12 +141,12 @@ def content(**changes: Any) -> dict[str, Any]:
         (content(ci_low=float("inf")), "0 > ci_low: input should be a finite number"),
         (content(value="high"), "0 > value: input should be a valid number"),
         (content(n=1.5), "0 > n: input should be a valid integer"),
-        ({"about": ABOUT}, "metrics: field required"),
+        ({"about": asdict(ABOUT)}, "metrics: field required"),
         ({"about": {"role": "model"}, "metrics": {}}, "about > command: field required"),
         ([], "top level: input should be"),
-        ({"about": ABOUT, "metrics": {"test/charm": {"0": {"value": 1}}}}, "test/charm: is not split/metric"),
-        ({"about": ABOUT, "metrics": {"accuracy": {"0": {"value": 1}}}}, "accuracy: is not split/metric"),
-        ({"about": ABOUT, "metrics": {"test/auc": {"mean": {"value": 1}}}}, "mean: a seed is a whole number"),
+        ({"about": asdict(ABOUT), "metrics": {"test/charm": {"0": {"value": 1}}}}, "test/charm: is not split/metric"),
+        ({"about": asdict(ABOUT), "metrics": {"accuracy": {"0": {"value": 1}}}}, "accuracy: is not split/metric"),
+        ({"about": asdict(ABOUT), "metrics": {"test/auc": {"mean": {"value": 1}}}}, "mean: a seed is a whole number"),
     ],
 )
 def test_a_malformed_file_is_refused(written: Any, problem: str) -> None:

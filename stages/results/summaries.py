@@ -12,7 +12,7 @@ from scipy.special import stdtrit
 
 from stages.common.measurements import CONFIDENCE
 
-KEYS = ["study", "verb", "variant", "role", "split", "metric", "group", "unit", "best"]
+KEYS = ["study", "verb", "cell", "role", "split", "metric", "group", "unit", "best"]
 
 
 def t_interval(

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from stages.report.results import COLUMNS
-from stages.report.summaries import headline, summarise, t_interval
+from stages.results.long_table import COLUMNS
+from stages.results.summaries import headline, summarise, t_interval
 
 
 def long(values: list[float], **columns: object) -> pd.DataFrame:

@@ -1,0 +1,132 @@
+"""The cells of a study: what params.yaml says of one, and where what is made of it goes.
+
+A verb's block of a study holds `grid` (axis -> values), `base` (settings of every cell) and, per axis,
+what each value changes. A cell is one point of the grid, named by its values joined with "-". Its
+settings are merged in this order, later ones winning: the study's own keys (dataset, model, partition,
+seeds), `base`, then each axis. What the study gives itself no `base` and no value may change. An axis
+value is itself the setting of that name, unless the axis is called `variant`, which is only a name.
+"""
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from stages.common import paths
+from stages.common.errors import InputError
+from stages.common.settings import PARAMETERS, Settings, block, parse, shown
+
+SHARED = ("dataset", "model", "partition", "seeds")
+Merged = TypeVar("Merged", bound=Settings)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a verb writes what it makes of one cell of a study."""
+
+    study: str
+    verb: str
+    cell: str
+
+    @property
+    def command(self) -> str:
+        """The command that makes it."""
+        return f"python -m stages.{self.verb} --study {self.study} --cell {self.cell}"
+
+    @property
+    def run(self) -> str:
+        """The name of its run, under which its time and memory are kept."""
+        return f"{self.verb}-{self.study}-{self.cell}"
+
+    @property
+    def models(self) -> Path:
+        """The folder of its fitted models; a cell has one, whichever verb fits it."""
+        return paths.MODELS / self.study / self.cell
+
+    @property
+    def attacks(self) -> Path:
+        """The folder of the scores of an attack on its models."""
+        return paths.ATTACKS / self.study / self.cell
+
+    @property
+    def scores(self) -> Path:
+        """The folder of what its models predict."""
+        return paths.SCORES / self.study / self.cell
+
+    @property
+    def metrics(self) -> Path:
+        """Its metrics file."""
+        return paths.METRICS / self.study / self.cell / f"{self.verb}.json"
+
+    def curve(self, name: str) -> Path:
+        """Return the file of a small series that a figure is drawn from."""
+        return paths.CURVES / self.study / self.cell / f"{name}.csv"
+
+
+@dataclass(frozen=True)
+class Cell(Generic[Merged]):
+    """One cell of params.yaml.
+
+    Args:
+        place: Where its results go.
+        settings: Its merged settings.
+        origin: For each setting, the dotted key of the block that it stands in.
+    """
+
+    place: Place
+    settings: Merged
+    origin: Mapping[str, str]
+
+    def key(self, setting: str) -> str:
+        """Return where in params.yaml a setting stands, or would."""
+        base = f"{self.place.study}.{self.place.verb}.base"
+        return f"{PARAMETERS}: {self.origin.get(setting.partition('.')[0], base)}.{setting}"
+
+
+def cells(parameters: dict[str, Any], study: str, verb: str) -> dict[str, dict[str, str]]:
+    """Return the cells of a study's verb, in grid order: cell name -> axis -> value."""
+    grid = block(parameters, f"{study}.{verb}.grid")
+    where = f"{PARAMETERS}: {study}.{verb}.grid"
+    if not isinstance(grid, dict) or not grid or not all(map(_is_axis, grid.values())):
+        raise InputError(where, shown(grid), "each axis is a list of at least one name; a number is no name")
+    points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    named = {"-".join(point.values()): point for point in points}
+    if len(named) < len(points):
+        raise InputError(where, shown(grid), "two of its cells would have the same name")
+    return named
+
+
+def read_cell(parameters: dict[str, Any], study: str, verb: str, cell: str, schema: type[Merged]) -> Cell[Merged]:
+    """Return one cell with its merged, validated settings (the merge order stands above)."""
+    known = cells(parameters, study, verb)
+    if cell not in known:
+        raise InputError(f"{PARAMETERS}: {study}.{verb}.grid", f"has no cell `{cell}`", f"it has: {', '.join(known)}")
+    section = block(parameters, study)
+    layers: list[tuple[str, dict[str, Any]]] = [
+        (study, {key: section[key] for key in SHARED if key in section and key in schema.model_fields}),
+        (f"{study}.{verb}.base", section[verb].get("base") or {}),
+    ]
+    for axis, value in known[cell].items():
+        if axis != "variant":
+            layers.append((f"{study}.{verb}.grid", {axis: value}))
+        key = f"{study}.{verb}.{axis}.{value}"
+        layers.append((key, block(parameters, key) or {}))
+    merged: dict[str, Any] = {}
+    origin: dict[str, str] = {}
+    for key, layer in layers:
+        if not isinstance(layer, dict):
+            raise InputError(f"{PARAMETERS}: {key}", shown(layer), "must be a mapping of settings")
+        taken = [name for name in layer if name in section and name in SHARED]
+        if taken and key not in (study, f"{study}.{verb}.grid"):
+            # DVC watches what the study names: a cell that read something else would go stale unseen.
+            where = f"{PARAMETERS}: {key}.{taken[0]}"
+            raise InputError(where, "the study gives it for all cells", f"remove it here, or from {study}")
+        merged |= layer
+        origin |= dict.fromkeys(layer, key)
+    settings = parse(schema, merged, f"{study}.{verb}.base", origin)
+    return Cell(Place(study, verb, cell), settings, origin)
+
+
+def _is_axis(values: Any) -> bool:
+    return isinstance(values, list) and bool(values) and all(isinstance(value, str) for value in values)

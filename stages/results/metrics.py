@@ -1,0 +1,36 @@
+"""The metrics there are: how to read each number. No stage that measures depends on this file."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How to read a metric: its unit, the best value (`max`, `min`, a target, or None) and its name in tables."""
+
+    unit: str
+    best: str | float | None
+    title: str
+
+
+METRICS: dict[str, Metric] = {
+    "accuracy": Metric("fraction", "max", "accuracy"),
+    "macro_f1": Metric("fraction", "max", "macro-F1"),
+    "slot_f1": Metric("fraction", "max", "slot F1 (spans)"),
+    "epsilon": Metric("epsilon", "min", "epsilon"),
+    "noise_multiplier": Metric("ratio", None, "noise multiplier"),
+    "auc": Metric("fraction", 0.5, "attack AUC"),
+    "true_positive_rate_at_1_percent": Metric("fraction", 0.01, "TPR at 1% FPR"),
+    "true_positive_rate_at_0_1_percent": Metric("fraction", 0.001, "TPR at 0.1% FPR"),
+    "true_positive_rate": Metric("fraction", None, "TPR"),
+    "false_positive_rate": Metric("fraction", None, "FPR"),
+    "true_positive_rate_gap": Metric("fraction", "min", "TPR gap"),
+    "false_positive_rate_gap": Metric("fraction", "min", "FPR gap"),
+    "counterfactual_flip_rate": Metric("fraction", "min", "counterfactual flip rate"),
+    "parameters": Metric("count", None, "trained parameters"),
+    "examples": Metric("count", None, "examples"),
+    "clients": Metric("count", None, "clients"),
+    "effective_clients": Metric("count", None, "effective clients"),
+    "label_divergence": Metric("bits", None, "label divergence (Jensen-Shannon)"),
+    "smallest_client": Metric("examples", None, "smallest client"),
+    "largest_client": Metric("examples", None, "largest client"),
+}

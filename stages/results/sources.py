@@ -1,0 +1,72 @@
+"""Which cells a study has, and the files that they leave.
+
+Files are named from the grids, never globbed: cells of another profile may lie on disk.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stages.common.cells import Place, cells
+from stages.common.errors import InputError
+from stages.common.settings import PARAMETERS, block
+from stages.results.verbs import FITTING, OF_STUDIES, VERBS
+
+
+@dataclass(frozen=True)
+class Source:
+    """One cell of one verb of a study; a partition is a cell of the verb `partition`."""
+
+    study: str
+    verb: str
+    cell: str
+
+    @property
+    def place(self) -> Place:
+        """Where its results are; partitions are shared by studies and have a place of their own."""
+        return Place("partitions" if self.verb == "partition" else self.study, self.verb, self.cell)
+
+    @property
+    def metrics(self) -> Path:
+        """The metrics file of this cell."""
+        return self.place.metrics
+
+    @property
+    def curve(self) -> Path | None:
+        """The file that a figure is drawn from, for the verbs that have one."""
+        name = VERBS[self.verb].curve
+        return self.place.curve(name) if name else None
+
+
+def sources(parameters: dict[str, Any], study: str) -> list[Source]:
+    """Return a study's cells in reading order: partitions, then each verb's grid.
+
+    Raises:
+        InputError: The study has no verb, trains a cell twice, or attacks or scores a cell it does not train.
+    """
+    section = block(parameters, study)
+    verbs = [verb for verb in OF_STUDIES if isinstance(section, dict) and verb in section]
+    if not verbs:
+        raise InputError(f"{PARAMETERS}: {study}", "is no study", f"a study has one of: {', '.join(OF_STUDIES)}")
+    found = [Source(study, verb, cell) for verb in verbs for cell in cells(parameters, study, verb)]
+    _check_names(found)
+    return [Source(study, "partition", name) for name in _partitions(section, verbs)] + found
+
+
+def _partitions(section: dict[str, Any], verbs: list[str]) -> list[str]:
+    named = [section["partition"]] if section.get("partition") else []
+    for verb in verbs:
+        named += section[verb]["grid"].get("partition", [])
+    return list(dict.fromkeys(named))
+
+
+def _check_names(found: list[Source]) -> None:
+    # A model has one place, study and cell; otherwise nobody could say whose epsilon stands beside the leakage.
+    trained = Counter(source.cell for source in found if source.verb in FITTING)
+    for source in found:
+        where = f"{PARAMETERS}: {source.study}.{source.verb}.grid"
+        if trained[source.cell] > 1:
+            raise InputError(where, f"cell `{source.cell}` is trained more than once", "give each cell its own name")
+        if not trained[source.cell]:
+            raise InputError(where, f"no verb trains the cell `{source.cell}`", f"trained are: {', '.join(trained)}")

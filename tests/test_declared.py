@@ -1,0 +1,120 @@
+"""Whether dvc.yaml declares, for every cell of every profile, what its verb reads and writes, and nothing else."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import chdir
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dvc.repo import Repo
+
+from pipelines import profiles
+from pipelines.parameters import SCHEMAS
+from stages.common.cells import Cell, read_cell
+from stages.common.paths import partition_path, prepared_path
+from stages.common.settings import read_parameters
+from stages.report.settings import studies
+from stages.results.sources import sources
+from stages.results.verbs import FITTING, OF_STUDIES, VERBS
+
+ROOT = Path(__file__).parents[1]
+COMMAND = re.compile(r"python -m stages\.(?P<verb>\w+) --study (?P<study>\w+) --cell (?P<cell>\S+)")
+PROFILES = ("quick", "smoke", "full")
+Stages = dict[str, Any]
+
+
+@pytest.fixture(scope="module", params=PROFILES)
+def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stages, Any]]:
+    """DVC's stages by name at one profile, and the parameters."""
+    root = tmp_path_factory.mktemp(request.param)
+    for name in ("dvc.yaml", "params.yaml", "profiles", "requirements"):
+        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, root / name)
+    with chdir(root):
+        profiles.use(request.param, force=True)
+        Repo.init(no_scm=True).close()
+        with Repo() as repo:
+            yield {stage.addressing: stage for stage in repo.index.stages}, read_parameters()
+
+
+def cells(project: tuple[Stages, Any]) -> Iterator[tuple[Any, Cell[Any]]]:
+    stages, parameters = project
+    for stage in stages.values():
+        if found := COMMAND.fullmatch(stage.cmd):
+            verb = found["verb"]
+            yield stage, read_cell(parameters, found["study"], verb, found["cell"], SCHEMAS[verb])
+
+
+def test_every_cell_of_the_grids_is_a_stage(project: tuple[Stages, Any]) -> None:
+    _, parameters = project
+    found = {(cell.place.study, cell.place.verb, cell.place.cell) for _, cell in cells(project)}
+    reported = {
+        (source.study, source.verb, source.cell)
+        for study in studies(parameters)
+        for source in sources(parameters, study)
+        if source.verb != "partition"
+    }
+    assert found == reported
+
+
+def test_a_cell_reads_what_is_declared(project: tuple[Stages, Any]) -> None:
+    for stage, cell in cells(project):
+        read = [*cell.settings.inputs(), *([] if cell.place.verb in FITTING else [cell.place.models])]
+        declared = [Path(dep.def_path) for dep in stage.deps if dep.def_path.startswith("data/")]
+        for path in read:
+            assert any(path.is_relative_to(dep) for dep in declared), f"{stage.addressing} reads {path}"
+        for dep in declared:
+            assert any(path.is_relative_to(dep) for path in read), f"{stage.addressing} declares {dep}"
+
+
+def test_a_cell_depends_on_the_parameters_it_reads(project: tuple[Stages, Any]) -> None:
+    for stage, cell in cells(project):
+        declared = {key for dep in stage.params for key in dep.params}
+        # What a grid's own axis says is in the command.
+        read = {
+            f"{origin}.{name}"
+            for name, origin in cell.origin.items()
+            if origin != f"{cell.place.study}.{cell.place.verb}.grid"
+        }
+        if cell.place.verb in FITTING:
+            read.add(f"models.{cell.settings.model}")
+        for key in read:
+            assert any(f"{key}.".startswith(f"{known}.") for known in declared), f"{stage.addressing} reads {key}"
+
+
+def test_a_cell_writes_what_is_declared(project: tuple[Stages, Any]) -> None:
+    for stage, cell in cells(project):
+        place, verb = cell.place, cell.place.verb
+        made = {place.metrics, {"attack": place.attacks, "score": place.scores}.get(verb, place.models)}
+        if verb in FITTING or VERBS[verb].curve:
+            made.add(place.curve("history" if verb in FITTING else str(VERBS[verb].curve)))
+        assert {Path(out.def_path) for out in stage.outs} == made, stage.addressing
+        private = {Path(out.def_path) for out in stage.outs if out.use_cache}
+        assert private == {Path(out.def_path) for out in stage.outs if not out.can_push}, stage.addressing
+
+
+def test_partitions_and_data_sets_are_where_cells_look_for_them(project: tuple[Stages, Any]) -> None:
+    stages, parameters = project
+    made = {Path(out.def_path) for stage in stages.values() for out in stage.outs}
+    for name in parameters["partitions"]:
+        assert partition_path(name).parent in made
+    for name in parameters["datasets"]:
+        assert prepared_path(name, "train").parent in made
+
+
+def test_the_report_depends_on_all_that_names_its_cells(project: tuple[Stages, Any]) -> None:
+    stages, parameters = project
+    declared = {key for dep in stages["report"].params for key in dep.params}
+    wanted = {"profile", "report"}
+    for study in studies(parameters):
+        verbs = [verb for verb in OF_STUDIES if verb in parameters[study]]
+        wanted |= {f"{study}.{verb}.grid" for verb in verbs}
+        wanted |= {f"{study}.partition"} & {f"{study}.{key}" for key in parameters[study]}
+    assert declared == wanted
+
+
+def test_the_profile_in_git_is_quick() -> None:
+    assert (ROOT / "params.yaml").read_bytes() == (ROOT / "profiles/quick.yaml").read_bytes()
+    assert os.access(ROOT / ".ci/run", os.X_OK)
