@@ -31,7 +31,7 @@ def test_the_metrics_say_what_was_measured_on_how_many_examples_and_how_surely(t
     about = content["about"]
     assert (about["verb"], about["mechanism"], about["role"], about["model"]) == (
         "distill",
-        "distill",
+        "distillation",
         "student",
         "small",
     )
@@ -91,7 +91,7 @@ def test_two_runs_are_byte_identical(taught):
         ({"seeds": [1]}, "data/models/toy/none/1: no model of this seed; add 1 to params.yaml: toy.seeds"),
         ({"temperature": 0.0}, "toy.distill.base.temperature: 0.0 is not allowed; input should be greater than 0"),
         ({"teacher_weight": 1.1}, "toy.distill.base.teacher_weight: 1.1 is not allowed"),
-        ({"batch_size": 161}, "toy.distill (small).batch_size: 161 is more than the 160 examples"),
+        ({"batch_size": 161}, "toy.distill.base.batch_size: 161 is more than the 160 examples"),
     ],
 )
 def test_a_wrong_input_is_one_line_and_leaves_nothing(taught, changes, message):
@@ -104,4 +104,4 @@ def test_a_teacher_of_other_labels_is_refused(taught):
     for split in ("train", "valid", "test"):
         path = f"data/prepared/trees/{split}.parquet"
         pd.read_parquet(path).replace({"cedar": "oak"}).to_parquet(path)
-    assert "teacher toy/none: has other labels than the student" in taught.refused("distill", "small")
+    assert "toy.distill.base.teacher: toy/none has other labels than the student" in taught.refused("distill", "small")

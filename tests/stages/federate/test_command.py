@@ -69,7 +69,7 @@ def test_federated_averaging_learns(study):
             "toy.federate.base.train_on: 'nonmember' is not allowed; input should be 'train' or 'member'",
         ),
         ({"train_on": "train"}, "clients.parquet: has no split train; it has: member, nonmember, reserve"),
-        ({"batch_size": 161}, "toy.federate (fedavg).batch_size: 161 is more than the 160 examples"),
+        ({"batch_size": 161}, "toy.federate.base.batch_size: 161 is more than the 160 examples"),
         ({"rounds": 0}, "params.yaml: toy.federate.base.rounds: 0 is not allowed"),
         ({"clients_per_round": 0}, "params.yaml: toy.federate.base.clients_per_round: 0 is not allowed"),
         ({"mechanism": "fedprox"}, "params.yaml: toy.federate.base.mechanism: 'fedprox' is not allowed"),

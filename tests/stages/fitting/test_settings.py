@@ -4,7 +4,15 @@ from stages.common.errors import InputError
 from stages.common.settings import parse
 from stages.fitting.settings import CellSettings
 
-CELL = {"dataset": "d", "model": "m", "seeds": [0], "train_on": "train", "batch_size": 1, "learning_rate": 0.1}
+CELL = {
+    "mechanism": "none",
+    "dataset": "d",
+    "model": "m",
+    "seeds": [0],
+    "train_on": "train",
+    "batch_size": 1,
+    "learning_rate": 0.1,
+}
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def test_the_report_is_complete_and_the_same_bytes_again(parameters: dict[str, A
     assert {"reports/figures/whole/roc.svg", "reports/tables/trained_only/train.md"} < set(first)
     results = pd.read_parquet("reports/results.parquet")
     assert list(results["study"].unique()) == ["whole", "trained_only"]
-    assert not results.duplicated(["study", "verb", "variant", "split", "metric", "group", "seed"]).any()
+    assert not results.duplicated(["study", "verb", "cell", "split", "metric", "group", "seed"]).any()
 
 
 @pytest.mark.usefixtures("project")

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -6,6 +7,7 @@ import pytest
 from stages.common.errors import InputError
 from stages.common.settings import read_parameters
 from stages.report.settings import profile, studies
+from stages.results.long_table import long_table
 from stages.results.sources import Source, sources
 
 ROOT = Path(__file__).parents[3]
@@ -91,3 +93,16 @@ def test_a_profile_has_a_name(parameters: dict[str, Any]) -> None:
 
 def test_verbs_without_a_figure_have_no_curve() -> None:
     assert Source("study", "train", "cell").curve is None
+
+
+def test_cells_of_another_profile_on_disk_are_ignored(
+    parameters: dict[str, Any], write: Callable[[dict[str, Any]], None]
+) -> None:
+    write(parameters)
+    parameters["whole"]["train"]["grid"]["variant"] = ["none", "dpsgd"]
+    parameters["whole"]["attack"]["grid"]["variant"] = ["none"]
+
+    table = long_table("quick", sources(parameters, "whole"))
+
+    assert set(table.loc[table["verb"] == "train", "cell"]) == {"none", "dpsgd"}
+    assert set(table.loc[table["verb"] == "attack", "cell"]) == {"none"}

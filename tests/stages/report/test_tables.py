@@ -5,20 +5,20 @@ import pandas as pd
 import pytest
 
 from stages.report import formats
-from stages.report.settings import sources
 from stages.report.tables import Table, markdown, tables
 from stages.results.long_table import COLUMNS, long_table
 from stages.results.metrics import METRICS, Metric
+from stages.results.sources import sources
 from stages.results.summaries import summarise
 
 
 def rows(*entries: dict[str, Any]) -> pd.DataFrame:
-    base = {"study": "s", "verb": "train", "variant": "a", "role": "model", "split": "test", "unit": "fraction"}
+    base = {"study": "s", "verb": "train", "cell": "a", "role": "model", "split": "test", "unit": "fraction"}
     return summarise(pd.DataFrame([base | entry for entry in entries], columns=list(COLUMNS)).astype(COLUMNS))
 
 
 def accuracy(variant: str, *values: float) -> list[dict[str, Any]]:
-    entry = {"variant": variant, "metric": "accuracy", "best": "max", "n": 1200, "ci_low": 0.7, "ci_high": 0.76}
+    entry = {"cell": variant, "metric": "accuracy", "best": "max", "n": 1200, "ci_low": 0.7, "ci_high": 0.76}
     return [entry | {"seed": seed, "value": value} for seed, value in enumerate(values)]
 
 
@@ -128,7 +128,7 @@ def test_the_joint_table_has_a_row_per_cell(parameters: dict[str, Any]) -> None:
 @pytest.mark.usefixtures("project")
 def test_the_joint_csv_agrees_with_the_metrics_files(parameters: dict[str, Any], project: Path) -> None:
     results = long_table("quick", sources(parameters, "whole"))
-    auc = results[(results["metric"] == "auc") & (results["variant"] == "fedavg")]["value"]
+    auc = results[(results["metric"] == "auc") & (results["cell"] == "fedavg")]["value"]
 
     numbers = study(parameters, "whole")["joint"].numbers.set_index("cell")
 

@@ -1,5 +1,4 @@
 import json
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from stages.common import measurements
 from stages.common.errors import InputError
 from stages.common.measurements import About, Measurement
 from stages.results.long_table import COLUMNS, long_table
-from stages.results.sources import Source, sources
+from stages.results.sources import Source
 
 ABOUT = About(
     study="letters",
@@ -112,19 +111,6 @@ def test_types_do_not_depend_on_the_values() -> None:
     assert long_table("quick", [TRAIN]).dtypes.equals(long_table("quick", []).dtypes)
 
 
-def test_cells_of_another_profile_on_disk_are_ignored(
-    parameters: dict[str, Any], write: Callable[[dict[str, Any]], None]
-) -> None:
-    write(parameters)
-    parameters["whole"]["train"]["grid"]["variant"] = ["none", "dpsgd"]
-    parameters["whole"]["attack"]["grid"]["variant"] = ["none"]
-
-    table = long_table("quick", sources(parameters, "whole"))
-
-    assert set(table.loc[table["verb"] == "train", "variant"]) == {"none", "dpsgd"}
-    assert set(table.loc[table["verb"] == "attack", "variant"]) == {"none"}
-
-
 def test_a_missing_file_is_named_with_the_way_to_make_it() -> None:
     with pytest.raises(InputError, match=r"letters/private/train\.json: no such file; run `dvc repro`"):
         long_table("quick", [TRAIN])
@@ -142,7 +128,7 @@ def content(**changes: Any) -> dict[str, Any]:
         (content(value="high"), "0 > value: input should be a valid number"),
         (content(n=1.5), "0 > n: input should be a valid integer"),
         ({"about": asdict(ABOUT)}, "metrics: field required"),
-        ({"about": {"role": "model"}, "metrics": {}}, "about > command: field required"),
+        ({"about": {"role": "model"}, "metrics": {}}, "about > study: field required"),
         ([], "top level: input should be"),
         ({"about": asdict(ABOUT), "metrics": {"test/charm": {"0": {"value": 1}}}}, "test/charm: is not split/metric"),
         ({"about": asdict(ABOUT), "metrics": {"accuracy": {"0": {"value": 1}}}}, "accuracy: is not split/metric"),

@@ -10,7 +10,7 @@ from stages.results.summaries import headline, summarise, t_interval
 
 
 def long(values: list[float], **columns: object) -> pd.DataFrame:
-    base = {"study": "s", "verb": "train", "variant": "c", "split": "test", "metric": "accuracy", "unit": "fraction"}
+    base = {"study": "s", "verb": "train", "cell": "c", "split": "test", "metric": "accuracy", "unit": "fraction"}
     rows = [base | {"seed": seed, "value": value} | columns for seed, value in enumerate(values)]
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
 

@@ -34,7 +34,6 @@ def test_every_test_text_is_predicted_once(predictions):
 
 def test_the_metrics_are_those_of_the_predictions(fitted, predictions):
     metrics = {key: by_seed["0"] for key, by_seed in fitted.metrics("score", "none")["metrics"].items()}
-    assert metrics["test/accuracy"]["value"] == (predictions["label"] == predictions["predicted"]).mean()
     north = predictions.query("group == 'north' and label == 'ash'")
     assert metrics["test/true_positive_rate/north"]["n"] == len(north)
     assert metrics["test/true_positive_rate/north"]["value"] == (north["predicted"] == "ash").mean()
@@ -64,11 +63,6 @@ def test_every_rate_has_n_and_an_interval(fitted):
         assert 0 <= found["ci_low"] <= found["value"] <= found["ci_high"] <= 1
 
 
-def test_accuracy_is_that_of_the_training_command(fitted):
-    scored = fitted.done("score", "none")["metrics"]["test/accuracy"]
-    assert scored == fitted.metrics("train", "none")["metrics"]["test/accuracy"]
-
-
 def test_swaps_that_change_no_text_give_no_flip_rate(fitted):
     Path("swaps.txt").write_text("king\tqueen\n")
     assert "test/counterfactual_flip_rate" not in fitted.done("score", "none")["metrics"]
@@ -77,11 +71,7 @@ def test_swaps_that_change_no_text_give_no_flip_rate(fitted):
 def test_data_without_groups_needs_no_positive_label(fitted, texts):
     texts(90, seed=2).to_parquet("data/prepared/trees/test.parquet")
     fitted.parameters["toy"]["score"]["base"].pop("positive_label")
-    assert set(fitted.done("score", "none")["metrics"]) == {
-        "test/accuracy",
-        "test/macro_f1",
-        "test/counterfactual_flip_rate",
-    }
+    assert set(fitted.done("score", "none")["metrics"]) == {"test/counterfactual_flip_rate"}
 
 
 def test_a_group_may_be_named_with_a_slash(fitted):

@@ -151,7 +151,7 @@ def private(study):
     [
         (
             lambda study: base(study).update(batch_size=161),
-            "params.yaml: toy.train (dpsgd).batch_size: 161 is more than the 160 examples; give a smaller batch",
+            "params.yaml: toy.train.base.batch_size: 161 is more than the 160 examples; give a smaller batch",
         ),
         (
             lambda study: private(study)["privacy"].update(epsilon=0.0),
