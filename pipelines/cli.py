@@ -61,7 +61,6 @@ def run(
             help="Stages (train-joint@none), groups (train-joint), studies (joint), files; ./dvc.yaml if none is given."
         ),
     ] = None,
-    study: Annotated[str | None, typer.Option(help="Run one study and what it reads from.")] = None,
     jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Stages at once; as many as cores.")] = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Run stages that are up to date, too.")] = False,
     keep_going: Annotated[
@@ -88,17 +87,14 @@ def run(
     Exit status: 0 all done, 1 a stage failed or the run was stopped, 2 wrong input.
     """
     from pipelines import execution
+    from pipelines.session import Request
 
-    if study:
-        from pipelines.graph import study_targets
-
-        targets = [*(targets or []), *study_targets(study, enter_project())]
     if is_project(Path.cwd()):
         enter_project()
         _validate()
     raise typer.Exit(
         execution.run(
-            execution.Request(
+            Request(
                 targets=tuple(targets or ()),
                 jobs=jobs,
                 force=force,

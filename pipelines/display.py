@@ -42,7 +42,7 @@ class Display:
 
         Args:
             root: The repository, whose mark the process carries: a killed run leaves none behind.
-            about: What `pipelines.follower.Following` takes.
+            about: What `pipelines.following.Following` takes.
         """
         self._log = root / FOLDER / "prefect.log"
         self._send(about)

@@ -2,81 +2,21 @@
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from pipelines import server
-from pipelines.cluster import Cluster
-from pipelines.committer import recover, sweep
 from pipelines.display import Display
-from pipelines.engine import Engine, Observer, Options, Outcome
-from pipelines.graph import Selection, Stage, affected, read_plan
+from pipelines.engine import Engine, Outcome
+from pipelines.graph import Stage, affected, read_plan
 from pipelines.repository import Repository
-from pipelines.resources import Budget, cores
+from pipelines.session import Prepared, Request, prepared
 from pipelines.terminal import Silent, Terminal, failures, plan_lines, summary
-from pipelines.watchdog import kill_leftovers
-from pipelines.workplace import Workplace
 from stages.common.errors import InputError
 
-TAG = "assay"
 PREFECT = "install it: {python} -m pip install 'assay[prefect]', or give --no-prefect"
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a person asks for: the options of `assay run`; `ray` is the address of a cluster."""
-
-    targets: Sequence[str] = ()
-    jobs: int | None = None
-    force: bool = False
-    keep_going: bool = False
-    pull: bool = False
-    single_item: bool = False
-    downstream: bool = False
-    ray: str | None = None
-
-    @property
-    def selection(self) -> Selection:
-        """What to visit."""
-        return Selection(self.targets, self.single_item, self.downstream)
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A plan for the repository at `root`, and the engine to run it with; None where nothing is to be done."""
-
-    root: Path
-    plan: list[Stage]
-    engine: Engine | None
-
-
-@contextmanager
-def prepared(request: Request, observer: Observer) -> Iterator[Prepared]:
-    """Be the only engine in the repository around the current folder, mend what a killed one left, read the plan."""
-    with Repository(Path.cwd(), observer.says) as repository:
-        workplace = Workplace(repository.root)
-        with workplace.alone():
-            if killed := kill_leftovers(repository.root):
-                observer.says(f"ended {len(killed)} processes that a killed run left behind")
-            if kept := recover(repository, workplace):
-                observer.says(f"recorded what a killed run had finished: {', '.join(kept)}")
-            plan = read_plan(repository, request.selection)
-            sweep(repository)
-            if not request.force and not affected(plan):
-                yield Prepared(repository.root, plan, None)
-                return
-            options = Options(request.force, request.keep_going, request.pull)
-            if request.ray is None:
-                budget = Budget.of_machine(request.jobs or cores())
-                yield Prepared(repository.root, plan, Engine(repository, plan, budget, observer, options))
-                return
-            with closing(Cluster(repository, request.ray)) as cluster:
-                budget = cluster.budget(request.jobs)
-                yield Prepared(repository.root, plan, Engine(repository, plan, budget, observer, options, cluster))
 
 
 def run(request: Request, dry_run: bool, prefect: bool, as_json: bool) -> int:
@@ -104,25 +44,14 @@ def check_prefect() -> None:
         raise InputError("prefect", "not installed", PREFECT.format(python=sys.executable))
 
 
-def task_tags(stage: str) -> list[str]:
-    """Return the tags of a stage's Prefect task: its group, by which a server can limit it, and that of all."""
-    return [TAG, stage.rpartition(":")[2].partition("@")[0]]
-
-
-def parameters(request: Request) -> dict[str, Any]:
-    """Return the parameters of the flow `reproduce` that ask for the same."""
-    asked = asdict(request)
-    return {name: asked[name] for name in ("jobs", "force", "keep_going", "pull")} | {"targets": list(request.targets)}
-
-
 def _with_prefect(ready: Prepared, engine: Engine, request: Request, display: Display) -> list[Outcome]:
     check_prefect()
-    if server.limits(tag for stage in ready.plan for tag in task_tags(stage.name)):
+    if server.limits(tag for stage in ready.plan for tag in server.task_tags(stage.name)):
         # Then a stage may only begin when the server lets its task begin.
         from pipelines.flows import run_flow
 
         return run_flow(ready, request)
-    display.begin(ready.root, {"parameters": parameters(request), "plan": plan_lines(ready.plan, request.force)})
+    display.begin(ready.root, {"parameters": request.parameters, "plan": plan_lines(ready.plan, request.force)})
     outcomes = None
     try:
         outcomes = engine.run()

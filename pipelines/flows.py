@@ -29,9 +29,10 @@ from prefect.states import Completed, Failed
 from prefect.types.entrypoint import EntrypointType
 
 from pipelines.engine import Outcome
-from pipelines.execution import TAG, Prepared, Request, parameters, prepared, task_tags
-from pipelines.follower import Following
+from pipelines.following import Following
 from pipelines.runner import Job, Result, Runner
+from pipelines.server import TAG, task_tags
+from pipelines.session import Prepared, Request, prepared
 from pipelines.terminal import plan_lines, summary
 
 RESULTS = "results"
@@ -103,7 +104,7 @@ def run_flow(ready: Prepared, request: Request) -> list[Outcome]:
     token = _PREPARED.set(ready)
     try:
         with tags(TAG):
-            state = reproduce(**parameters(request), return_state=True)
+            state = reproduce(**request.parameters, return_state=True)
         outcomes: list[Outcome] = _result(state)
         return outcomes
     finally:

@@ -23,9 +23,16 @@ from pipelines.workplace import FOLDER
 from stages.common.errors import InputError
 
 ADDRESS = "PREFECT_API_URL"
+# What every flow run and task carries.
+TAG = "assay"
 # Nobody schedules anything on a temporary one, and it has no page.
 WITHOUT = ("SCHEDULER", "LATE_RUNS", "PAUSE_EXPIRATIONS", "FOREMAN", "TRIGGERS")
 PATIENCE = 5.0
+
+
+def task_tags(stage: str) -> list[str]:
+    """Return the tags of a stage's task: its group, by which a server can limit it, and that of all."""
+    return [TAG, stage.rpartition(":")[2].partition("@")[0]]
 
 
 def limits(tags: Iterable[str]) -> bool:

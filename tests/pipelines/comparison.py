@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from dvc.repo import Repo
 
-from pipelines.execution import Request, run
+from pipelines.execution import run
+from pipelines.session import Request
 from stages.common.errors import InputError
 
 

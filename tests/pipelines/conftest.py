@@ -12,7 +12,7 @@ import pytest
 # DVC logs to the stdout it finds when it is imported: this one lives as long as the tests, a test's own does not.
 from dvc.repo import Repo
 
-from pipelines import execution
+from pipelines import execution, session
 
 ROOT = Path(__file__).parents[2]
 PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
@@ -111,7 +111,7 @@ def reproduce(capsys: pytest.CaptureFixture[str]) -> Reproduce:
 
     def call(*targets: str, **options: Any) -> dict[str, dict[str, Any]]:
         capsys.readouterr()
-        execution.run(execution.Request(targets, **options), dry_run=False, prefect=False, as_json=True)
+        execution.run(session.Request(targets, **options), dry_run=False, prefect=False, as_json=True)
         return {outcome["stage"]: outcome for outcome in json.loads(capsys.readouterr().out)}
 
     return call

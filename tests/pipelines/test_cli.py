@@ -36,7 +36,7 @@ def assay(monkeypatch, capsys):
     ("arguments", "shown"),
     [
         (["--help"], ["run", "targets", "validate", "doctor", "profile", "dvc repro"]),
-        (["run", "--help"], ["--study", "--jobs", "--keep-going", "--dry-run", "Exit status", "train-joint"]),
+        (["run", "--help"], ["--jobs", "--keep-going", "--dry-run", "Exit status", "train-joint"]),
         (["profile", "--help"], ["use", "show"]),
         (["profile", "use", "--help"], ["--force"]),
         (["targets", "--help"], ["STUDY", "one line"]),
@@ -111,7 +111,7 @@ def test_profile_that_is_not_complete_says_what_to_add(assay, checkout):
 
 def test_run_with_nothing_to_do_starts_no_prefect(assay, checkout, dvc):
     assert dvc("repro", root=checkout).returncode == 0
-    code = "import sys; from pipelines import cli; sys.argv = ['assay', 'run', '--study', 'joint']; cli.main()"
+    code = "import sys; from pipelines import cli; sys.argv = ['assay', 'run', 'joint']; cli.main()"
     code = f"import atexit, sys; atexit.register(lambda: print('prefect' in sys.modules)); {code}"
     # -P: the folder `stages` of the checkout is not the package.
     said = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
@@ -146,7 +146,6 @@ def test_a_package_that_is_not_installed_is_one_line(assay, checkout, monkeypatc
 def test_run_of_an_unknown_target(assay, checkout):
     for arguments, said in [
         (("train-nothing",), "nothing is named `train-nothing`"),
-        (("--study", "nothing"), "has no study `nothing`; it has: joint"),
         (("--dry-run", "nothing"), "groups are: only-joint"),
     ]:
         status, out, err = assay("run", *arguments)
@@ -215,7 +214,7 @@ def test_options_choose_what_is_visited(assay, chain):
         assert status == 0
         return [outcome["stage"] for outcome in json.loads(out) if outcome["status"] == "ran"]
 
-    assert ran("--study", "toy") == ["first", "middle-toy@x", "middle-toy@y"]
+    assert ran("toy") == ["first", "middle-toy@x", "middle-toy@y"]
     assert ran() == ["last"]
     assert ran("--force", "--single-item", "middle-toy@y") == ["middle-toy@y"]
     assert ran("-f", "--downstream", "middle-toy") == ["middle-toy@x", "middle-toy@y", "last"]

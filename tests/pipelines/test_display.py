@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipelines.follower import Following
+from pipelines.following import Following
 from pipelines.watchdog import MARK
 
 BIN = Path(sys.executable).parent

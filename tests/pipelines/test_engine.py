@@ -11,7 +11,7 @@ import pytest
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
-from pipelines import execution
+from pipelines import execution, session
 from pipelines.resources import cores
 from pipelines.workplace import Workplace
 from stages.common.errors import InputError
@@ -541,7 +541,7 @@ def test_the_lock_of_another_dvc_process_is_waited_for(chain, capsys):
     holder = threading.Thread(target=hold)
     holder.start()
     assert begun.wait(10)
-    assert execution.run(execution.Request(["first"]), dry_run=False, prefect=False, as_json=True) == 0
+    assert execution.run(session.Request(["first"]), dry_run=False, prefect=False, as_json=True) == 0
     holder.join()
     said = capsys.readouterr()
     assert json.loads(said.out)[0]["status"] == "ran"
@@ -554,6 +554,6 @@ def test_a_stage_whose_files_another_dvc_process_works_on_waits_and_others_do_no
         held = {str(root / "a"): {"pid": other.pid, "cmd": "dvc repro"}}
         (root / ".dvc/tmp/rwlock").write_text(json.dumps({"write": held}))
         threading.Thread(target=other.wait).start()
-        assert execution.run(execution.Request(jobs=1), dry_run=False, prefect=False, as_json=True) == 0
+        assert execution.run(session.Request(jobs=1), dry_run=False, prefect=False, as_json=True) == 0
     assert begun() == ["b", "a"]
     assert "a: waiting for another DVC process that works on its files\n" in capsys.readouterr().err

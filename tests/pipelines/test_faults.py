@@ -25,7 +25,8 @@ from dvc.repo import Repo
 from ruamel.yaml import YAML
 
 from pipelines import committer, workplace
-from pipelines.execution import Request, run
+from pipelines.execution import run
+from pipelines.session import Request
 from stages.common.errors import InputError
 
 TRIES = int(os.environ.get("FAULT_TRIES", "1"))

@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -95,10 +94,7 @@ def test_verbs_without_a_figure_have_no_curve() -> None:
     assert Source("study", "train", "cell").curve is None
 
 
-def test_cells_of_another_profile_on_disk_are_ignored(
-    parameters: dict[str, Any], write: Callable[[dict[str, Any]], None]
-) -> None:
-    write(parameters)
+def test_cells_of_another_profile_on_disk_are_ignored(project: Path, parameters: dict[str, Any]) -> None:
     parameters["whole"]["train"]["grid"]["variant"] = ["none", "dpsgd"]
     parameters["whole"]["attack"]["grid"]["variant"] = ["none"]
 
