@@ -1,4 +1,4 @@
-"""DVC's repository, opened once for a whole run: the only module besides the committer that touches DVC."""
+"""DVC's repository, opened once for a whole run."""
 
 import logging
 import os

@@ -5,13 +5,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+
+from tests.pipelines.processes import until
 
 BIN = Path(sys.executable).parent
 NODES = ("a", "b")
@@ -169,7 +170,7 @@ def test_a_stage_whose_node_is_killed_runs_on_another(cluster, tmp_path):
     process = subprocess.Popen(
         assay(address), cwd=head, env=variables(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    wait_until(lambda: len([name for name in notes(tmp_path) if name.startswith("work")]) == 2)
+    until(lambda: len([name for name in notes(tmp_path) if name.startswith("work")]) == 2, "both nodes work")
     # Ray's processes on the node; what they started must end by itself.
     raylet = psutil.Process(nodes["b"].all_processes["raylet"][0].process.pid)
     for each in [raylet, *raylet.children()]:
@@ -189,12 +190,12 @@ def test_stopping_the_run_ends_stages_on_all_nodes(cluster, tmp_path):
     process = subprocess.Popen(assay(address), cwd=head, env=variables(), stdout=subprocess.PIPE, text=True)
     try:
         # One node may be dead since an earlier test.
-        wait_until(lambda: any(name.startswith("work") for name in notes(tmp_path)))
+        until(lambda: any(name.startswith("work") for name in notes(tmp_path)), "a stage runs on a node")
         assert in_clones(clones)
         process.terminate()
         process.communicate(timeout=60)
         assert process.returncode == 128 + signal.SIGTERM
-        wait_until(lambda: not in_clones(clones))
+        until(lambda: not in_clones(clones), "nothing runs in the clones")
     finally:
         process.kill()
         process.communicate()
@@ -202,13 +203,6 @@ def test_stopping_the_run_ends_stages_on_all_nodes(cluster, tmp_path):
     lock = (head / "dvc.lock").read_text()
     assert "first" in lock
     assert "out-" not in lock
-
-
-def wait_until(found: Callable[[], object]) -> None:
-    end = time.monotonic() + 60
-    while not found():
-        assert time.monotonic() < end
-        time.sleep(0.1)
 
 
 def in_clones(clones: Path) -> list[list[str]]:

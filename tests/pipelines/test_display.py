@@ -1,22 +1,18 @@
 """A run with a temporary Prefect server: shown as it was, not held up by it, and nothing of it left."""
 
 import json
-import os
 import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from pipelines.following import Following
-from pipelines.watchdog import MARK
+from tests.pipelines.processes import PATIENCE, left, until
 
 BIN = Path(sys.executable).parent
-PATIENCE = 90
 BROKEN = """\
 stages:
   first: {cmd: echo hello from first && date > a, outs: [a]}
@@ -74,17 +70,17 @@ def test_a_run_does_not_fail_because_prefect_does(project, home, monkeypatch):
 def test_a_killed_run_leaves_no_prefect(project, home, moment):
     root = project({"dvc.yaml": "stages: {slow: {cmd: sleep 600, outs: [now]}}"})
     with subprocess.Popen([BIN / "assay", "run"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as engine:
-        until(lambda: [each for each in left(root) if moment in each])
-        until(lambda: [each for each in left(root) if "sleep" in each])
+        until(lambda: [each for each in left(root) if moment in each], f"{moment} runs")
+        until(lambda: [each for each in left(root) if "sleep" in each], "the stage runs")
         engine.send_signal(signal.SIGKILL)
-    until(lambda: not left(root))
+    until(lambda: not left(root), "nothing of it runs")
 
 
 def test_what_ends_a_run_ends_prefect_with_it(project, home):
     root = project({"dvc.yaml": "stages: {slow: {cmd: sleep 600, outs: [now]}}"})
     with subprocess.Popen([BIN / "assay", "run"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as engine:
-        until(lambda: [each for each in left(root) if "uvicorn" in each])
-        until(lambda: [each for each in left(root) if "sleep" in each])
+        until(lambda: [each for each in left(root) if "uvicorn" in each], "the server starts")
+        until(lambda: [each for each in left(root) if "sleep" in each], "the stage runs")
         engine.terminate()
         assert engine.wait(PATIENCE) == 128 + signal.SIGTERM
     assert left(root) == []
@@ -125,22 +121,3 @@ def test_a_run_that_was_broken_off_leaves_no_stage_without_an_end() -> None:
 
 def assay(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([BIN / "assay", *arguments], capture_output=True, text=True, timeout=2 * PATIENCE)
-
-
-def left(root: Path) -> list[str]:
-    """Return the command lines of what carries the mark of a repository."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get(MARK) == str(root.resolve()) and process.pid != os.getpid():
-                found.append(" ".join(process.cmdline()))
-        except psutil.Error:
-            continue
-    return found
-
-
-def until(found: object) -> None:
-    end = time.monotonic() + PATIENCE
-    while not found():  # type: ignore[operator]
-        assert time.monotonic() < end
-        time.sleep(0.1)

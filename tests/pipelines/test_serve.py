@@ -4,8 +4,7 @@ import os
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -15,7 +14,7 @@ import httpx
 import psutil
 import pytest
 
-from pipelines.watchdog import MARK
+from tests.pipelines.processes import PATIENCE, left, until
 
 BIN = Path(sys.executable).parent
 SLOW = """\
@@ -28,16 +27,6 @@ stages:
     deps: [quick]
     outs: [slow]
 """
-PATIENCE = 90
-
-
-def until(found: Callable[[], Any], what: str) -> Any:
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        if value := found():
-            return value
-        time.sleep(0.3)
-    pytest.fail(f"after {PATIENCE} s still not: {what}")
 
 
 @pytest.fixture(scope="module")
@@ -102,16 +91,6 @@ def deployments(api: httpx.Client) -> dict[str, str]:
     return {each["name"]: each["id"] for each in api.post("/deployments/filter", json={}).raise_for_status().json()}
 
 
-def of_stages(root: Path) -> list[int]:
-    def mark(process: psutil.Process) -> str | None:
-        try:
-            return process.environ().get(MARK)
-        except psutil.Error:
-            return None
-
-    return [process.pid for process in psutil.process_iter() if mark(process) == str(root.resolve())]
-
-
 def test_a_served_run_is_scheduled_and_cancelling_kills_its_stage(project, api):
     root = project({"dvc.yaml": SLOW})
     with started([str(BIN / "assay"), "serve", "--nightly", "0 2 * * *", "--jobs", "2"], root):
@@ -123,9 +102,9 @@ def test_a_served_run_is_scheduled_and_cancelling_kills_its_stage(project, api):
         toy = deployments(api)["toy"]
         run = api.post(f"/deployments/{toy}/create_flow_run", json={}).raise_for_status().json()["id"]
         until((root / "started").exists, "the slow stage runs")
-        assert of_stages(root)
+        assert left(root)
         api.post(f"/flow_runs/{run}/set_state", json={"state": {"type": "CANCELLING"}}).raise_for_status()
-        until(lambda: not of_stages(root), "the stage is dead")
+        until(lambda: not left(root), "the stage is dead")
         until(lambda: api.get(f"/flow_runs/{run}").json()["state"]["type"] == "CANCELLED", "the run is cancelled")
     # What was finished before is kept.
     lock = (root / "dvc.lock").read_text()
