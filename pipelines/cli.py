@@ -145,6 +145,51 @@ def targets(study: Study) -> None:
 
 
 @app.command()
+def diff(
+    before: Annotated[str, typer.Argument(help="A commit, tag or branch.")] = "HEAD",
+    after: Annotated[str | None, typer.Argument(help="Another; the working tree if not given.")] = None,
+    form: Annotated[
+        Literal["table", "markdown", "json", "csv"], typer.Option("--format", help="How to print it.")
+    ] = "table",
+    fail_on: Annotated[Literal["worse"] | None, typer.Option(help="Exit with 1 if a metric got worse, for CI.")] = None,
+) -> None:
+    """Compare results of two states of the project, with their noise in mind, and say why they differ.
+
+    Nothing is checked out. A metric is better or worse if its mean over the seeds that both share moved by more than
+    the seeds and the tolerance (`diff` in params.yaml) allow.
+    Exit status: 0 compared, 1 with --fail-on if something got worse, 2 wrong input.
+    """
+    from pipelines.compare import compare
+    from pipelines.results import show_comparison
+    from pipelines.revisions import open_files
+
+    enter_project()
+    found = compare(open_files(before), open_files(after))
+    show_comparison(found, form)
+    raise typer.Exit(int(fail_on == "worse" and bool(found.worse)))
+
+
+@app.command()
+def claims(
+    study: Annotated[str | None, typer.Argument(help="One study; all if not given.")] = None,
+) -> None:
+    """Show what the papers state and what came of it, as of the last report."""
+    from pipelines.results import show_claims
+
+    enter_project()
+    show_claims(study)
+
+
+@app.command()
+def show(study: Study) -> None:
+    """Show a study's comparison tables, from the metrics as they are now."""
+    from pipelines.results import show_study
+
+    enter_project()
+    show_study(study)
+
+
+@app.command()
 def validate() -> None:
     """Check params.yaml as a whole: every block, every cell, and what refers to what."""
     enter_project()

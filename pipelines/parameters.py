@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipelines.compare import DiffSettings
 from stages.attack.settings import AttackSettings
 from stages.common.cells import SHARED, Cell, cells, read_cell
 from stages.common.errors import InputError
@@ -29,7 +30,7 @@ SCHEMAS: dict[str, type[Settings]] = {
     "attack": AttackSettings,
     "score": ScoreSettings,
 }
-NO_STUDIES = ("profile", "datasets", "partitions", "models", "report")
+NO_STUDIES = ("profile", "datasets", "partitions", "models", "report", "diff")
 # Study names end stage names after a hyphen; cell names are parts of stage names and of paths.
 STUDY = re.compile(r"[a-z][a-z0-9_]*")
 CELL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -38,6 +39,7 @@ CELL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 def validate(parameters: dict[str, Any]) -> None:
     """Raise InputError for the first thing in params.yaml that some stage could not use."""
     profile(parameters)
+    parse(DiffSettings, parameters.get("diff") or {}, "diff")
     for name in _mapping(parameters, "datasets"):
         dataset_settings(parameters, name)
     partitions = {name: partition_settings(parameters, name) for name in _mapping(parameters, "partitions")}

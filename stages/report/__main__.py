@@ -20,7 +20,7 @@ def main() -> str:
         build(parameters, settings.studies(parameters), REPORTS)
         return "report"
     preview = REPORTS / "preview" / study
-    for found in build(parameters, [study], preview):
+    for found in build(parameters, [study], preview, only=True):
         show(found)
     print(f"\nThe page: {preview / 'index.html'}")
     return "report"

@@ -10,21 +10,24 @@ from stages.report import settings
 from stages.report.figures import figures
 from stages.report.page import Run, Study, render
 from stages.report.tables import markdown, tables
+from stages.results.claims import CLAIMS, read_claims
 from stages.results.long_table import long_table
 from stages.results.sources import Source
 from stages.results.sources import sources as sources_of
 from stages.results.summaries import summarise
+from stages.results.verdicts import Verdict, as_table, verdicts
 
 RUN_KEYS = ["verb", "cell", "command", "inputs_sha256"]
 
 
-def build(parameters: dict[str, Any], names: list[str], folder: Path) -> list[Study]:
-    """Report on studies: results.parquet, tables/, figures/ and index.html in `folder`.
+def build(parameters: dict[str, Any], names: list[str], folder: Path, only: bool = False) -> list[Study]:
+    """Report on studies: results.parquet, verdicts.csv, tables/, figures/ and index.html in `folder`.
 
     Args:
         parameters: What params.yaml holds.
         names: The studies, in reading order.
         folder: Its tables and figures are replaced as a whole, so that none is left of an earlier report.
+        only: Judge the claims of these studies only, not of all that have any.
 
     Raises:
         InputError: A setting is wrong, or a file that a cell should have written is absent or malformed.
@@ -37,12 +40,21 @@ def build(parameters: dict[str, Any], names: list[str], folder: Path) -> list[St
         _study(results[results["study"] == name], summary[summary["study"] == name], cells)
         for name, cells in sources.items()
     ]
+    judged = _verdicts(names if only else None, results, profile)
     artifacts.write_table(folder / "results.parquet", results)
+    artifacts.write_table(folder / "verdicts.csv", as_table(judged))
     _write_tables(studies, folder / "tables")
     _write_figures(studies, folder / "figures")
     with artifacts.atomic_file(folder / "index.html") as page:
-        page.write_text(render(profile, studies), encoding="utf-8")
+        page.write_text(render(profile, studies, judged), encoding="utf-8")
     return studies
+
+
+def _verdicts(names: list[str] | None, results: pd.DataFrame, profile: str) -> list[Verdict]:
+    # Also of studies that are not there yet: their claims are not run, and said to be.
+    files = {path.stem: path for path in sorted(CLAIMS.glob("*.yaml"))}
+    wanted = files if names is None else {name: files[name] for name in names if name in files}
+    return [verdict for name, path in wanted.items() for verdict in verdicts(name, read_claims(path), results, profile)]
 
 
 def _study(results: pd.DataFrame, summary: pd.DataFrame, sources: list[Source]) -> Study:

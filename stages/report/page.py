@@ -9,6 +9,7 @@ from ruamel.yaml import YAML
 
 from stages.report.figures import Figure
 from stages.report.tables import Table
+from stages.results.verdicts import Verdict
 
 HERE = Path(__file__).parent
 
@@ -35,8 +36,8 @@ class Study:
 
     @property
     def title(self) -> str:
-        """Its title in studies.yaml, or its own name."""
-        return _described(self.name).get("title", self.name.replace("_", " ").capitalize())
+        """Its title."""
+        return title(self.name)
 
     @property
     def question(self) -> str:
@@ -44,7 +45,7 @@ class Study:
         return _described(self.name).get("question", "")
 
 
-def render(profile: str, studies: list[Study]) -> str:
+def render(profile: str, studies: list[Study], verdicts: list[Verdict]) -> str:
     """Return the page as HTML."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
@@ -54,7 +55,14 @@ def render(profile: str, studies: list[Study]) -> str:
         undefined=jinja2.StrictUndefined,
     )
     style = (HERE / "style.css").read_text(encoding="utf-8")
-    return environment.get_template("page.html").render(profile=profile, studies=studies, style=style)
+    return environment.get_template("page.html").render(
+        profile=profile, studies=studies, verdicts=verdicts, title=title, style=style
+    )
+
+
+def title(study: str) -> str:
+    """Return a study's title in studies.yaml, or its own name."""
+    return _described(study).get("title", study.replace("_", " ").capitalize())
 
 
 @cache

@@ -1,0 +1,122 @@
+"""Show results in the terminal, as the report has them."""
+
+import json
+import sys
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pipelines.compare import Change, Comparison, Side
+from stages.common.errors import InputError
+from stages.common.settings import read_parameters
+from stages.report.formats import NOTHING
+
+VERDICTS = Path("reports/verdicts.csv")
+COLUMNS = ["metric", "before", "after", "difference", "n", "verdict", "why"]
+# Causes shown of one metric; --format json has all.
+CAUSES = 3
+
+
+def show_claims(study: str | None) -> None:
+    """Print the verdicts of the last report, of one study or of all.
+
+    Raises:
+        InputError: There is no report yet, or the study has no claims.
+    """
+    if not VERDICTS.exists():
+        raise InputError(str(VERDICTS), "no such file", "`dvc repro report` writes it")
+    rows = pd.read_csv(VERDICTS)
+    known = list(dict.fromkeys(rows["study"]))
+    if study is not None and study not in known:
+        raise InputError(str(VERDICTS), f"has no claims of `{study}`", f"it has: {', '.join(known)}")
+    console = Console()
+    for name, group in rows.groupby("study", sort=False):
+        if study in (None, name):
+            console.print(_verdicts(str(name), group))
+
+
+def _verdicts(study: str, rows: pd.DataFrame) -> Table:
+    table = Table(title=Text(f"\n{study}"), title_justify="left", show_edge=False, pad_edge=False)
+    for column in ("statement", "published", "ours", "verdict", "why"):
+        table.add_column(column)
+    for row in rows.to_dict("records"):
+        ours = ""
+        if not pd.isna(row["n"]):
+            ours = f"{row['estimate']:.3f} [{row['low']:.3f}, {row['high']:.3f}], n={row['n']:g}"
+        cells = (row["statement"], row["published"], ours, row["verdict"], row["reason"])
+        table.add_row(*(Text(str(cell)) for cell in cells))
+    return table
+
+
+def show_study(study: str) -> None:
+    """Print a study's tables, made anew from reports/metrics."""
+    from stages.report.page import Study
+    from stages.report.settings import profile
+    from stages.report.tables import tables
+    from stages.report.terminal import show
+    from stages.results.long_table import long_table
+    from stages.results.sources import sources
+    from stages.results.summaries import summarise
+
+    parameters = read_parameters()
+    summary = summarise(long_table(profile(parameters), sources(parameters, study)))
+    show(Study(study, tables(summary), [], []))
+
+
+def show_comparison(found: Comparison, form: Literal["table", "markdown", "json", "csv"]) -> None:
+    """Print what differs; metrics that are equal are counted and not listed, but for json and csv."""
+    if form == "json":
+        print(json.dumps(asdict(found), indent=2))
+        return
+    if form == "csv":
+        rows = [{key: value for key, value in asdict(change).items() if key != "why"} for change in found.changes]
+        pd.json_normalize(rows, sep="_").to_csv(sys.stdout, index=False, lineterminator="\n")
+        return
+    counts = Counter(change.verdict for change in found.changes)
+    title = f"{found.before} -> {found.after}: " + ", ".join(f"{count} {word}" for word, count in counts.items())
+    rows_ = [_cells(change) for change in found.changes if change.verdict != "equal"]
+    notes = [f"{each} (locked packages)" for each in found.environment]
+    if form == "markdown":
+        print(_markdown(title, rows_, notes))
+        return
+    console = Console()
+    table = Table(title=Text(f"\n{title}"), title_justify="left", show_edge=False, pad_edge=False)
+    for column in COLUMNS:
+        table.add_column(column, overflow="fold")
+    for row in rows_:
+        table.add_row(*map(Text, row))
+    console.print(table if rows_ else Text(title))
+    for note in notes:
+        console.print(Text(note))
+
+
+def _cells(change: Change) -> list[str]:
+    arrow = {"max": " ↑", "min": " ↓", None: ""}.get(change.best, f" → {change.best}")
+    difference = "" if change.difference is None else f"{change.difference:+.4g}"
+    if change.low is not None and change.high is not None:
+        difference += f" [{change.low:+.3g}, {change.high:+.3g}]"
+    verdict = change.verdict if change.p is None else f"{change.verdict} (p = {change.p:.2g})"
+    more = f"; {len(change.why) - CAUSES} more" if len(change.why) > CAUSES else ""
+    why = "; ".join(change.why[:CAUSES]) + more
+    numbers = [_side(change.before), _side(change.after), difference, "" if change.n is None else str(change.n)]
+    return [change.name + arrow, *numbers, verdict, why]
+
+
+def _side(side: Side | None) -> str:
+    if side is None:
+        return NOTHING
+    return f"{side.mean:.4g}" if side.low is None else f"{side.mean:.4g} [{side.low:.3g}, {side.high:.3g}]"
+
+
+def _markdown(title: str, rows: list[list[str]], notes: list[str]) -> str:
+    lines = [f"**{title}**", ""]
+    if rows:
+        table = [COLUMNS, ["---"] * len(COLUMNS), *rows]
+        lines += [f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |" for row in table] + [""]
+    return "\n".join([*lines, *(f"- {note}" for note in notes)]).rstrip()

@@ -1,0 +1,184 @@
+"""Tests and intervals for results over seeds: what a verdict and a diff rest on.
+
+The sample is always a handful of runs, so: t intervals and exact tests, never a bootstrap of three points.
+How far a number depends on the examples it was measured on is another uncertainty, which the metrics files
+hold; nothing here mixes the two.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special, stats
+
+from stages.common.measurements import CONFIDENCE
+
+# 2^20 sign patterns take a tenth of a second; beyond, the t test is as good.
+MOST_PAIRS = 20
+
+
+@dataclass(frozen=True)
+class Test:
+    """What a test found.
+
+    Args:
+        name: Of the test, in words.
+        estimate: The mean, or the difference of means, left less right.
+        low: Lower end of its interval.
+        high: Upper end.
+        p: Two-sided, unless the test's name says otherwise.
+        n: Pairs, or values on the smaller side.
+        smallest_p: The smallest p that the test can reach with that many; 0 if there is no such limit.
+    """
+
+    name: str
+    estimate: float
+    low: float
+    high: float
+    p: float
+    n: int
+    smallest_p: float = 0.0
+
+
+def mean_test(values: ArrayLike, centre: float = 0.0, confidence: float = CONFIDENCE) -> Test:
+    """Test whether a mean is `centre`: one-sample t test and t interval (Student 1908).
+
+    Args:
+        values: (n,) one value per seed, n of 2 or more.
+        centre: The mean under the null hypothesis.
+        confidence: Of the interval.
+    """
+    sample = np.asarray(values, dtype=float)
+    _at_least_two(len(sample))
+    mean = float(sample.mean())
+    if np.ptp(sample) == 0:
+        # No spread to estimate: the values are what they are.
+        mean = float(sample[0])
+        return Test("t test", mean, mean, mean, float(mean == centre), len(sample))
+    # scipy.stats does the same in a millisecond, and a comparison of two commits asks thousands of times.
+    degrees = len(sample) - 1
+    error = float(sample.std(ddof=1)) / len(sample) ** 0.5
+    half = float(special.stdtrit(degrees, 0.5 + confidence / 2)) * error
+    p = 2 * float(special.stdtr(degrees, -abs(mean - centre) / error))
+    return Test("t test", mean, mean - half, mean + half, p, len(sample))
+
+
+def paired_test(left: ArrayLike, right: ArrayLike, confidence: float = CONFIDENCE) -> Test:
+    """Test whether two sides with the same seeds differ: paired t test and interval of the mean difference.
+
+    Args:
+        left: (n,) one value per seed.
+        right: (n,) of the same seeds, in the same order.
+        confidence: Of the interval.
+    """
+    found = mean_test(_differences(left, right), confidence=confidence)
+    return Test("paired t test", found.estimate, found.low, found.high, found.p, found.n)
+
+
+def sign_flip_test(left: ArrayLike, right: ArrayLike, confidence: float = CONFIDENCE) -> Test:
+    """Test whether two sides with the same seeds differ: exact, all 2^n signs of the differences (Fisher 1935).
+
+    Valid without normality if the differences are symmetric about zero under the null hypothesis. The smallest
+    p is 2 / 2^n: .25 for 3 pairs, .0625 for 5, .002 for 10. The interval is the paired t interval.
+
+    Args:
+        left: (n,) one value per seed, n of 2 to 20.
+        right: (n,) of the same seeds, in the same order.
+        confidence: Of the interval.
+    """
+    differences = _differences(left, right)
+    n = len(differences)
+    if n > MOST_PAIRS:
+        raise ValueError(f"{n} pairs have too many signs; up to {MOST_PAIRS}")
+    interval = mean_test(differences, confidence=confidence)
+    sums = np.zeros(1)
+    for difference in differences:
+        sums = np.concatenate([sums + difference, sums - difference])
+    observed = abs(differences.sum())
+    # Rounding must not tell apart what the order of summing alone does.
+    slack = 1e-9 * np.abs(differences).sum()
+    p = float(np.mean(np.abs(sums) >= observed - slack))
+    return Test("exact sign-flip test", interval.estimate, interval.low, interval.high, p, n, 2.0 / 2**n)
+
+
+def welch_test(left: tuple[float, float, int], right: tuple[float, float, int], confidence: float = CONFIDENCE) -> Test:
+    """Test whether two means differ when seeds do not match or one side is published (Welch 1947).
+
+    Args:
+        left: Mean, standard deviation with n - 1 in the denominator, and n of 2 or more.
+        right: The same of the other side.
+        confidence: Of the interval of the difference, with the degrees of freedom of Welch and Satterthwaite.
+    """
+    (mean, deviation, n), (other_mean, other_deviation, other_n) = left, right
+    _at_least_two(min(n, other_n))
+    difference = mean - other_mean
+    variance, other_variance = deviation**2 / n, other_deviation**2 / other_n
+    error = float(np.sqrt(variance + other_variance))
+    smaller = min(n, other_n)
+    if error == 0:
+        return Test("Welch's t test", difference, difference, difference, float(difference == 0), smaller)
+    degrees = (variance + other_variance) ** 2 / (variance**2 / (n - 1) + other_variance**2 / (other_n - 1))
+    half = float(stats.t.ppf(0.5 + confidence / 2, degrees)) * error
+    p = float(2 * stats.t.sf(abs(difference) / error, degrees))
+    return Test("Welch's t test", difference, difference - half, difference + half, p, smaller)
+
+
+def equivalence_test(left: ArrayLike, right: ArrayLike, margin: float, alpha: float = 1 - CONFIDENCE) -> Test:
+    """Test whether two sides with the same seeds differ by less than a margin: TOST (Schuirmann 1987).
+
+    A small p says that they are equal up to the margin. The interval is that at 1 - 2 alpha: it lies within
+    the margin exactly when p is below alpha.
+
+    Args:
+        left: (n,) one value per seed.
+        right: (n,) of the same seeds, in the same order.
+        margin: Above 0, declared before the runs.
+        alpha: Level of each of the two tests.
+    """
+    if not margin > 0:
+        raise ValueError(f"a margin is above 0, not {margin}")
+    differences = _differences(left, right)
+    found = mean_test(differences, confidence=1 - 2 * alpha)
+    if np.ptp(differences) == 0:
+        p = float(abs(found.estimate) >= margin)
+    else:
+        above = stats.ttest_1samp(differences, -margin, alternative="greater").pvalue
+        below = stats.ttest_1samp(differences, margin, alternative="less").pvalue
+        p = float(max(above, below))
+    return Test("TOST", found.estimate, found.low, found.high, p, found.n)
+
+
+def holm(p_values: ArrayLike) -> NDArray[np.float64]:
+    """Adjust the p values of a family so that its chance of any false finding stays at the level (Holm 1979).
+
+    Args:
+        p_values: (n,) p values.
+
+    Returns:
+        (n,) adjusted p values in the same order, to be compared with the level itself.
+    """
+    raw = np.asarray(p_values, dtype=float)
+    order = np.argsort(raw, kind="stable")
+    adjusted = np.empty_like(raw)
+    adjusted[order] = np.maximum.accumulate(raw[order] * np.arange(len(raw), 0, -1))
+    capped: NDArray[np.float64] = np.minimum(adjusted, 1.0)
+    return capped
+
+
+def rounding_interval(value: float, decimals: int) -> tuple[float, float]:
+    """Return between which numbers lies what was rounded to `value`: all that a bare published mean says."""
+    half = 0.5 * 10.0**-decimals
+    return value - half, value + half
+
+
+def _differences(left: ArrayLike, right: ArrayLike) -> NDArray[np.float64]:
+    one, other = np.asarray(left, dtype=float), np.asarray(right, dtype=float)
+    if one.shape != other.shape or one.ndim != 1:
+        raise ValueError(f"pairs have two sides of the same length, not {one.shape} and {other.shape}")
+    differences: NDArray[np.float64] = one - other
+    return differences
+
+
+def _at_least_two(n: int) -> None:
+    if n < 2:
+        raise ValueError(f"{n} values have no spread; at least 2")

@@ -1,0 +1,219 @@
+"""The verdict on each claim, computed from the results: docs/verdicts.md has the decision table.
+
+Only results over the same seeds are compared with each other. A verdict says what the numbers of this profile
+on these data allow, with its reason; what cannot be judged is said to be so, and why.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Literal
+
+import pandas as pd
+
+from stages.results.claims import PROFILES, Claim, ClaimsFile
+from stages.results.statistics import (
+    Test,
+    equivalence_test,
+    holm,
+    mean_test,
+    paired_test,
+    rounding_interval,
+    sign_flip_test,
+    welch_test,
+)
+
+Word = Literal["reproduced", "consistent", "better", "not reproduced", "not comparable", "not run"]
+# With fewer pairs a two-sided sign-flip test cannot reach a level of .05 after Holm.
+SIGN_FLIP_PAIRS = 10
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a claim; numbers are None where nothing was computed.
+
+    `estimate`, `low` and `high` are of our value, or of the difference left less right. `p` is Holm's within the
+    claim's family.
+    """
+
+    study: str
+    claim: str
+    statement: str
+    where: str
+    published: str
+    word: Word
+    reason: str
+    estimate: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+    test: str = ""
+    p: float | None = None
+
+
+def as_table(judged: Iterable[Verdict]) -> pd.DataFrame:
+    """Return verdicts as rows, in the columns of Verdict; numbers to six digits, so that a diff of the file is one."""
+    table = pd.DataFrame([asdict(verdict) for verdict in judged], columns=[field.name for field in fields(Verdict)])
+    table = table.rename(columns={"word": "verdict"}).astype({"n": "Int64"})
+    numbers = ["estimate", "low", "high", "p"]
+    table[numbers] = table[numbers].astype("float64").map(lambda value: float(f"{value:.6g}"))
+    return table
+
+
+@dataclass(frozen=True)
+class _Found:
+    claim: Claim
+    test: Test
+    # The test of the claim itself: that the difference is real, or that it is within the margin.
+    p: float
+
+
+def verdicts(study: str, file: ClaimsFile, results: pd.DataFrame, profile: str) -> list[Verdict]:
+    """Judge the claims of a study.
+
+    Args:
+        study: Its name.
+        file: Its claims.
+        results: The long table, of any studies.
+        profile: Of the results.
+    """
+    own = results[results["study"] == study]
+    found: list[_Found | Verdict] = [_measure(study, claim, own, profile) for claim in file.claims]
+    adjusted = _adjusted([each for each in found if isinstance(each, _Found)])
+    return [each if isinstance(each, Verdict) else _judge(study, each, adjusted[each.claim.id]) for each in found]
+
+
+def _measure(study: str, claim: Claim, results: pd.DataFrame, profile: str) -> "_Found | Verdict":
+    def undecided(word: Word, reason: str) -> Verdict:
+        return _verdict(study, claim, word, reason)
+
+    if claim.differs:
+        return undecided("not comparable", claim.differs)
+    if claim.awaits:
+        return undecided("not run", claim.awaits)
+    assert claim.metric is not None
+    assert claim.left is not None
+    if claim.kind in ("number", "bound") and claim.published is None:
+        return undecided("not comparable", "the published number could not be read in any public source")
+    values = {cell: _values(results, claim, cell) for cell in (claim.left, claim.right) if cell}
+    if missing := [cell for cell, series in values.items() if series.empty]:
+        return undecided("not run", f"no result for {claim.metric} of {' and '.join(missing)}")
+    if PROFILES.index(profile) < PROFILES.index(claim.profile):
+        return undecided("not run", f"these are results of {profile}; it takes {claim.profile}")
+    left = values[claim.left]
+    if claim.right is None:
+        if len(left) < 2:
+            return undecided("not run", "one seed gives no interval")
+        return _Found(claim, mean_test(left), 1.0)
+    pairs = pd.concat([left, values[claim.right]], axis=1, join="inner", keys=["left", "right"])
+    if len(pairs) < 2:
+        return undecided("not run", f"{len(pairs)} seeds are shared by {claim.left} and {claim.right}; it takes two")
+    if claim.test == "sign-flip" and len(pairs) < SIGN_FLIP_PAIRS:
+        return undecided("not run", f"a sign-flip test takes {SIGN_FLIP_PAIRS} shared seeds, not {len(pairs)}")
+    difference = sign_flip_test if claim.test == "sign-flip" else paired_test
+    test = difference(pairs["left"], pairs["right"])
+    if claim.kind == "no difference":
+        assert claim.margin is not None
+        return _Found(claim, test, equivalence_test(pairs["left"], pairs["right"], claim.margin).p)
+    return _Found(claim, test, test.p)
+
+
+def _values(results: pd.DataFrame, claim: Claim, cell: str) -> "pd.Series[float]":
+    split, metric, *group = str(claim.metric).split("/", 2)
+    rows = results[(results["cell"] == cell) & (results["split"] == split) & (results["metric"] == metric)]
+    rows = rows[rows["group"] == group[0]] if group else rows[rows["group"].isna()]
+    return rows.set_index("seed")["value"]
+
+
+def _adjusted(found: Iterable[_Found]) -> Mapping[str, float]:
+    families: dict[str, list[_Found]] = {}
+    for each in found:
+        families.setdefault(each.claim.family or f"only {each.claim.id}", []).append(each)
+    return {
+        each.claim.id: float(p)
+        for family in families.values()
+        for each, p in zip(family, holm([one.p for one in family]), strict=True)
+    }
+
+
+def _judge(study: str, found: _Found, p: float) -> Verdict:
+    claim, test = found.claim, found.test
+    decide = {"number": _number, "bound": _bound, "ordering": _ordering, "no difference": _no_difference}[claim.kind]
+    word, reason = decide(claim, test, p)
+    tested = claim.kind in ("ordering", "no difference")
+    return replace(
+        _verdict(study, claim, word, reason),
+        estimate=test.estimate,
+        low=test.low,
+        high=test.high,
+        n=test.n,
+        test="TOST" if claim.kind == "no difference" else test.name if tested else "t interval",
+        p=p if tested else None,
+    )
+
+
+def _ordering(claim: Claim, test: Test, p: float) -> tuple[Word, str]:
+    as_stated = (test.estimate > 0) == (claim.direction == "greater") and test.estimate != 0
+    if p < claim.alpha:
+        if as_stated:
+            return "reproduced", f"the difference is {claim.direction} than 0"
+        return "not reproduced", "the difference is real, and the other way round"
+    few = f"; with {test.n} pairs p cannot be below {test.smallest_p:.3g}" if test.smallest_p >= claim.alpha else ""
+    if as_stated:
+        return "consistent", f"it lies that way, within what the seeds allow{few}"
+    return "consistent", f"no difference is shown either way{few}"
+
+
+def _no_difference(claim: Claim, test: Test, p: float) -> tuple[Word, str]:
+    assert claim.margin is not None
+    if p < claim.alpha:
+        return "reproduced", f"they differ by less than {claim.margin:g}"
+    if test.low > claim.margin or test.high < -claim.margin:
+        return "not reproduced", f"they differ by more than {claim.margin:g}"
+    return "consistent", f"a difference of more than {claim.margin:g} is neither shown nor ruled out"
+
+
+def _bound(claim: Claim, test: Test, _: float) -> tuple[Word, str]:
+    assert claim.published is not None
+    limit = claim.published.value
+    below = claim.direction == "at most"
+    if test.high <= limit if below else test.low >= limit:
+        return "reproduced", f"the whole interval is {claim.direction} {limit:g}"
+    if test.low > limit if below else test.high < limit:
+        return "not reproduced", f"no part of the interval is {claim.direction} {limit:g}"
+    return "consistent", f"the interval holds {limit:g}"
+
+
+def _number(claim: Claim, test: Test, _: float) -> tuple[Word, str]:
+    published, margin = claim.published, claim.margin
+    assert published is not None
+    assert margin is not None
+    if published.sd is not None and published.n is not None:
+        spread = (test.high - test.low) / 2
+        deviation = _deviation(spread, test.n)
+        against = welch_test((test.estimate, deviation, test.n), (published.value, published.sd, published.n))
+        low, high = against.low, against.high
+    else:
+        # A bare number says no more than where it was rounded from.
+        least, most = rounding_interval(published.value, published.decimals)
+        low, high = test.low - most, test.high - least
+    if -margin <= low and high <= margin:
+        return "reproduced", f"the difference from the published number is within {margin:g}"
+    if low <= 0 <= high:
+        return "consistent", f"the intervals meet; a difference of {margin:g} is not ruled out"
+    if claim.direction and (low > 0) == (claim.direction == "greater"):
+        return "better", "better than reported, by more than the intervals allow"
+    if low > margin or high < -margin:
+        return "not reproduced", f"it differs from the published number by more than {margin:g}"
+    return "consistent", f"it differs, and by more than {margin:g} is not shown"
+
+
+def _deviation(half: float, n: int) -> float:
+    from scipy.stats import t
+
+    return float(half / t.ppf(0.975, n - 1) * n**0.5)
+
+
+def _verdict(study: str, claim: Claim, word: Word, reason: str) -> Verdict:
+    published = claim.published
+    number = f"{published.value:.{published.decimals}f}" if published else "no published number"
+    return Verdict(study, claim.id, claim.statement, claim.where, number, word, reason)
