@@ -89,7 +89,7 @@ def _measure(study: str, claim: Claim, results: pd.DataFrame, profile: str) -> "
     if claim.differs:
         return undecided("not comparable", claim.differs)
     if claim.awaits:
-        return undecided("not run", claim.awaits)
+        return undecided("not run", f"not there yet: {claim.awaits}")
     assert claim.metric is not None
     assert claim.left is not None
     if claim.kind in ("number", "bound") and claim.published is None:
@@ -157,10 +157,11 @@ def _ordering(claim: Claim, test: Test, p: float) -> tuple[Word, str]:
         if as_stated:
             return "reproduced", f"the difference is {claim.direction} than 0"
         return "not reproduced", "the difference is real, and the other way round"
+    family = f"; alone its p is {test.p:.2g}, with its family {p:.2g}" if test.p < claim.alpha else ""
     few = f"; with {test.n} pairs p cannot be below {test.smallest_p:.3g}" if test.smallest_p >= claim.alpha else ""
     if as_stated:
-        return "consistent", f"it lies that way, within what the seeds allow{few}"
-    return "consistent", f"no difference is shown either way{few}"
+        return "consistent", f"it lies that way, within what the seeds allow{family}{few}"
+    return "consistent", f"no difference is shown{family}{few}"
 
 
 def _no_difference(claim: Claim, test: Test, p: float) -> tuple[Word, str]:

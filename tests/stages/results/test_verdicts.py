@@ -39,7 +39,7 @@ def around(centre: float, n: int = 10, scale: float = 1.0) -> list[float]:
         ({}, around(0.8), [0.7] * 10, "reproduced", "greater than 0"),
         ({}, [0.7] * 10, around(0.8), "not reproduced", "the other way round"),
         ({}, around(0.702), [0.7] * 10, "consistent", "lies that way"),
-        ({}, around(0.699), [0.7] * 10, "consistent", "either way"),
+        ({}, around(0.699), [0.7] * 10, "consistent", "no difference is shown"),
         ({"direction": "less"}, [0.7] * 10, around(0.8), "reproduced", "less than 0"),
         ({"test": "sign-flip"}, around(0.8), [0.7] * 10, "reproduced", "greater than 0"),
         ({"test": "sign-flip"}, around(0.8, 5), [0.7] * 5, "not run", "takes 10 shared seeds, not 5"),
@@ -60,7 +60,7 @@ def around(centre: float, n: int = 10, scale: float = 1.0) -> list[float]:
         (NUMBER | {"published": {"value": 0.5, "decimals": 1, "sd": 0.5, "n": 3}}, around(0.6), [], "consistent", ""),
         (NUMBER | {"published": None}, around(0.5), [], "not comparable", "could not be read in any public source"),
         ({"differs": "other data"}, around(0.8), around(0.7), "not comparable", "other data"),
-        ({"awaits": "an attack"}, around(0.8), around(0.7), "not run", "an attack"),
+        ({"awaits": "an attack"}, around(0.8), around(0.7), "not run", "not there yet: an attack"),
         ({"metric": "train/accuracy"}, around(0.8), around(0.7), "not run", "no result for train/accuracy of one"),
         ({"profile": "paper"}, around(0.8), around(0.7), "not run", "results of full; it takes paper"),
     ],
@@ -96,6 +96,7 @@ def test_a_family_is_judged_together():
     family = judged(table, *({"family": "all"} for _ in range(5)))
     assert alone.word == "reproduced"
     assert {verdict.word for verdict in family} == {"consistent"}
+    assert f"alone its p is {alone.p:.2g}, with its family" in family[0].reason
     assert family[0].p == pytest.approx(5 * alone.p)
 
 
