@@ -9,7 +9,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Literal
 
 import pandas as pd
+from scipy.special import stdtrit
 
+from stages.common.measurements import CONFIDENCE
 from stages.results.claims import PROFILES, Claim, ClaimsFile
 from stages.results.statistics import (
     Test,
@@ -209,9 +211,7 @@ def _number(claim: Claim, test: Test, _: float) -> tuple[Word, str]:
 
 
 def _deviation(half: float, n: int) -> float:
-    from scipy.stats import t
-
-    return float(half / t.ppf(0.975, n - 1) * n**0.5)
+    return float(half / stdtrit(n - 1, 0.5 + CONFIDENCE / 2) * n**0.5)
 
 
 def _verdict(study: str, claim: Claim, word: Word, reason: str) -> Verdict:

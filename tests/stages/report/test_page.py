@@ -1,10 +1,14 @@
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 
+from stages.report.build import build
 from stages.report.page import Run, Study, render
+from stages.report.settings import studies
 
 
 class Elements(HTMLParser):
@@ -67,19 +71,46 @@ def test_the_page_tells_how_to_make_each_cell_again(html: str) -> None:
 def test_only_the_smoke_profile_is_warned_of() -> None:
     warning = "no conclusion can be drawn"
 
-    assert warning not in render("quick", [])
-    assert warning in render("smoke", [])
+    assert warning not in render("quick", [], [])
+    assert warning in render("smoke", [], [])
 
 
 def test_a_known_study_has_its_question_and_any_other_its_name() -> None:
-    page = render("quick", [Study("joint", [], [], []), Study("my_own", [], [], [])])
+    page = render("quick", [Study("joint", [], [], []), Study("my_own", [], [], [])], [])
 
     assert "What do the same models give in utility, privacy, leakage and fairness at once?" in page
     assert ">My own</a>" in page
 
 
 def test_names_are_escaped() -> None:
-    page = render("quick", [Study("study", [], [], [Run("train", "<b>bold & co", "a < b", "ab", "0")])])
+    page = render("quick", [Study("study", [], [], [Run("train", "<b>bold & co", "a < b", "ab", "0")])], [])
 
     assert "<b>" not in page
     assert "&lt;b&gt;bold &amp; co" in page
+
+
+def test_claims_are_judged_at_the_top_of_the_page(project: Path, parameters: dict[str, Any]) -> None:
+    claim = (
+        "{id: gap, where: table 1, statement: One <b> is above., kind: ordering, status: read, metric: test/accuracy, "
+    )
+    claim += "left: none, right: dpsgd, direction: greater, profile: quick}"
+    Path("reports/claims").mkdir(parents=True)
+    paper = "paper: {title: A paper, venue: ICML, id: 'arXiv:0'}"
+    Path("reports/claims/whole.yaml").write_text(f"{paper}\nclaims:\n- {claim}\n")
+    Path("reports/claims/other.yaml").write_text(
+        f"{paper}\nclaims:\n- {{id: a, where: w, statement: s, kind: ordering, status: read, awaits: an attack}}\n"
+    )
+
+    build(parameters, studies(parameters), Path("reports"))
+
+    verdicts = pd.read_csv("reports/verdicts.csv")
+    assert list(verdicts["study"]) == ["other", "whole"]
+    assert verdicts["verdict"][0] == "not run"
+    page = Path("reports/index.html").read_text()
+    assert page.index('id="verdicts"') < page.index('id="results"')
+    assert "One &lt;b&gt; is above." in page
+    assert "not there yet: an attack" in page
+
+
+def test_without_claims_there_is_no_table_of_them(report: Path) -> None:
+    assert 'id="verdicts"' not in (report / "index.html").read_text(encoding="utf-8")
