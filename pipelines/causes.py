@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from pathlib import PurePosixPath
 from typing import Any
 
 import yaml
@@ -21,6 +20,8 @@ class Causes:
 
     def __init__(self, before: str | None, after: str | None) -> None:
         self._texts = before, after
+        self._found: dict[str, list[str]] = {}
+        self._own: dict[str, list[str]] = {}
 
     @cached_property
     def _sides(self) -> list[Mapping[str, Stage]]:
@@ -35,6 +36,11 @@ class Causes:
 
     def of(self, path: str) -> list[str]:
         """Return what changed in the making of an output: commands, parameters, code, data, the lock of packages."""
+        if path not in self._found:
+            self._found[path] = self._causes(path)
+        return self._found[path]
+
+    def _causes(self, path: str) -> list[str]:
         if self._texts[0] == self._texts[1]:
             return []
         makers = [side[path] for side in self._makers if path in side]
@@ -42,7 +48,9 @@ class Causes:
             return []
         found: dict[str, None] = {}
         for name in self._upstream(makers[1]):
-            found |= dict.fromkeys(self._changes(name))
+            if name not in self._own:
+                self._own[name] = list(self._changes(name))
+            found |= dict.fromkeys(self._own[name])
         return list(found)
 
     @staticmethod
@@ -110,5 +118,5 @@ def _shown(value: Any) -> str:
 
 
 def _overlap(one: str, other: str) -> bool:
-    first, second = PurePosixPath(one), PurePosixPath(other)
-    return first.is_relative_to(second) or second.is_relative_to(first)
+    # As text: it is asked for each dependency and each output of a graph.
+    return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")

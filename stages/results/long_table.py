@@ -81,11 +81,13 @@ def long_table(
     rows = []
     for source, file in files.items():
         guaranteed = _epsilons(source, files)
+        # As the study sees it: a partition's own study is that of all partitions.
+        common = {**asdict(file.about), **asdict(source), "profile": profile}
         for key in sorted(file.metrics, key=_place):
+            described = common | _described(key)
             for seed, entry in sorted(file.metrics[key].items(), key=lambda item: int(item[0])):
                 epsilon = guaranteed[seed].value if seed in guaranteed else None
-                row = _row(source, file.about, key, entry)
-                rows.append(row | {"profile": profile, "seed": int(seed), "epsilon": epsilon})
+                rows.append({**described, **entry.model_dump(), "seed": int(seed), "epsilon": epsilon})
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
 
 
@@ -116,17 +118,13 @@ def _epsilons(source: Source, files: dict[Source, _MetricsFile]) -> dict[str, _E
     return {}
 
 
-def _row(source: Source, about: About, key: str, entry: _Entry) -> dict[str, Any]:
+def _described(key: str) -> dict[str, Any]:
     split, name, *group = key.split("/", 2)
     best = METRICS[name].best
     return {
-        # As the study sees it: a partition's own study is that of all partitions.
-        **asdict(about),
-        **asdict(source),
         "split": split,
         "group": group[0] if group else None,
         "metric": name,
-        **entry.model_dump(),
         "unit": METRICS[name].unit,
         "best": f"{best:g}" if isinstance(best, float) else best,
     }
