@@ -39,7 +39,7 @@ class Tolerance(Settings):
 
 
 class DiffSettings(Settings):
-    """The block `diff` of params.yaml: of `study/cell/split/metric[/group]` -> tolerance; the last that fits."""
+    """The block `diff` of params.yaml: patterns of `study/cell/split/metric[/group]` -> tolerance; the last to fit."""
 
     tolerance: dict[str, Tolerance] = Field(default_factory=dict)
 

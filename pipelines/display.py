@@ -36,6 +36,8 @@ class Display:
         self._process: subprocess.Popen[str] | None = None
         self._threads: list[threading.Thread] = []
         self._log = Path()
+        # Whether anybody takes messages: what is said before and after that would only be kept.
+        self._sending = False
 
     def begin(self, root: Path, about: Mapping[str, Any]) -> None:
         """Start the other process.
@@ -45,6 +47,7 @@ class Display:
             about: What `pipelines.following.Following` takes.
         """
         self._log = root / FOLDER / "prefect.log"
+        self._sending = True
         self._send(about)
         with self._log.open("wb") as log:
             # A group of its own: Ctrl-C at the terminal is for the run, which still needs it then.
@@ -108,7 +111,8 @@ class Display:
         self._observer.says(text)
 
     def _send(self, message: Mapping[str, Any]) -> None:
-        self._messages.put(json.dumps(message, default=str))
+        if self._sending:
+            self._messages.put(json.dumps(message, default=str))
 
     def _write(self, process: "subprocess.Popen[str]") -> None:
         assert process.stdin is not None
@@ -118,6 +122,7 @@ class Display:
                 pipe.write(f"{message}\n")
                 if self._messages.empty():
                     pipe.flush()
+        self._sending = False
 
     def _read(self, process: "subprocess.Popen[str]") -> None:
         assert process.stdout is not None

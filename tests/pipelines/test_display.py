@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.display import Display
 from pipelines.following import Following
+from pipelines.terminal import Silent
 from tests.pipelines.processes import PATIENCE, left, until
 
 BIN = Path(sys.executable).parent
@@ -84,6 +86,13 @@ def test_what_ends_a_run_ends_prefect_with_it(project, home):
         engine.terminate()
         assert engine.wait(PATIENCE) == 128 + signal.SIGTERM
     assert left(root) == []
+
+
+def test_a_run_that_nobody_follows_keeps_no_messages() -> None:
+    display = Display(Silent())
+    display.started("a")
+    display.line("a", "said")
+    assert display._messages.empty()
 
 
 def test_messages_become_stages_that_tasks_live_through() -> None:
