@@ -34,6 +34,16 @@ class Causes:
             {out["path"]: name for name, stage in side.items() for out in stage.get("outs", [])} for side in self._sides
         ]
 
+    @cached_property
+    def _within(self) -> dict[str, dict[str, None]]:
+        """Folder, or output itself -> the stages with an output there, on either side."""
+        found: dict[str, dict[str, None]] = {}
+        for makers in self._makers:
+            for path, name in makers.items():
+                for folder in (path, *_folders(path)):
+                    found.setdefault(folder, {})[name] = None
+        return found
+
     def of(self, path: str) -> list[str]:
         """Return what changed in the making of an output: commands, parameters, code, data, the lock of packages."""
         if path not in self._found:
@@ -71,10 +81,15 @@ class Causes:
             if name in found:
                 continue
             found[name] = None
-            for side, makers in zip(self._sides, self._makers, strict=True):
+            for side in self._sides:
                 for dep in side.get(name, {}).get("deps", []):
-                    waiting += [maker for path, maker in makers.items() if _overlap(path, dep["path"])]
+                    waiting += self._makers_of(dep["path"])
         return list(found)
+
+    def _makers_of(self, path: str) -> list[str]:
+        """Return the stages that make a dependency, something in it, or the folder that it is in."""
+        around = [makers[folder] for makers in self._makers for folder in _folders(path) if folder in makers]
+        return [*self._within.get(path, ()), *around]
 
     def _changes(self, name: str) -> Iterator[str]:
         before, after = (side.get(name) for side in self._sides)
@@ -89,8 +104,7 @@ class Causes:
                 yield f"parameter {key}: {_shown(one.get(key))} -> {_shown(other.get(key))}"
         deps = [{dep["path"]: dep.get("md5") for dep in side.get("deps", [])} for side in (before, after)]
         for path in sorted({*deps[0], *deps[1]}):
-            made = any(_overlap(out, path) for makers in self._makers for out in makers)
-            if deps[0].get(path) != deps[1].get(path) and not made:
+            if deps[0].get(path) != deps[1].get(path) and not self._makers_of(path):
                 kind = "code" if path.startswith(("stages/", "src/")) or path.endswith(".py") else "data"
                 yield f"{'lock' if path.startswith('requirements/') else kind} {path}"
 
@@ -117,6 +131,7 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
-def _overlap(one: str, other: str) -> bool:
+def _folders(path: str) -> list[str]:
     # As text: it is asked for each dependency and each output of a graph.
-    return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")
+    parts = path.split("/")
+    return ["/".join(parts[:length]) for length in range(1, len(parts))]

@@ -5,9 +5,10 @@ tolerance allow (paired t test, Holm over all metrics of a study that moved). It
 a number depends on the examples is the same on both sides and stands in the metrics files.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -23,7 +24,7 @@ from stages.results.long_table import long_table
 from stages.results.sources import Source, sources
 from stages.results.statistics import Test, holm, mean_test, paired_test, welch_test
 
-Word = Literal["better", "worse", "within noise", "changed", "new", "gone", "equal"]
+Word = Literal["worse", "better", "changed", "new", "gone", "within noise", "equal"]
 KEYS = ["study", "verb", "cell", "split", "metric", "group"]
 ALPHA = 0.05
 
@@ -164,7 +165,9 @@ def _results(files: Files) -> pd.DataFrame:
 def _by_metric(table: pd.DataFrame) -> dict[tuple[str, ...], _Values]:
     found: dict[tuple[str, ...], _Values] = {}
     rows = table.assign(group=table["group"].fillna(""), best=table["best"].fillna(""))
-    for *key, unit, best, seed, value in rows[[*KEYS, "unit", "best", "seed", "value"]].itertuples(index=False):
+    # As plain values: a column of text is slow to read one by one.
+    columns = (rows[name].tolist() for name in (*KEYS, "unit", "best", "seed", "value"))
+    for *key, unit, best, seed, value in zip(*columns, strict=True):
         found.setdefault(tuple(key), _Values(unit, best or None, {})).by_seed[seed] = value
     return found
 
@@ -175,27 +178,29 @@ def _measure(key: tuple[str, ...], before: _Values | None, after: _Values | None
     shared = sorted(before.by_seed.keys() & after.by_seed.keys())
     if len(shared) >= 2:
         one, other = ([values.by_seed[seed] for seed in shared] for values in (before, after))
-        gain = paired_test(_good(other, after.best), _good(one, after.best))
-        return _Measured(key, before, after, paired_test(other, one), gain)
+        return _Measured(key, before, after, paired_test(other, one), _gain(paired_test, other, one, after.best))
     one, other = (list(values.by_seed.values()) for values in (before, after))
     if min(len(one), len(other)) >= 2:
-        gain = welch_test(_described(_good(other, after.best)), _described(_good(one, after.best)))
-        return _Measured(key, before, after, welch_test(_described(other), _described(one)), gain)
+        return _Measured(key, before, after, _unpaired(other, one), _gain(_unpaired, other, one, after.best))
     return _Measured(key, before, after)
 
 
-def _described(values: list[float]) -> tuple[float, float, int]:
-    return float(np.mean(values)), float(np.std(values, ddof=1)), len(values)
+def _unpaired(left: list[float], right: list[float]) -> Test:
+    one, other = ((float(np.mean(side)), float(np.std(side, ddof=1)), len(side)) for side in (left, right))
+    return welch_test(one, other)
 
 
-def _good(values: list[float], best: str | None) -> list[float]:
-    """Return how good values are: the higher, the better."""
+def _gain(
+    test: Callable[[list[float], list[float]], Test], after: list[float], before: list[float], best: str | None
+) -> Test:
+    """Test by how much a metric got better."""
     match best:
         case None | "max":
-            return values
+            return test(after, before)
         case "min":
-            return [-value for value in values]
-    return [-abs(value - float(best)) for value in values]
+            return test(before, after)
+    target = float(best)
+    return test([-abs(value - target) for value in after], [-abs(value - target) for value in before])
 
 
 def _adjusted(measured: Iterable[_Measured]) -> dict[tuple[str, ...], float]:
@@ -227,7 +232,7 @@ def _judge(each: _Measured, p: float | None, settings: DiffSettings, causes: Cau
     )
     if each.before and each.after and each.before.by_seed == each.after.by_seed:
         return change
-    why = tuple(causes.of(str(Source(study, verb, cell).metrics)))
+    why = tuple(causes.of(_metrics_file(study, verb, cell)))
     if change.before is None or change.after is None:
         return replace(change, verdict="new" if change.before is None else "gone", why=why)
     moved = each.test.estimate if each.test else change.after.mean - change.before.mean
@@ -242,6 +247,11 @@ def _judge(each: _Measured, p: float | None, settings: DiffSettings, causes: Cau
         word = ("better" if each.gain.estimate > 0 else "worse") if real else "within noise"
     test = each.test
     return replace(change, verdict=word, difference=test.estimate, low=test.low, high=test.high, n=test.n, p=p, why=why)
+
+
+@cache
+def _metrics_file(study: str, verb: str, cell: str) -> str:
+    return str(Source(study, verb, cell).metrics)
 
 
 def _tolerance(name: str, settings: DiffSettings) -> Tolerance:

@@ -1,24 +1,28 @@
 """Show results in the terminal, as the report has them."""
 
-import json
 import sys
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import pandas as pd
+from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipelines.compare import Change, Comparison, Side
+from pipelines.compare import Change, Comparison, Side, Word
 from stages.common.errors import InputError
 from stages.common.settings import read_parameters
 from stages.report.formats import NOTHING
 
 VERDICTS = Path("reports/verdicts.csv")
 COLUMNS = ["metric", "before", "after", "difference", "n", "verdict", "why"]
+# In the order in which they are shown; the last is counted only.
+WORDS = get_args(Word)
+# Shown in a table. A comment on a pull request is cut at 65,536 characters.
+ROWS = 100
 # Causes shown of one metric; --format json has all.
 CAUSES = 3
 
@@ -70,30 +74,42 @@ def show_study(study: str) -> None:
 
 
 def show_comparison(found: Comparison, form: Literal["table", "markdown", "json", "csv"]) -> None:
-    """Print what differs; metrics that are equal are counted and not listed, but for json and csv."""
+    """Print what differs, worse first: at most ROWS of it in a table, all metrics as json and csv."""
     if form == "json":
-        print(json.dumps(asdict(found), indent=2))
+        # Not json.dumps, which is slow on thousands of metrics when it indents.
+        print(TypeAdapter(Comparison).dump_json(found, indent=2).decode())
         return
     if form == "csv":
-        rows = [{key: value for key, value in asdict(change).items() if key != "why"} for change in found.changes]
-        pd.json_normalize(rows, sep="_").to_csv(sys.stdout, index=False, lineterminator="\n")
+        pd.DataFrame(map(_flat, found.changes)).to_csv(sys.stdout, index=False, lineterminator="\n")
         return
     counts = Counter(change.verdict for change in found.changes)
-    title = f"{found.before} -> {found.after}: " + ", ".join(f"{count} {word}" for word, count in counts.items())
-    rows_ = [_cells(change) for change in found.changes if change.verdict != "equal"]
-    notes = [f"{each} (locked packages)" for each in found.environment]
+    title = f"{found.before} -> {found.after}: " + ", ".join(f"{counts[word]} {word}" for word in WORDS if counts[word])
+    moved = [change for word in WORDS[:-1] for change in found.changes if change.verdict == word]
+    notes = [f"{len(moved) - ROWS:,} more; --format csv has them all"] * (len(moved) > ROWS)
+    notes += [f"{each} (locked packages)" for each in found.environment]
+    rows = [_cells(change) for change in moved[:ROWS]]
     if form == "markdown":
-        print(_markdown(title, rows_, notes))
+        print(_markdown(title, rows, notes))
         return
     console = Console()
     table = Table(title=Text(f"\n{title}"), title_justify="left", show_edge=False, pad_edge=False)
     for column in COLUMNS:
         table.add_column(column, overflow="fold")
-    for row in rows_:
+    for row in rows:
         table.add_row(*map(Text, row))
-    console.print(table if rows_ else Text(title))
+    console.print(table if rows else Text(title))
     for note in notes:
         console.print(Text(note))
+
+
+def _flat(change: Change) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    for name, value in vars(change).items():
+        if name in ("before", "after"):
+            row |= {f"{name}_{field.name}": value and getattr(value, field.name) for field in fields(Side)}
+        elif name != "why":
+            row[name] = value
+    return row
 
 
 def _cells(change: Change) -> list[str]:

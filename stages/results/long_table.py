@@ -1,7 +1,6 @@
 """The long table: one row per study, cell, verb, metric and seed."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -82,12 +81,12 @@ def long_table(
     for source, file in files.items():
         guaranteed = _epsilons(source, files)
         # As the study sees it: a partition's own study is that of all partitions.
-        common = {**asdict(file.about), **asdict(source), "profile": profile}
+        common = {**vars(file.about), **vars(source), "profile": profile}
         for key in sorted(file.metrics, key=_place):
             described = common | _described(key)
             for seed, entry in sorted(file.metrics[key].items(), key=lambda item: int(item[0])):
                 epsilon = guaranteed[seed].value if seed in guaranteed else None
-                rows.append({**described, **entry.model_dump(), "seed": int(seed), "epsilon": epsilon})
+                rows.append({**described, **vars(entry), "seed": int(seed), "epsilon": epsilon})
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
 
 
