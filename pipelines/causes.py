@@ -1,11 +1,12 @@
 """Why a result differs between two states: what dvc.lock says of the stage that made it and of all before it."""
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
 import yaml
+
+from stages.report.versions import locked_versions
 
 Stage = Mapping[str, Any]
 
@@ -64,11 +65,9 @@ class Causes:
         return list(found)
 
     @staticmethod
-    def environment(before: str | None, after: str | None) -> list[str]:
-        """Return which locked packages came, went or changed their version."""
-        one, other = (
-            dict(re.findall(r"^([A-Za-z0-9._-]+)==(\S+)", text or "", re.MULTILINE)) for text in (before, after)
-        )
+    def environment(before: Iterable[str | None], after: Iterable[str | None]) -> list[str]:
+        """Return which packages came, went or changed their version between the files that pin them."""
+        one, other = (locked_versions(*(text or "" for text in texts)) for texts in (before, after))
         names = sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
         return [f"{name} {one.get(name, 'not there')} -> {other.get(name, 'not there')}" for name in names]
 

@@ -16,7 +16,7 @@ import pandas as pd
 from pydantic import Field
 
 from pipelines.causes import Causes
-from pipelines.revisions import Files, read_json, read_yaml
+from pipelines.revisions import PINS, Files, read_json, read_yaml
 from stages.common.errors import InputError
 from stages.common.settings import Settings, parse
 from stages.report.settings import profile, studies
@@ -116,8 +116,8 @@ def compare(before: Files, after: Files) -> Comparison:
     measured = [_measure(key, left.get(key), right.get(key)) for key in dict.fromkeys([*left, *right])]
     adjusted = _adjusted(measured)
     changes = [_judge(each, adjusted.get(each.key), settings, causes) for each in measured]
-    locks = [files.read("requirements/lock.txt") for files in (before, after)]
-    return Comparison(before.name, after.name, changes, causes.environment(*locks))
+    pins = [[files.read(path) for path in PINS] for files in (before, after)]
+    return Comparison(before.name, after.name, changes, causes.environment(*pins))
 
 
 @dataclass(frozen=True)

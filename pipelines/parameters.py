@@ -16,7 +16,7 @@ from stages.models.settings import ModelSettings
 from stages.partition.settings import PartitionSettings
 from stages.partition.settings import read as partition_settings
 from stages.prepare.settings import dataset_settings
-from stages.report.settings import profile
+from stages.report.settings import profile, targets
 from stages.report.settings import studies as reported
 from stages.results.sources import sources
 from stages.results.verbs import FITTING
@@ -49,9 +49,10 @@ def validate(parameters: dict[str, Any]) -> None:
     verbs = {study: _verbs(parameters, study) for study in studies(parameters)}
     for study in verbs:
         _check_cells(parameters, study, verbs[study], partitions)
-    for study in reported(parameters):
-        if study not in studies(parameters):
-            raise _error("report.studies", f"has no study `{study}`", f"there are: {', '.join(studies(parameters))}")
+    for key, named in {"report.studies": reported(parameters), "report.targets": targets(parameters)}.items():
+        for study in named:
+            if study not in studies(parameters):
+                raise _error(key, f"has no study `{study}`", f"there are: {', '.join(studies(parameters))}")
 
 
 def studies(parameters: Mapping[str, Any]) -> list[str]:

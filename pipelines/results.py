@@ -70,7 +70,7 @@ def show_study(study: str) -> None:
 
     parameters = read_parameters()
     summary = summarise(long_table(profile(parameters), sources(parameters, study)))
-    show(Study(study, tables(summary), [], []))
+    show(Study(study, tables(summary)))
 
 
 def show_comparison(found: Comparison, form: Literal["table", "markdown", "json", "csv"]) -> None:

@@ -14,7 +14,8 @@ from stages.common.errors import InputError
 
 METRICS = "reports/metrics"
 # What a comparison reads, if it is there.
-READ = (METRICS, "params.yaml", "dvc.lock", "requirements/lock.txt")
+PINS = ("pyproject.toml", "requirements/lock.txt", "requirements/packages.txt")
+READ = (METRICS, "params.yaml", "dvc.lock", *PINS)
 
 
 class Files(Protocol):

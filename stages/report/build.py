@@ -9,13 +9,13 @@ from stages.common import artifacts
 from stages.report import settings
 from stages.report.figures import figures
 from stages.report.page import Run, Study, render
-from stages.report.tables import markdown, tables
-from stages.results.claims import CLAIMS, read_claims
+from stages.report.tables import latex, markdown, tables
+from stages.report.versions import packages
+from stages.results.claims import CLAIMS, ClaimsFile, read_claims
 from stages.results.long_table import long_table
-from stages.results.sources import Source
 from stages.results.sources import sources as sources_of
 from stages.results.summaries import summarise
-from stages.results.verdicts import Verdict, as_table, verdicts
+from stages.results.verdicts import as_table, verdicts
 
 RUN_KEYS = ["verb", "cell", "command", "inputs_sha256"]
 
@@ -27,7 +27,7 @@ def build(parameters: dict[str, Any], names: list[str], folder: Path, only: bool
         parameters: What params.yaml holds.
         names: The studies, in reading order.
         folder: Its tables and figures are replaced as a whole, so that none is left of an earlier report.
-        only: Judge the claims of these studies only, not of all that have any.
+        only: Show these studies only, not also those that have claims and no results yet.
 
     Raises:
         InputError: A setting is wrong, or a file that a cell should have written is absent or malformed.
@@ -36,30 +36,37 @@ def build(parameters: dict[str, Any], names: list[str], folder: Path, only: bool
     profile = settings.profile(parameters)
     results = long_table(profile, [source for cells in sources.values() for source in cells])
     summary = summarise(results)
+    claims = _claims(names if only else None)
+    judged = {name: verdicts(name, file, results, profile) for name, file in claims.items()}
+    targets = settings.targets(parameters)
     studies = [
-        _study(results[results["study"] == name], summary[summary["study"] == name], cells)
+        Study(
+            name,
+            tables(summary[summary["study"] == name]),
+            figures(name, summary[summary["study"] == name], cells, targets.get(name)),
+            _runs(results[results["study"] == name]),
+            claims.get(name),
+            judged.get(name, []),
+        )
         for name, cells in sources.items()
     ]
-    judged = _verdicts(names if only else None, results, profile)
+    shown = [
+        *studies,
+        *(Study(name, claims=claims[name], verdicts=judged[name]) for name in claims if name not in names),
+    ]
     artifacts.write_table(folder / "results.parquet", results)
-    artifacts.write_table(folder / "verdicts.csv", as_table(judged))
+    artifacts.write_table(folder / "verdicts.csv", as_table(verdict for found in judged.values() for verdict in found))
     _write_tables(studies, folder / "tables")
     _write_figures(studies, folder / "figures")
     with artifacts.atomic_file(folder / "index.html") as page:
-        page.write_text(render(profile, studies, judged), encoding="utf-8")
+        page.write_text(render(profile, shown, packages()), encoding="utf-8")
     return studies
 
 
-def _verdicts(names: list[str] | None, results: pd.DataFrame, profile: str) -> list[Verdict]:
+def _claims(names: list[str] | None) -> dict[str, ClaimsFile]:
     # Also of studies that are not there yet: their claims are not run, and said to be.
     files = {path.stem: path for path in sorted(CLAIMS.glob("*.yaml"))}
-    wanted = files if names is None else {name: files[name] for name in names if name in files}
-    return [verdict for name, path in wanted.items() for verdict in verdicts(name, read_claims(path), results, profile)]
-
-
-def _study(results: pd.DataFrame, summary: pd.DataFrame, sources: list[Source]) -> Study:
-    name = sources[0].study
-    return Study(name, tables(summary), figures(name, summary, sources), _runs(results))
+    return {name: read_claims(path) for name, path in files.items() if names is None or name in names}
 
 
 def _runs(results: pd.DataFrame) -> list[Run]:
@@ -77,6 +84,7 @@ def _write_tables(studies: list[Study], folder: Path) -> None:
                 file = temporary / study.name / table.name
                 table.numbers.to_csv(file.with_suffix(".csv"), index=False, lineterminator="\n")
                 file.with_suffix(".md").write_text(markdown(table), encoding="utf-8")
+                file.with_suffix(".tex").write_text(latex(table), encoding="utf-8")
 
 
 def _write_figures(studies: list[Study], folder: Path) -> None:

@@ -63,6 +63,13 @@ def rounds(history: pd.DataFrame, metric: str) -> pd.DataFrame:
     return named
 
 
+def rounds_to_target(history: pd.DataFrame, metric: str, target: float) -> "pd.Series[float]":
+    """Return by seed the first step at which a metric is at least `target`; NaN for a seed that never gets there."""
+    rows = history[history["metric"] == metric]
+    first = rows[rows["value"] >= target].groupby("seed")["step"].min()
+    return first.reindex(sorted(rows["seed"].unique())).rename_axis("seed")
+
+
 def _step(points: pd.DataFrame, grid: NDArray[np.float64]) -> NDArray[np.float64]:
     # The best threshold whose false positive rate is not above the grid point: an ROC between two
     # thresholds cannot be had, so it is not interpolated.

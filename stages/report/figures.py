@@ -1,81 +1,52 @@
-"""Figures of a study as SVG: who holds what, ROC, federated rounds, utility by cell.
-
-Lines differ in dash as well as in colour, and points in shape, so that a print in grey can be read.
-"""
+"""Figures of a study: who holds what, utility by cell and against epsilon, federated rounds, ROC."""
 
 import re
-from dataclasses import dataclass, replace
-from html import escape
 from typing import Any
 
 import altair as alt
 import numpy as np
 import pandas as pd
-import vl_convert
 
 from stages.report import curves
+from stages.report.drawing import COLOURS, SHAPES, WIDTH, Figure, draw, lines, overlay, tidy
 from stages.results.metrics import METRICS
 from stages.results.sources import Source
 from stages.results.summaries import headline
 from stages.results.verbs import FITTING
 
 UTILITY = ("accuracy", "macro_f1", "slot_f1")
-WIDTH = 460
 LABELS_SHOWN = 30
-FIT_WIDTH = alt.AutoSizeParams(type="fit-x", contains="padding")
-# Okabe and Ito's colours, which also differ in lightness; dashes from solid to dotted.
-COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000"]
-DASHES = [[1, 0], [7, 3], [2, 2], [10, 3, 2, 3], [4, 4], [1, 4], [12, 4]]
-# Arial has the widths of Liberation Sans, which vl-convert brings along: the layout is the same everywhere.
-CONFIG: dict[str, Any] = {
-    "font": "Liberation Sans, Arial, Helvetica, sans-serif",
-    "background": "white",
-    "aria": False,
-    "view": {"stroke": None},
-    "axis": {
-        "labelFontSize": 13,
-        "titleFontSize": 13,
-        "titleFontWeight": "normal",
-        "labelColor": "#333",
-        "titleColor": "#333",
-        "gridColor": "#e8e8e8",
-        "domainColor": "#999",
-        "tickColor": "#999",
-        "labelLimit": 170,
-    },
-    "legend": {"offset": 10, "labelFontSize": 13, "titleFontSize": 13, "titleFontWeight": "normal", "labelLimit": 220},
-}
 
 
-@dataclass(frozen=True)
-class Figure:
-    """One figure: file name without suffix, step of the study, SVG text, caption, and its content in words."""
-
-    name: str
-    step: str
-    svg: str
-    caption: str
-    alt: str
-
-
-def figures(study: str, summary: pd.DataFrame, sources: list[Source]) -> list[Figure]:
+def figures(study: str, summary: pd.DataFrame, sources: list[Source], target: float | None = None) -> list[Figure]:
     """Return the figures that a study has data for.
 
     Args:
         study: Its name, which makes the ids of its figures unlike those of other studies.
         summary: The study's rows of `summaries.summarise`.
         sources: The study's cells.
+        target: The utility that federations are timed to, in rounds, if there is one.
     """
     sizes = summary[(summary["verb"] == "partition") & (summary["metric"] == "clients")].set_index("cell")["mean"]
     dealt = {source.cell: curves.read(source) for source in sources if source.verb == "partition"}
     drawn = [_partition(name, table, sizes.get(name)) for name, table in dealt.items()]
     trained = summary[summary["verb"].isin(FITTING)]
     drawn += [_utility(rows, metric) for metric in UTILITY if len(rows := headline(trained, metric))]
+    guaranteed = headline(trained, "epsilon")
+    if len(guaranteed):
+        drawn += [
+            _against_epsilon(rows, metric, guaranteed)
+            for metric in UTILITY[:1]
+            if len(rows := headline(trained, metric))
+        ]
     histories = {source.cell: curves.read(source) for source in sources if source.verb == "federate"}
-    drawn += [_rounds(histories, metric) for metric in _followed(histories)[:1]]
+    for metric in _followed(histories)[:1]:
+        drawn.append(_rounds(histories, metric))
+        if target is not None:
+            drawn.append(_rounds_to_target(histories, metric, target))
     attacks = {source.cell: curves.read(source) for source in sources if source.verb == "attack"}
     drawn += [_roc(attacks)] if attacks else []
-    return [_tidy(figure, study) for figure in drawn]
+    return [tidy(figure, study) for figure in drawn]
 
 
 def _partition(name: str, table: pd.DataFrame, clients: float | None) -> Figure:
@@ -107,7 +78,7 @@ def _partition(name: str, table: pd.DataFrame, clients: float | None) -> Figure:
     chart = alt.vconcat(sizes.properties(height=70), heat, spacing=8)
     held = counts.sum(axis=1)
     part = f"the {len(counts)} largest of {clients:,.0f}" if clients and clients > len(counts) else f"all {len(counts)}"
-    return _figure(
+    return draw(
         f"partition-{name}",
         "partition",
         chart,
@@ -137,15 +108,55 @@ def _utility(rows: pd.DataFrame, metric: str) -> Figure:
     legend = alt.Legend(orient="bottom") if table["role"].nunique() > 1 else None
     shape = alt.Shape("role:N", sort=list(table["role"].unique()), legend=legend)
     points = base.mark_point(size=90, filled=True, color=COLOURS[0], opacity=1).encode(x=x, shape=shape)
-    lines = [f"{row.cell} {row.mean:.3f}" for row in table.itertuples()]
+    means = [f"{row.cell} {row.mean:.3f}" for row in table.itertuples()]
     interval = "the line is the interval over seeds" if rows["seeds"].max() > 1 else "one seed, so no interval"
-    return _figure(
+    return draw(
         f"utility-{metric.replace('_', '-')}",
         "train",
-        _layers([intervals, points], height=34 * len(table)),
+        overlay([intervals, points], height=34 * len(table)),
         f"{title[:1].upper()}{title[1:]} of each cell: mean over seeds; {interval}.",
-        f"{title} by cell: {', '.join(lines)}.",
+        f"{title} by cell: {', '.join(means)}.",
     )
+
+
+def _against_epsilon(rows: pd.DataFrame, metric: str, guaranteed: pd.DataFrame) -> Figure:
+    # Without an interval, for one seed, the line is a point.
+    lone = dict.fromkeys(("ci_low", "ci_high"), rows["mean"])
+    table = rows[["cell", "mean", "ci_low", "ci_high"]].fillna(lone)
+    table["epsilon"] = table["cell"].map(guaranteed.set_index("cell")["mean"])
+    private, others = table[table["epsilon"].notna()], table[table["epsilon"].isna()]
+    title = METRICS[metric].title
+    scale = alt.Scale(domain=[table["ci_low"].min(), table["ci_high"].max()], nice=True)
+    cells = list(table["cell"])
+    powers = np.log10(private["epsilon"])
+    least, most = np.floor(powers.min()), max(np.ceil(powers.max()), np.floor(powers.min()) + 1)
+    log = alt.Scale(type="log", domain=[10**least, 10**most])
+    epsilon = alt.X("epsilon:Q", title="epsilon", scale=log, axis=alt.Axis(format="~g", tickCount=4))
+    no_axis = alt.Axis(labels=False, ticks=False, grid=False, domain=False)
+    sides = [_points(private, epsilon, {"title": title, "scale": scale}, cells, 230)]
+    if len(others):
+        beside = alt.X("cell:N", title="no guarantee", sort=cells, axis=no_axis)
+        sides.append(_points(others, beside, {"title": None, "scale": scale, "axis": no_axis}, cells, 110))
+    said = [f"{row.cell} {row.mean:.3f} at epsilon {row.epsilon:.3g}" for row in private.itertuples()]
+    said += [f"{row.cell} {row.mean:.3f} without a guarantee" for row in others.itertuples()]
+    return draw(
+        "utility-epsilon",
+        "train",
+        alt.hconcat(*sides, spacing=12).resolve_scale(y="shared", shape="shared", color="shared"),
+        f"{title[:1].upper()}{title[1:]} against epsilon: mean and interval over seeds; on the right, training that "
+        "guarantees nothing.",
+        f"{title} against epsilon: {', '.join(said)}.",
+    )
+
+
+def _points(table: pd.DataFrame, x: alt.X, y: dict[str, Any], cells: list[str], width: int) -> Any:
+    legend = alt.Legend(orient="bottom", columns=3, title=None)
+    shape = alt.Shape("cell:N", scale=alt.Scale(domain=cells, range=SHAPES), legend=legend)
+    colour = alt.Color("cell:N", scale=alt.Scale(domain=cells, range=COLOURS), legend=legend)
+    base = alt.Chart(table).encode(x=x)
+    intervals = base.mark_rule(strokeWidth=2, color="#777").encode(y=alt.Y("ci_low:Q", **y), y2="ci_high:Q")
+    means = base.mark_point(size=110, filled=True, opacity=1).encode(y=alt.Y("mean:Q", **y), shape=shape, color=colour)
+    return alt.layer(intervals, means).properties(width=width, height=240)
 
 
 def _followed(histories: dict[str, pd.DataFrame]) -> list[str]:
@@ -157,16 +168,43 @@ def _followed(histories: dict[str, pd.DataFrame]) -> list[str]:
 
 def _rounds(histories: dict[str, pd.DataFrame], metric: str) -> Figure:
     averaged = {cell: curves.rounds(history, metric) for cell, history in histories.items()}
-    lines = pd.concat([table.assign(cell=cell) for cell, table in averaged.items()])
+    followed = pd.concat([table.assign(cell=cell) for cell, table in averaged.items()])
     title = re.sub("[_/]", " ", metric)
     x, y = alt.X("step:Q", title="round"), alt.Y("value:Q", title=title, scale=alt.Scale(zero=False))
     last = [f"{cell} {table.loc[table['seed'] == 'mean', 'value'].iloc[-1]:.3f}" for cell, table in averaged.items()]
-    return _figure(
+    return draw(
         "rounds",
         "train",
-        _layers(_lines(lines, x, y), height=260),
+        overlay(lines(followed, x, y), height=260),
         f"Federated rounds: {title}. Thick: mean over seeds. Thin: each seed.",
         f"{title} after the last round: {', '.join(last)}.",
+    )
+
+
+def _rounds_to_target(histories: dict[str, pd.DataFrame], metric: str, target: float) -> Figure:
+    reached = {cell: curves.rounds_to_target(history, metric, target) for cell, history in histories.items()}
+    seeds = pd.concat([rounds.rename("round").reset_index().assign(cell=cell) for cell, rounds in reached.items()])
+    last = max(int(history["step"].max()) for history in histories.values())
+    title = re.sub("[_/]", " ", metric)
+    said = {
+        cell: f"mean {rounds.mean():.0f}"
+        if rounds.notna().all()
+        else f"{rounds.isna().sum()} of {len(rounds)} seeds never"
+        for cell, rounds in reached.items()
+    }
+    cells = list(reached)
+    y = alt.Y("cell:N", sort=cells, title=None)
+    x = alt.X("round:Q", title=f"rounds to a {title} of {target:g}", scale=alt.Scale(domain=[0, last]))
+    each = alt.Chart(seeds.dropna()).mark_tick(thickness=2, size=16, color=COLOURS[0]).encode(x=x, y=y)
+    words = pd.DataFrame({"cell": cells, "said": list(said.values()), "round": last})
+    shown = alt.Chart(words).mark_text(align="right", dy=-12, fontSize=12, color="#333").encode(x=x, y=y, text="said:N")
+    return draw(
+        "rounds-to-target",
+        "train",
+        overlay([each, shown], height=46 * len(cells)),
+        f"Rounds until the {title} first reaches {target:g} (set in params.yaml, report.targets): a line for each "
+        f"seed; in words, their mean. Each ran for at most {last} rounds.",
+        f"Rounds to a {title} of {target:g}: {', '.join(f'{cell} {words}' for cell, words in said.items())}.",
     )
 
 
@@ -174,52 +212,18 @@ def _roc(attacks: dict[str, pd.DataFrame]) -> Figure:
     rates = pd.concat([table["false_positive_rate"] for table in attacks.values()])
     floor = 10 ** np.floor(np.log10(rates[rates > 0].min()))
     grid = np.geomspace(floor, 1, curves.POINTS)
-    lines = pd.concat([curves.roc(table, grid).assign(cell=cell) for cell, table in attacks.items()])
-    lines = lines[lines["true_positive_rate"] > 0]
+    rising = pd.concat([curves.roc(table, grid).assign(cell=cell) for cell, table in attacks.items()])
+    rising = rising[rising["true_positive_rate"] > 0]
     scale = alt.Scale(type="log", domain=[floor, 1])
     axis = alt.Axis(format="~g", values=list(10.0 ** np.arange(np.log10(floor), 1)))
     x = alt.X("false_positive_rate:Q", title="false positive rate", scale=scale, axis=axis)
     y = alt.Y("true_positive_rate:Q", title="true positive rate", scale=scale, axis=axis)
     ends = pd.DataFrame({"false_positive_rate": [floor, 1], "true_positive_rate": [floor, 1]})
     chance = alt.Chart(ends).mark_line(color="#999", strokeWidth=1).encode(x=x, y=y)
-    return _figure(
+    return draw(
         "roc",
         "attack",
-        _layers([chance, *_lines(lines, x, y)], height=WIDTH - 60),
+        overlay([chance, *lines(rising, x, y)], height=WIDTH - 60),
         "Membership inference, ROC on log axes. Thick: mean over seeds. Thin: each seed. The straight line is chance.",
         f"ROC of the attack on {', '.join(attacks)}, beside the diagonal of chance.",
     )
-
-
-def _lines(table: pd.DataFrame, x: alt.X, y: alt.Y) -> list[alt.Chart]:
-    cells = list(table["cell"].unique())
-    legend = alt.Legend(orient="bottom", columns=2, title=None, symbolSize=900, symbolStrokeWidth=2, symbolOpacity=1)
-    colour = alt.Color("cell:N", scale=alt.Scale(domain=cells, range=COLOURS), legend=legend)
-    dash = alt.StrokeDash("cell:N", scale=alt.Scale(domain=cells, range=DASHES), legend=legend)
-    base = alt.Chart(table).encode(x=x, y=y, color=colour, strokeDash=dash, detail="seed:N")
-    seeds = base.transform_filter("datum.seed != 'mean'").mark_line(strokeWidth=0.8, opacity=0.45, clip=True)
-    mean = base.transform_filter("datum.seed == 'mean'").mark_line(strokeWidth=2.2, clip=True)
-    return [seeds, mean]
-
-
-def _layers(layers: list[alt.Chart], height: int) -> Any:
-    return alt.layer(*layers).properties(width=WIDTH, height=height, autosize=FIT_WIDTH)
-
-
-def _figure(name: str, step: str, chart: Any, caption: str, description: str) -> Figure:
-    with alt.data_transformers.enable("default", max_rows=None):
-        svg = vl_convert.vegalite_to_svg(chart.configure(**CONFIG).to_dict())
-    return Figure(name, step, svg, caption, description)
-
-
-def _tidy(figure: Figure, study: str) -> Figure:
-    """Name a figure for screen readers, shorten its coordinates and make its ids its own.
-
-    The renderer numbers ids on and on within a process, and the figures of a page are one document.
-    """
-    svg, description = figure.svg, escape(figure.alt)
-    ids = {old: f"{study}-{figure.name}-{place}" for place, old in enumerate(re.findall(r'id="([^"]+)"', svg))}
-    svg = re.sub(r'(?<=id=")[^"]+|(?<=url\(#)[^)]+', lambda found: ids[found.group()], svg)
-    svg = re.sub(r"<[^>]+>", lambda tag: re.sub(r"\d+\.\d{3,}", lambda x: f"{float(x.group()):.2f}", tag.group()), svg)
-    svg = re.sub(r"^<svg ([^>]*>)", rf'<svg role="img" aria-label="{description}" \1<title>{description}</title>', svg)
-    return replace(figure, svg=svg)

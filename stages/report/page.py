@@ -1,14 +1,17 @@
-"""The page: one HTML file that needs no network, no script and no other file."""
+"""The page: one HTML file that needs no network and no other file; without its script it is only not sortable."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 import jinja2
 from ruamel.yaml import YAML
 
-from stages.report.figures import Figure
+from stages.report.drawing import Figure
 from stages.report.tables import Table
+from stages.report.versions import Package
+from stages.results.claims import ClaimsFile
 from stages.results.verdicts import Verdict
 
 HERE = Path(__file__).parent
@@ -27,25 +30,33 @@ class Run:
 
 @dataclass(frozen=True)
 class Study:
-    """What the page shows of one study."""
+    """What the page shows of one study; one that is not there yet has only what its paper states."""
 
     name: str
-    tables: list[Table]
-    figures: list[Figure]
-    runs: list[Run]
+    tables: list[Table] = field(default_factory=list)
+    figures: list[Figure] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
+    claims: ClaimsFile | None = None
+    verdicts: list[Verdict] = field(default_factory=list)
 
     @property
     def title(self) -> str:
-        """Its title."""
-        return title(self.name)
+        """Its title in studies.yaml, or its own name."""
+        return _described(self.name).get("title", self.name.replace("_", " ").capitalize())
 
     @property
     def question(self) -> str:
         """Its question in studies.yaml, or nothing."""
         return _described(self.name).get("question", "")
 
+    @property
+    def outcome(self) -> str:
+        """How many of its claims got which verdict, in words."""
+        counts = Counter(verdict.word for verdict in self.verdicts)
+        return ", ".join(f"{count} {word}" for word, count in counts.items())
 
-def render(profile: str, studies: list[Study], verdicts: list[Verdict]) -> str:
+
+def render(profile: str, studies: list[Study], packages: list[Package]) -> str:
     """Return the page as HTML."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
@@ -54,15 +65,10 @@ def render(profile: str, studies: list[Study], verdicts: list[Verdict]) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    style = (HERE / "style.css").read_text(encoding="utf-8")
+    style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("style.css", "page.js"))
     return environment.get_template("page.html").render(
-        profile=profile, studies=studies, verdicts=verdicts, title=title, style=style
+        profile=profile, studies=studies, packages=packages, style=style, script=script
     )
-
-
-def title(study: str) -> str:
-    """Return a study's title in studies.yaml, or its own name."""
-    return _described(study).get("title", study.replace("_", " ").capitalize())
 
 
 @cache

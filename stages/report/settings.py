@@ -9,9 +9,10 @@ from stages.common.settings import PARAMETERS, Settings, block, parse
 
 
 class ReportSettings(Settings):
-    """The studies on the page, in reading order."""
+    """The studies on the page, in reading order, and for a study the utility that its rounds are counted to."""
 
     studies: list[str] = Field(min_length=1)
+    targets: dict[str, float] = Field(default_factory=dict)
 
     @field_validator("studies")
     @classmethod
@@ -24,6 +25,11 @@ class ReportSettings(Settings):
 def studies(parameters: dict[str, Any]) -> list[str]:
     """Return the studies that params.yaml puts on the page."""
     return parse(ReportSettings, block(parameters, "report"), "report").studies
+
+
+def targets(parameters: dict[str, Any]) -> dict[str, float]:
+    """Return by study the utility that federations are timed to, in rounds."""
+    return parse(ReportSettings, block(parameters, "report"), "report").targets
 
 
 def profile(parameters: dict[str, Any]) -> str:

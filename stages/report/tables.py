@@ -28,6 +28,15 @@ JOINT_METRICS = {
 ESTIMATE = ["mean", "ci_low", "ci_high", "seeds", "n", "sampling_half_width"]
 
 
+# Rows that fit on a page.
+LONGEST = 40
+LATEX = str.maketrans(
+    {sign: f"\\{sign}" for sign in "&%$#_{}"}
+    | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "<": "$<$", ">": "$>$"}
+    | {"↑": r"$\uparrow$", "↓": r"$\downarrow$", "→": r"$\rightarrow$", "±": r"$\pm$", formats.NOTHING: "--"}
+)
+
+
 @dataclass(frozen=True)
 class Section:
     """Rows that compare one metric; the joint table, which compares cells, has one untitled section."""
@@ -67,6 +76,33 @@ def markdown(table: Table) -> str:
     rows = [[section.title] * titled + row for section in table.sections for row in section.rows]
     lines = [f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |" for row in [headings, rule, *rows]]
     return "\n".join(lines + ["", table.note] * bool(table.note)) + "\n"
+
+
+def latex(table: Table) -> str:
+    """Return the table for LaTeX with booktabs (and longtable if it is long), from the same rows; its note above."""
+    long = sum(len(section.rows) for section in table.sections) > LONGEST
+    environment = "longtable" if long else "tabular"
+    columns = "l" * table.labels + "r" * (len(table.headings) - table.labels)
+    packages = "booktabs and longtable" if long else "booktabs"
+    lines = [f"% {table.title}. Needs {packages}.", *(f"% {part}" for part in table.note.splitlines())]
+    lines += [f"\\begin{{{environment}}}{{{columns}}}", r"\toprule", _latex_row(table.headings), r"\midrule"]
+    lines += [r"\endhead"] * long
+    for place, section in enumerate(table.sections):
+        lines += [r"\midrule"] * bool(place)
+        if section.title:
+            lines.append(rf"\multicolumn{{{len(table.headings)}}}{{l}}{{\emph{{{_escaped(section.title)}}}}} \\")
+        lines += map(_latex_row, section.rows)
+    return "\n".join([*lines, r"\bottomrule", f"\\end{{{environment}}}"]) + "\n"
+
+
+def _latex_row(cells: list[str]) -> str:
+    row = " & ".join(map(_escaped, cells))
+    # A bracket at its beginning would be an argument of the line break before it.
+    return ("{}" if row.startswith("[") else "") + row + r" \\"
+
+
+def _escaped(text: str) -> str:
+    return text.translate(LATEX)
 
 
 def _step(name: str, rows: pd.DataFrame) -> Table:

@@ -119,9 +119,10 @@ class Paper(Settings):
 
 
 class ClaimsFile(Settings):
-    """The claims of one study."""
+    """The claims of one study, and what nobody could verify of its paper: said on the page, in our words."""
 
     paper: Paper
+    unverified: list[str] = Field(default_factory=list)
     claims: list[Claim] = Field(min_length=1)
 
     @model_validator(mode="after")

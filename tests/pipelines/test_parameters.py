@@ -118,6 +118,8 @@ def test_studies_are_the_blocks_that_are_not_shared():
         ("federated_nlp/federate/grid/partition", ["iid"], "federated_nlp.federate.partition", "has no `iid`; it has"),
         ("device_selection/federate/base/rounds", GONE, "device_selection.federate.base.rounds", "missing; add it"),
         ("report/studies", ["joint", "others"], "report.studies", "has no study `others`; there are: joint, private"),
+        ("report/targets", {"others": 0.5}, "report.targets", "has no study `others`; there are: joint, private"),
+        ("report/targets", {"joint": "high"}, "report.targets.joint", "'high' is not allowed; .*number"),
         ("report", {}, "report.studies", "missing; add it"),
     ],
 )

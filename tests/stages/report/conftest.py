@@ -35,7 +35,7 @@ SYNTHETIC: dict[str, Any] = {
         "train": {"grid": {"model": ["large", "small"]}},
         "distill": {"grid": {"variant": ["distilled"]}},
     },
-    "report": {"studies": ["whole", "trained_only"]},
+    "report": {"studies": ["whole", "trained_only"], "targets": {"whole": 0.5}},
 }
 
 
@@ -78,6 +78,10 @@ def write_project(parameters: dict[str, Any]) -> None:
     """Write params.yaml, and the metrics and curves of every cell it names."""
     # JSON is YAML; the order of the keys is the order of a grid's axes.
     Path("params.yaml").write_text(json.dumps(parameters), encoding="utf-8")
+    Path("requirements").mkdir(exist_ok=True)
+    Path("pyproject.toml").write_text('dependencies = [\n    "torch==2.13.0",\n]\n', encoding="utf-8")
+    Path("requirements/lock.txt").write_text("opacus==0.1 \\\n    --hash=sha256:0\n", encoding="utf-8")
+    Path("requirements/packages.txt").write_text("words==1.0\n", encoding="utf-8")
     for study in studies(parameters):
         seeds = parameters[study].get("seeds", SEEDS)
         for source in sources(parameters, study):

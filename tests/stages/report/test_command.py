@@ -35,7 +35,7 @@ def test_the_report_is_complete_and_the_same_bytes_again(parameters: dict[str, A
 
     assert written() == first
     tables = {f"reports/tables/whole/{name}" for name in ("partition", "train", "attack", "score", "joint")}
-    assert {f"{table}.{suffix}" for table in tables for suffix in ("csv", "md")} < set(first)
+    assert {f"{table}.{suffix}" for table in tables for suffix in ("csv", "md", "tex")} < set(first)
     assert {"reports/figures/whole/roc.svg", "reports/tables/trained_only/train.md"} < set(first)
     results = pd.read_parquet("reports/results.parquet")
     assert list(results["study"].unique()) == ["whole", "trained_only"]

@@ -1,3 +1,4 @@
+import copy
 import re
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ import pytest
 from stages.common import artifacts
 from stages.common.errors import InputError
 from stages.report import curves
-from stages.report.figures import Figure, figures
+from stages.report.drawing import Figure
+from stages.report.figures import figures
+from stages.report.settings import targets
 from stages.results.long_table import long_table
 from stages.results.sources import Source, sources
 from stages.results.summaries import summarise
@@ -17,7 +20,7 @@ from stages.results.summaries import summarise
 
 def draw(parameters: dict[str, Any], study: str) -> dict[str, Figure]:
     cells = sources(parameters, study)
-    drawn = figures(study, summarise(long_table("quick", cells)), cells)
+    drawn = figures(study, summarise(long_table("quick", cells)), cells, targets(parameters).get(study))
     return {figure.name: figure for figure in drawn}
 
 
@@ -30,7 +33,14 @@ def drawn(report: Path, synthetic: dict[str, Any]) -> dict[str, dict[str, Figure
 
 
 def test_a_study_has_the_figures_it_has_data_for(drawn: dict[str, dict[str, Figure]]) -> None:
-    assert list(drawn["whole"]) == ["partition-halves", "utility-accuracy", "rounds", "roc"]
+    assert list(drawn["whole"]) == [
+        "partition-halves",
+        "utility-accuracy",
+        "utility-epsilon",
+        "rounds",
+        "rounds-to-target",
+        "roc",
+    ]
     assert list(drawn["trained_only"]) == ["utility-accuracy"]
 
 
@@ -109,6 +119,40 @@ def test_rounds_are_averaged_over_seeds() -> None:
 
     assert read.loc[read["seed"] == "mean", "value"].tolist() == [0.5, 0.75]
     assert read.loc[read["seed"] == "1", "value"].tolist() == [0.75, 1.0]
+
+
+def test_rounds_to_a_target_are_the_first_to_reach_it() -> None:
+    history = pd.DataFrame(
+        {
+            "seed": [0.0, 0.0, 0.0, 1.0, 1.0, 0.0],
+            "step": [1.0, 2.0, 3.0, 1.0, 2.0, 1.0],
+            "metric": ["accuracy"] * 5 + ["loss"],
+            "value": [0.25, 0.5, 0.25, 0.25, 0.25, 9.0],
+        }
+    )
+
+    reached = curves.rounds_to_target(history, "accuracy", 0.5)
+
+    assert reached.loc[0] == 2.0
+    assert np.isnan(reached.loc[1])
+
+
+def test_seeds_that_never_reach_the_target_are_counted(report: Path, synthetic: dict[str, Any]) -> None:
+    never = copy.deepcopy(synthetic)
+    never["report"]["targets"]["whole"] = 0.99
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(report.parent)
+        figure = draw(never, "whole")["rounds-to-target"]
+
+    assert "fedavg 3 of 3 seeds never" in figure.alt
+    assert "3 of 3 seeds never" in figure.svg
+
+
+def test_utility_stands_beside_epsilon_and_beside_no_guarantee(drawn: dict[str, dict[str, Figure]]) -> None:
+    words = drawn["whole"]["utility-epsilon"].alt
+
+    assert re.search(r"dpsgd 0\.7\d\d at epsilon 2\.97", words)
+    assert re.search(r"none 0\.8\d\d without a guarantee", words)
 
 
 @pytest.mark.parametrize(

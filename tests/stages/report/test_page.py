@@ -32,14 +32,17 @@ def html(report: Path) -> str:
     return (report / "index.html").read_text(encoding="utf-8")
 
 
-def test_the_page_needs_no_other_file_and_no_script(html: str) -> None:
+def test_the_page_needs_no_other_file(html: str) -> None:
     elements = Elements(html)
 
-    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in elements.found}
+    assert not {"link", "iframe", "object"} & {tag for tag, _ in elements.found}
     assert not list(elements.attributes("src", "srcset", "xlink:href"))
     assert "@import" not in html
     assert "url(http" not in html
     assert all(not link.startswith(("http:", "https:", "//")) for link in elements.attributes("href"))
+    (policy,) = [given["content"] for tag, given in elements.found if given.get("http-equiv")]
+    assert policy is not None
+    assert policy.startswith("default-src 'none';")
     assert len(html.encode()) < 5_000_000
 
 
@@ -57,7 +60,7 @@ def test_every_figure_and_every_scrolling_table_is_named(html: str) -> None:
 
     figures = [attributes for tag, attributes in elements.found if tag == "svg"]
     tables = [attributes for _, attributes in elements.found if attributes.get("role") == "region"]
-    assert len(figures) == 5
+    assert len(figures) == 7
     assert len(tables) == 8
     assert all(attributes.get("aria-label") for attributes in figures + tables)
 
@@ -76,14 +79,14 @@ def test_only_the_smoke_profile_is_warned_of() -> None:
 
 
 def test_a_known_study_has_its_question_and_any_other_its_name() -> None:
-    page = render("quick", [Study("joint", [], [], []), Study("my_own", [], [], [])], [])
+    page = render("quick", [Study("joint"), Study("my_own")], [])
 
     assert "What do the same models give in utility, privacy, leakage and fairness at once?" in page
     assert ">My own</a>" in page
 
 
 def test_names_are_escaped() -> None:
-    page = render("quick", [Study("study", [], [], [Run("train", "<b>bold & co", "a < b", "ab", "0")])], [])
+    page = render("quick", [Study("study", runs=[Run("train", "<b>bold & co", "a < b", "ab", "0")])], [])
 
     assert "<b>" not in page
     assert "&lt;b&gt;bold &amp; co" in page
@@ -96,7 +99,8 @@ def test_claims_are_judged_at_the_top_of_the_page(project: Path, parameters: dic
     claim += "left: none, right: dpsgd, direction: greater, profile: quick}"
     Path("reports/claims").mkdir(parents=True)
     paper = "paper: {title: A paper, venue: ICML, id: 'arXiv:0'}"
-    Path("reports/claims/whole.yaml").write_text(f"{paper}\nclaims:\n- {claim}\n")
+    unverified = "unverified: [Which <b> was meant.]"
+    Path("reports/claims/whole.yaml").write_text(f"{paper}\n{unverified}\nclaims:\n- {claim}\n")
     Path("reports/claims/other.yaml").write_text(
         f"{paper}\nclaims:\n- {{id: a, where: w, statement: s, kind: ordering, status: read, awaits: an attack}}\n"
     )
@@ -110,6 +114,19 @@ def test_claims_are_judged_at_the_top_of_the_page(project: Path, parameters: dic
     assert page.index('id="verdicts"') < page.index('id="results"')
     assert "One &lt;b&gt; is above." in page
     assert "not there yet: an attack" in page
+    # And in its study's part: what the paper is, with a link to the verdict, and what could not be verified.
+    of_study = page[page.index('<h2 id="whole">') : page.index('<h2 id="trained_only">')]
+    assert "<cite>A paper</cite>, ICML, arXiv:0. 1 reproduced." in of_study
+    assert '<a href="#claim-whole-gap">reproduced</a>' in of_study
+    assert "<li>Which &lt;b&gt; was meant.</li>" in of_study
+    # A study that is not there yet has its part, too.
+    assert '<h2 id="other">Other' in page
+    assert "<em>No results yet.</em>" in page
+
+
+def test_the_page_says_what_it_was_made_with(html: str) -> None:
+    assert "<li>opacus 0.1 <strong>(installed: " in html
+    assert "<li>words 1.0 <strong>(installed: none)</strong></li>" in html
 
 
 def test_without_claims_there_is_no_table_of_them(report: Path) -> None:

@@ -1,3 +1,5 @@
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -5,7 +7,7 @@ import pandas as pd
 import pytest
 
 from stages.report import formats
-from stages.report.tables import Table, markdown, tables
+from stages.report.tables import Table, latex, markdown, tables
 from stages.results.long_table import COLUMNS, long_table
 from stages.results.metrics import METRICS, Metric
 from stages.results.sources import sources
@@ -36,6 +38,44 @@ def test_markdown_shows_the_mean_its_interval_the_arrow_and_the_sampling_width_a
         "| accuracy ↑, test | a | 0.800 [0.750, 0.850] | 3 | 0.030 | 1,200 |",
         "| accuracy ↑, test | b | 0.700 (all seeds) | 3 | 0.030 | 1,200 |",
     ]
+
+
+def test_latex_has_the_rows_of_the_table_with_rules_of_booktabs() -> None:
+    (table,) = tables(rows(*accuracy("50%_a", 0.78, 0.80, 0.82), *accuracy("[b]", 0.7, 0.7, 0.7)))
+
+    assert latex(table).splitlines() == [
+        "% Train: what the models can do, and what their training guarantees. Needs booktabs.",
+        r"\begin{tabular}{lrrrr}",
+        r"\toprule",
+        r"cell & mean [95\% interval over 3 seeds] & seeds & sampling $\pm$ & n \\",
+        r"\midrule",
+        r"\multicolumn{5}{l}{\emph{accuracy $\uparrow$, test}} \\",
+        r"50\%\_a & 0.800 [0.750, 0.850] & 3 & 0.030 & 1,200 \\",
+        r"{}[b] & 0.700 (all seeds) & 3 & 0.030 & 1,200 \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+
+
+def test_a_long_table_may_break_over_pages_in_latex() -> None:
+    (table,) = tables(rows(*(row for cell in range(50) for row in accuracy(f"cell {cell}", 0.7, 0.8))))
+
+    assert r"\begin{longtable}{lrrrr}" in latex(table)
+    assert r"\endhead" in latex(table)
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="no LaTeX here")
+@pytest.mark.usefixtures("project")
+def test_latex_takes_every_table(parameters: dict[str, Any], tmp_path: Path) -> None:
+    found = [*study(parameters, "whole").values(), *tables(rows(*accuracy(r"all of ~^\{}$<>#&", 0.8, 0.9)))]
+    body = "\n\n".join(latex(table) for table in found)
+    document = rf"\documentclass{{article}}\usepackage{{booktabs,longtable}}\begin{{document}}{body}\end{{document}}"
+    (tmp_path / "tables.tex").write_text(document, encoding="utf-8")
+
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "tables.tex"]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+    assert ran.returncode == 0, ran.stdout[-2000:]
 
 
 def test_one_seed_is_shown_without_an_interval_and_says_so() -> None:

@@ -1,0 +1,34 @@
+from pathlib import Path
+
+import pytest
+
+from stages.common.errors import InputError
+from stages.report import versions
+from stages.report.versions import Package, locked_versions, packages
+
+
+def test_versions_are_read_from_requirements_and_from_a_pyproject() -> None:
+    lock = "numpy==2.4.6 ; python_full_version < '3.12' \\\n    --hash=sha256:0\nnumpy==2.5.5 ; a > 'b'\n"
+    project = 'dependencies = [\n    "torch==2.13.0",\n    "typer>=0.16,<1",\n]\n'
+
+    assert locked_versions(lock, project) == {"numpy": "2.4.6 or 2.5.5", "torch": "2.13.0"}
+
+
+@pytest.mark.usefixtures("project")
+def test_what_is_installed_is_said_where_it_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(versions, "version", lambda name: {"torch": "2.13.0+cpu", "opacus": "9.9"}[name])
+    monkeypatch.setattr(versions, "PackageNotFoundError", KeyError)
+
+    assert packages() == [
+        Package("torch", "2.13.0", None),
+        Package("opacus", "0.1", "9.9"),
+        Package("words", "1.0", "none"),
+    ]
+
+
+@pytest.mark.usefixtures("project")
+def test_a_lock_that_is_not_there_is_named() -> None:
+    Path("requirements/lock.txt").unlink()
+
+    with pytest.raises(InputError, match=r"requirements/lock\.txt: no such file"):
+        packages()
