@@ -2,6 +2,7 @@
 
 import os
 import sys
+import webbrowser
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
@@ -187,6 +188,45 @@ def show(study: Study) -> None:
 
     enter_project()
     show_study(study)
+
+
+@app.command()
+def report(
+    opened: Annotated[bool, typer.Option("--open", help="Show the page in the browser.")] = False,
+) -> None:
+    """Write the report of what is measured, if it is not up to date, and say where its page is; train nothing."""
+    from pipelines import execution
+    from pipelines.session import Request
+
+    root = enter_project()
+    _validate()
+    page = root / "reports" / "index.html"
+    if status := execution.run(
+        Request(targets=("report",), single_item=True), dry_run=False, prefect=False, as_json=False
+    ):
+        raise typer.Exit(status)
+    print(page)
+    if opened and not webbrowser.open(page.as_uri()):
+        raise InputError(str(page), "no browser found here", "open it on a machine that has one; it is one file")
+
+
+@app.command()
+def crate(
+    path: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="The archive to write; reports/crate.zip if not given.")
+    ] = None,
+) -> None:
+    """Pack the last run as a Workflow Run RO-Crate: what git holds, and which command made what from what.
+
+    Needs results that are up to date. Data, models, membership and the page stay here, named with their hashes.
+    """
+    from pipelines.crate import write_crate
+
+    root = repository_root(Path.cwd())
+    target = Path.cwd() / path if path else root / "reports" / "crate.zip"
+    os.chdir(root)
+    write_crate(target, root)
+    print(target)
 
 
 @app.command()

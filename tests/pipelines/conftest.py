@@ -12,12 +12,13 @@ import pytest
 # DVC logs to the stdout it finds when it is imported: this one lives as long as the tests, a test's own does not.
 from dvc.repo import Repo
 
-from pipelines import execution, session
+from pipelines import cli, execution, session
 
 ROOT = Path(__file__).parents[2]
 PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 Dvc = Callable[..., subprocess.CompletedProcess[str]]
 Project = Callable[..., Path]
+Assay = Callable[..., tuple[int, str, str]]
 Reproduce = Callable[..., dict[str, dict[str, Any]]]
 
 CHAIN = """\
@@ -101,6 +102,20 @@ def dvc() -> Dvc:
             text=True,
             timeout=60,
         )
+
+    return call
+
+
+@pytest.fixture
+def assay(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Assay:
+    """Call the command line in this process; return exit status, stdout and stderr."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["assay", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        printed = capsys.readouterr()
+        return int(caught.value.code or 0), printed.out, printed.err
 
     return call
 

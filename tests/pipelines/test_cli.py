@@ -18,20 +18,6 @@ stages:
 """
 
 
-@pytest.fixture
-def assay(monkeypatch, capsys):
-    """Call the command line in this process; return exit status, stdout and stderr."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["assay", *arguments])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        printed = capsys.readouterr()
-        return int(caught.value.code or 0), printed.out, printed.err
-
-    return call
-
-
 @pytest.mark.parametrize(
     ("arguments", "shown"),
     [
@@ -44,6 +30,8 @@ def assay(monkeypatch, capsys):
         (["diff", "--help"], ["--format", "--fail-on", "Exit status", "tolerance"]),
         (["claims", "--help"], ["papers", "STUDY"]),
         (["show", "--help"], ["STUDY", "tables"]),
+        (["report", "--help"], ["--open", "train nothing"]),
+        (["crate", "--help"], ["FILE", "Workflow Run RO-Crate", "git holds"]),
         (["--version"], ["assay 0"]),
     ],
 )

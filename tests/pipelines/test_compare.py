@@ -4,14 +4,12 @@ import csv
 import io
 import json
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from pipelines import cli
 from pipelines.compare import Change, _adjusted, _measure, _Values, compare
 from pipelines.revisions import open_files
 from stages.common import measurements
@@ -58,6 +56,7 @@ NOISE = np.array([0.004, -0.006, 0.005, -0.003, 0.001])
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A git repository with the results of two cells, committed."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "300")
     Path(PARAMETERS).write_text(json.dumps(PARAMETERS_OF_TOY))
     Path("dvc.lock").write_text(LOCK.format(code="0a", epochs=3))
     Path("requirements").mkdir()
@@ -97,19 +96,6 @@ def changes(before: str = "HEAD", after: str | None = None) -> dict[str, Change]
 
 def verdicts() -> dict[str, str]:
     return {name: change.verdict for name, change in changes().items() if change.verdict != "equal"}
-
-
-@pytest.fixture
-def assay(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["assay", *arguments])
-        monkeypatch.setenv("COLUMNS", "300")
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        said = capsys.readouterr()
-        return int(end.value.code or 0), said.out, said.err
-
-    return call
 
 
 def test_nothing_changed(root):
