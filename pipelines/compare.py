@@ -16,7 +16,7 @@ import pandas as pd
 from pydantic import Field
 
 from pipelines.causes import Causes
-from pipelines.revisions import PINS, Files, read_json, read_yaml
+from pipelines.revisions import PINS, Files, WorkingTree, read_json, read_yaml
 from stages.common.errors import InputError
 from stages.common.settings import Settings, parse
 from stages.report.settings import profile, studies
@@ -159,7 +159,13 @@ def _results(files: Files) -> pd.DataFrame:
         return long_table("", [])
     found = [source for study in studies(parameters) for source in sources(parameters, study)]
     there = [source for source in found if files.read(str(source.metrics)) is not None]
-    return long_table(profile(parameters), there, lambda path: read_json(files, path))
+    try:
+        return long_table(profile(parameters), there, lambda path: read_json(files, path))
+    except InputError as error:
+        if isinstance(files, WorkingTree) or files.name in error.where:
+            raise
+        remedy = "another version of the project wrote it: compare with a commit that this one can read"
+        raise InputError(f"{files.name}: {error.where}", error.problem, remedy) from None
 
 
 def _by_metric(table: pd.DataFrame) -> dict[tuple[str, ...], _Values]:

@@ -246,12 +246,20 @@ def test_a_number_that_is_none_is_one_line(root, assay):
     assert "input should be a finite number" in err
 
 
-def test_a_metric_of_an_older_schema_is_one_line(root, assay):
+def test_results_of_an_older_schema_are_one_line_that_says_whose(root, assay):
     path = Path("reports/metrics/toy/one/train.json")
-    path.write_text(path.read_text().replace("test/accuracy", "test/correctness"))
+    now = path.read_text()
+    path.write_text(now.replace("test/accuracy", "test/correctness"))
     status, _, err = assay("diff")
     assert (status, err.count("\n")) == (2, 1)
-    assert "test/correctness" in err
+    assert "test/correctness: is not split/metric[/group] of a known metric; run the stage" in err
+    commit("older")
+    git("tag", "v0")
+    path.write_text(now)
+    status, _, err = assay("diff", "v0")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "error: v0: reports/metrics/toy/one/train.json: metrics > test/correctness" in err
+    assert "compare with a commit that this one can read" in err
 
 
 def test_an_unknown_revision_is_one_line(root, assay):
