@@ -1,8 +1,9 @@
 """Results at two states of the project, compared with their noise in mind, and why they differ.
 
 A metric is better or worse if its mean over the seeds that both sides share moved by more than the seeds and the
-tolerance allow (paired t test, Holm over all metrics of a study that moved). It says nothing of the test set: how far
-a number depends on the examples is the same on both sides and stands in the metrics files.
+tolerance allow (paired t test, Holm over all metrics of a study that moved); changed if it has no direction. It says
+nothing of the test set: how far a number depends on the examples is the same on both sides and stands in the metrics
+files.
 """
 
 from collections.abc import Callable, Iterable
@@ -47,7 +48,7 @@ class DiffSettings(Settings):
 
 @dataclass(frozen=True)
 class Side:
-    """A metric on one side: mean over seeds, with its t interval (None for one seed), and how many seeds."""
+    """A metric on one side: mean over seeds, its t interval as tables show it (None for one seed), how many seeds."""
 
     mean: float
     low: float | None
@@ -134,7 +135,9 @@ class _Values:
         if len(values) < 2:
             return Side(values[0], None, None, 1)
         found = mean_test(values)
-        return Side(found.estimate, found.low, found.high, found.n)
+        # A share cannot leave [0, 1], though the t interval of few seeds would.
+        low, high = (max(found.low, 0.0), min(found.high, 1.0)) if self.unit == "fraction" else (found.low, found.high)
+        return Side(found.estimate, low, high, found.n)
 
 
 @dataclass(frozen=True)
@@ -210,10 +213,11 @@ def _gain(
 
 
 def _adjusted(measured: Iterable[_Measured]) -> dict[tuple[str, ...], float]:
-    families: dict[str, list[tuple[tuple[str, ...], float]]] = {}
+    # By study; what only describes is a family of its own, so that it costs the rest no power.
+    families: dict[tuple[str, bool], list[tuple[tuple[str, ...], float]]] = {}
     for each in measured:
-        if each.gain and each.known.best:
-            families.setdefault(each.key[0], []).append((each.key, each.gain.p))
+        if each.gain:
+            families.setdefault((each.key[0], each.known.best is None), []).append((each.key, each.gain.p))
     return {
         key: float(p)
         for family in families.values()
@@ -247,10 +251,10 @@ def _judge(each: _Measured, p: float | None, settings: DiffSettings, causes: Cau
     if each.test is None or each.gain is None:
         # One seed shows no noise to compare with.
         return replace(change, verdict="within noise" if within else "changed", difference=moved, n=1, why=why)
-    word: Word = "changed"
-    if change.best:
-        real = p is not None and p < ALPHA and not within
-        word = ("better" if each.gain.estimate > 0 else "worse") if real else "within noise"
+    word: Word = "within noise"
+    if p is not None and p < ALPHA and not within:
+        gained: Word = "better" if each.gain.estimate > 0 else "worse"
+        word = gained if change.best else "changed"
     test = each.test
     return replace(change, verdict=word, difference=test.estimate, low=test.low, high=test.high, n=test.n, p=p, why=why)
 

@@ -131,6 +131,14 @@ def test_nearer_to_its_target_is_better(root):
 def test_what_has_no_direction_has_changed(root):
     write("one", accuracy=VALUES, parameters=[60.0] * 5)
     assert verdicts() == {"toy/one/test/parameters": "changed"}
+    write("one", accuracy=VALUES, parameters=[40.0, 61.0, 50.0, 45.0, 55.0])
+    assert verdicts() == {"toy/one/test/parameters": "within noise"}
+
+
+def test_the_interval_of_a_share_ends_where_a_share_ends(root):
+    write("two", accuracy=[0.2, 0.99, 0.5, 0.9, 1.0])
+    after = changes()["toy/two/test/accuracy"].after
+    assert (after.low > 0.2, after.high) == (True, 1.0)
 
 
 def test_how_computers_round_is_no_change(root):
