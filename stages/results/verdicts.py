@@ -9,9 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Literal
 
 import pandas as pd
-from scipy.special import stdtrit
 
-from stages.common.measurements import CONFIDENCE
 from stages.results.claims import PROFILES, Claim, ClaimsFile
 from stages.results.statistics import (
     Test,
@@ -67,6 +65,8 @@ class _Found:
     test: Test
     # The test of the claim itself: that the difference is real, or that it is within the margin.
     p: float
+    # Standard deviation over seeds of our value, where that is what is compared.
+    deviation: float | None = None
 
 
 def verdicts(study: str, file: ClaimsFile, results: pd.DataFrame, profile: str) -> list[Verdict]:
@@ -105,7 +105,7 @@ def _measure(study: str, claim: Claim, results: pd.DataFrame, profile: str) -> "
     if claim.right is None:
         if len(left) < 2:
             return undecided("not run", "one seed gives no interval")
-        return _Found(claim, mean_test(left), 1.0)
+        return _Found(claim, mean_test(left), 1.0, float(left.std()))
     pairs = pd.concat([left, values[claim.right]], axis=1, join="inner", keys=["left", "right"])
     if len(pairs) < 2:
         return undecided("not run", f"{len(pairs)} seeds are shared by {claim.left} and {claim.right}; it takes two")
@@ -140,7 +140,7 @@ def _adjusted(found: Iterable[_Found]) -> Mapping[str, float]:
 def _judge(study: str, found: _Found, p: float) -> Verdict:
     claim, test = found.claim, found.test
     decide = {"number": _number, "bound": _bound, "ordering": _ordering, "no difference": _no_difference}[claim.kind]
-    word, reason = decide(claim, test, p)
+    word, reason = decide(found, p)
     tested = claim.kind in ("ordering", "no difference")
     return replace(
         _verdict(study, claim, word, reason),
@@ -153,7 +153,8 @@ def _judge(study: str, found: _Found, p: float) -> Verdict:
     )
 
 
-def _ordering(claim: Claim, test: Test, p: float) -> tuple[Word, str]:
+def _ordering(found: _Found, p: float) -> tuple[Word, str]:
+    claim, test = found.claim, found.test
     as_stated = (test.estimate > 0) == (claim.direction == "greater") and test.estimate != 0
     if p < claim.alpha:
         if as_stated:
@@ -166,7 +167,8 @@ def _ordering(claim: Claim, test: Test, p: float) -> tuple[Word, str]:
     return "consistent", f"no difference is shown{family}{few}"
 
 
-def _no_difference(claim: Claim, test: Test, p: float) -> tuple[Word, str]:
+def _no_difference(found: _Found, p: float) -> tuple[Word, str]:
+    claim, test = found.claim, found.test
     assert claim.margin is not None
     if p < claim.alpha:
         return "reproduced", f"they differ by less than {claim.margin:g}"
@@ -175,7 +177,8 @@ def _no_difference(claim: Claim, test: Test, p: float) -> tuple[Word, str]:
     return "consistent", f"a difference of more than {claim.margin:g} is neither shown nor ruled out"
 
 
-def _bound(claim: Claim, test: Test, _: float) -> tuple[Word, str]:
+def _bound(found: _Found, _: float) -> tuple[Word, str]:
+    claim, test = found.claim, found.test
     assert claim.published is not None
     limit = claim.published.value
     below = claim.direction == "at most"
@@ -186,14 +189,13 @@ def _bound(claim: Claim, test: Test, _: float) -> tuple[Word, str]:
     return "consistent", f"the interval holds {limit:g}"
 
 
-def _number(claim: Claim, test: Test, _: float) -> tuple[Word, str]:
+def _number(found: _Found, _: float) -> tuple[Word, str]:
+    claim, test = found.claim, found.test
     published, margin = claim.published, claim.margin
     assert published is not None
     assert margin is not None
-    if published.sd is not None and published.n is not None:
-        spread = (test.high - test.low) / 2
-        deviation = _deviation(spread, test.n)
-        against = welch_test((test.estimate, deviation, test.n), (published.value, published.sd, published.n))
+    if published.sd is not None and published.n is not None and found.deviation is not None:
+        against = welch_test((test.estimate, found.deviation, test.n), (published.value, published.sd, published.n))
         low, high = against.low, against.high
     else:
         # A bare number says no more than where it was rounded from.
@@ -208,10 +210,6 @@ def _number(claim: Claim, test: Test, _: float) -> tuple[Word, str]:
     if low > margin or high < -margin:
         return "not reproduced", f"it differs from the published number by more than {margin:g}"
     return "consistent", f"it differs, and by more than {margin:g} is not shown"
-
-
-def _deviation(half: float, n: int) -> float:
-    return float(half / stdtrit(n - 1, 0.5 + CONFIDENCE / 2) * n**0.5)
 
 
 def _verdict(study: str, claim: Claim, word: Word, reason: str) -> Verdict:
