@@ -28,10 +28,9 @@ class TextClassifier(nn.Module):
         settings: The model's block of params.yaml.
         labels: Number of labels.
         tags: Number of tags, 0 for data without tags.
-        private: Build recurrent layers whose per-example gradients Opacus can take.
     """
 
-    def __init__(self, settings: ModelSettings, labels: int, tags: int = 0, private: bool = False) -> None:
+    def __init__(self, settings: ModelSettings, labels: int, tags: int = 0) -> None:
         super().__init__()
         static = isinstance(settings.encoder, StaticEncoder)
         self.encoder = (
@@ -45,7 +44,7 @@ class TextClassifier(nn.Module):
         width = self.encoder.dimension
         self.recurrent: nn.Module | None = None
         if settings.head == "bilstm":
-            self.recurrent = _lstm(width, settings.hidden, private)
+            self.recurrent = nn.LSTM(width, settings.hidden, batch_first=True, bidirectional=True)
             width = 2 * settings.hidden
         # With a frozen table and no recurrence, a text is one vector that never changes.
         self.pooled_inputs = static and self.recurrent is None and not tags
@@ -106,15 +105,6 @@ class TextClassifier(nn.Module):
     def _pool(states: Tensor, lengths: Tensor) -> Tensor:
         kept = mask(lengths, states.shape[1])[..., None]
         return (states * kept).sum(dim=1) / lengths[:, None]
-
-
-def _lstm(width: int, hidden: int, private: bool) -> nn.Module:
-    if not private:
-        return nn.LSTM(width, hidden, batch_first=True, bidirectional=True)
-    from opacus.layers import DPLSTM
-
-    layer: nn.Module = DPLSTM(width, hidden, batch_first=True, bidirectional=True)
-    return layer
 
 
 def _run(recurrent: nn.Module, states: Tensor, lengths: Tensor) -> Tensor:

@@ -20,18 +20,15 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def build(
-    settings: ModelSettings, labels: Sequence[str], tags: Sequence[str], seed: int, private: bool = False
-) -> TextClassifier:
+def build(settings: ModelSettings, labels: Sequence[str], tags: Sequence[str], seed: int) -> TextClassifier:
     """Return a new classifier on `device()`, its own layers drawn from `seed` (the global generator is not touched)."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return TextClassifier(settings, len(labels), len(tags), private).to(device())
+        return TextClassifier(settings, len(labels), len(tags)).to(device())
 
 
 def trained_state(model: nn.Module) -> dict[str, Tensor]:
     """Return the tensors that training changes, by name; frozen encoders are left out."""
-    # Not from state_dict: Opacus's LSTM holds every tensor there twice, under nn.LSTM's name and its own.
     return {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 

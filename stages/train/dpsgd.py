@@ -1,25 +1,18 @@
-"""DP-SGD through Opacus: Poisson batches, exact per-example clipping, Gaussian noise (Abadi et al. 2016).
-
-The reference implementation: clear and exact rather than fast.
-"""
-
-import warnings
-from typing import Any
+"""DP-SGD: Poisson batches, exact per-example clipping, Gaussian noise (Abadi et al. 2016)."""
 
 import numpy as np
 import torch
-from opacus import GradSampleModule
-from opacus.optimizers import DPOptimizer
 from torch import Tensor
 
 from stages.common.streams import generator, torch_seed
 from stages.fitting.objective import Objective, examples_objective
 from stages.models.classifier import TextClassifier
 from stages.models.examples import Examples
+from stages.privacy.clipping import ClippedGradients
+from stages.privacy.noise import add_noise
 
-# Examples whose gradients are held at once; a larger batch is summed in pieces, with the same result.
-# Opacus holds a recurrent layer's per-example gradients once per time step, so more is slower, not faster.
-PHYSICAL_BATCH = 32
+# Examples in one pass; a larger batch is summed in pieces, with the same result and less memory.
+PHYSICAL_BATCH = 128
 
 
 def train(
@@ -35,7 +28,7 @@ def train(
     """Train in place with Adam on privatised gradients; return the mean loss of about each epoch.
 
     Args:
-        model: Built with `private=True`.
+        model: Trained in place.
         examples: The private examples, n of them.
         sampling_probability: Chance of each example to be in a step's batch.
         steps: Number of noisy steps.
@@ -47,49 +40,36 @@ def train(
     torch.manual_seed(torch_seed(seed, "dropout"))
     batches = generator(seed, "poisson batches")
     noise = torch.Generator(device=model.device).manual_seed(torch_seed(seed, "noise"))
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    wrapped = GradSampleModule(model, loss_reduction="sum")
-    optimiser = DPOptimizer(
-        torch.optim.Adam(parameters, lr=learning_rate),
-        noise_multiplier=noise_multiplier,
-        max_grad_norm=clipping_norm,
-        # The expected size, not the drawn one: the size of a Poisson batch depends on the data.
-        expected_batch_size=max(1, round(sampling_probability * len(examples))),
-        generator=noise,
-    )
+    clipped = ClippedGradients(model, clipping_norm)
+    optimiser = torch.optim.Adam(clipped.parameters, lr=learning_rate)
+    expected_batch_size = max(1, round(sampling_probability * len(examples)))
     inputs = model.inputs(examples.text)
     objective = examples_objective(examples, model.device)
     step_losses = []
-    wrapped.train()
-    # Of Opacus's own hooks, for every model whose inputs take no gradient; nothing is wrong then.
-    warnings.filterwarnings("ignore", message="Full backward hook is firing")
+    model.train()
     for _ in range(steps):
         rows = np.flatnonzero(batches.random(len(examples)) < sampling_probability)
-        step_losses.append(_step(wrapped, optimiser, inputs, objective, torch.from_numpy(rows).to(model.device)))
-    wrapped.remove_hooks()
+        optimiser.zero_grad()
+        step_losses.append(_sum_clipped(model, clipped, inputs, objective, torch.from_numpy(rows).to(model.device)))
+        # An empty batch still takes its noise: skipping it would tell that it was empty.
+        add_noise(clipped.parameters, noise_multiplier * clipping_norm, expected_batch_size, noise)
+        optimiser.step()
     model.eval()
     epoch = max(1, round(1 / sampling_probability))
     pieces = [step_losses[start : start + epoch] for start in range(0, steps, epoch)]
     return [float(np.mean([loss for loss in piece if loss is not None] or [0.0])) for piece in pieces]
 
 
-def _step(
-    model: Any, optimiser: DPOptimizer, inputs: tuple[Tensor, ...], objective: Objective, rows: Tensor
+def _sum_clipped(
+    model: TextClassifier, clipped: ClippedGradients, inputs: tuple[Tensor, ...], objective: Objective, rows: Tensor
 ) -> float | None:
-    optimiser.zero_grad()
+    """Add up the clipped gradients of a batch; return its mean loss, None for an empty one."""
     if len(rows) == 0:
-        # An empty batch still takes its noise: skipping it would tell that it was empty.
-        for parameter in optimiser.params:
-            parameter.grad_sample = parameter.new_zeros((0, *parameter.shape))
-        optimiser.step()
         return None
     total = 0.0
-    pieces = rows.split(PHYSICAL_BATCH)
-    for number, piece in enumerate(pieces):
-        optimiser.signal_skip_step(do_skip=number < len(pieces) - 1)
-        loss = objective(model(*(tensor[piece] for tensor in inputs)), piece)
-        loss.sum().backward()
-        total += float(loss.detach().sum())
-        optimiser.step()
-        optimiser.zero_grad()
+    for piece in rows.split(PHYSICAL_BATCH):
+        with clipped.recording(len(piece)):
+            losses = objective(model(*(tensor[piece] for tensor in inputs)), piece)
+        clipped.backward(losses)
+        total += float(losses.detach().sum())
     return total / len(rows)

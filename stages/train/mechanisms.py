@@ -14,8 +14,7 @@ from stages.train.settings import PrivacySettings, TrainSettings
 
 def fit(settings: TrainSettings, model: ModelSettings, data: Data, seed: int) -> Fitted:
     """Return the model that one seed of a training cell gives."""
-    private = settings.mechanism == "dpsgd"
-    classifier = files.build(model, data.vocabulary.labels, data.vocabulary.tags, seed, private)
+    classifier = files.build(model, data.vocabulary.labels, data.vocabulary.tags, seed)
     match settings.mechanism:
         case "none":
             return _fit_ordinarily(settings, classifier, data, seed)
@@ -41,7 +40,7 @@ def _fit_ordinarily(settings: TrainSettings, classifier: TextClassifier, data: D
 def _fit_privately(
     settings: TrainSettings, asked: PrivacySettings, classifier: TextClassifier, data: Data, seed: int
 ) -> Fitted:
-    # Opacus and the accountant take seconds to import; ordinary training does without them.
+    # The accountant takes seconds to import; ordinary training does without it.
     from stages.train import accounting, dpsgd
 
     probability = settings.batch_size / len(data.train)

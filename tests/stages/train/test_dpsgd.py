@@ -24,22 +24,19 @@ class Case:
         self.settings, self.known = settings, known or vocabulary(table)
         self.data = examples(table, settings, self.known)
 
-    def model(self, private):
-        model = files.build(self.settings, self.known.labels, self.known.tags, 0, private)
-        if not private:
-            model.load_state_dict(trained(self.model(private=True)), strict=False)
-        return model.train()
+    def model(self):
+        return files.build(self.settings, self.known.labels, self.known.tags, 0).train()
 
     def gradient(self, rows=None, probability=1.0, noise=0.0, norm=0.5, seed=0, steps=1):
         """Return parameter -> the privatised gradient of one step on some rows."""
-        model = self.model(private=True)
+        model = self.model()
         before, data = trained(model), self.data if rows is None else self.data[np.array(rows)]
         dpsgd.train(model, data, probability, steps, 1.0, noise, norm, seed)
         return {name: before[name] - after for name, after in trained(model).items()}
 
     def gradients_one_at_a_time(self):
         """Return per example: parameter -> gradient of its own loss, by plain autograd on a batch of one."""
-        model = self.model(private=False)
+        model = self.model()
         inputs, objective = model.inputs(self.data.text), examples_objective(self.data, model.device)
         names = [name for name, p in model.named_parameters() if p.requires_grad]
         parameters = [p for p in model.parameters() if p.requires_grad]
@@ -181,7 +178,7 @@ def test_every_seed_draws_its_own_noise(still):
 
 
 def test_the_noise_does_not_follow_the_weights_drawn_from_the_same_seed(still):
-    start = trained(still.model(private=True))["hidden.0.weight"].flatten()
+    start = trained(still.model())["hidden.0.weight"].flatten()
     noise = still.gradient(noise=1.0, seed=0)["hidden.0.weight"].flatten()
     assert correlation(start, noise) < INDEPENDENT
 
@@ -193,13 +190,13 @@ def real(model_settings, texts):
 
 
 def run(case, probability=0.2, steps=10, noise=1.0, seed=0):
-    model = case.model(private=True)
+    model = case.model()
     return model, dpsgd.train(model, case.data, probability, steps, 0.01, noise, 1.0, seed)
 
 
 def test_the_first_step_moves_every_trained_weight_and_no_other(model_settings, texts, bert):
     case = Case(model_settings(encoder=bert), texts(12))
-    model = case.model(private=True)
+    model = case.model()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     dpsgd.train(model, case.data, 1.0, 1, 0.01, 1.0, 1.0, 0)
     moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
@@ -207,7 +204,7 @@ def test_the_first_step_moves_every_trained_weight_and_no_other(model_settings, 
 
 
 def test_an_empty_batch_still_moves_the_weights(real):
-    before = trained(real.model(private=True))
+    before = trained(real.model())
     after = trained(run(real, probability=1e-9, steps=1)[0])
     assert not any(torch.equal(before[name], after[name]) for name in before)
 
@@ -221,7 +218,7 @@ def test_the_history_has_one_loss_per_expected_epoch(real):
 
 
 def test_without_learning_the_history_is_the_mean_loss(real):
-    model = real.model(private=True)
+    model = real.model()
     losses = examples_objective(real.data, model.device)(model(*model.inputs(real.data.text)), torch.arange(60))
     history = dpsgd.train(model, real.data, 1.0, 1, 1e-30, 0.0, 1.0, 0)
     assert history == [pytest.approx(losses.mean().item(), rel=1e-5)]

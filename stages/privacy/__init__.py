@@ -1,0 +1,1 @@
+"""Differential privacy in training: exact per-example clipping at about the price of an ordinary step."""

@@ -1,0 +1,136 @@
+"""Clip the gradient of every example exactly, at about the price of an ordinary step."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stages.privacy import layers
+from stages.privacy.recurrent import lstm
+from stages.privacy.uses import Use, inner_products, merged
+
+# By class name where the class is another package's, so that nothing is imported for it.
+KNOWN: dict[type | str, Callable[..., layers.Forward]] = {
+    nn.Linear: layers.linear,
+    "Conv1D": layers.linear,
+    nn.Embedding: layers.embedding,
+    nn.LayerNorm: layers.layer_norm,
+    nn.LSTM: lstm,
+}
+
+
+class UnsupportedLayerError(TypeError):
+    """A layer whose per-example gradients are not known, or do not exist; the message names it."""
+
+
+class ClippedGradients:
+    """The sum of a batch's per-example gradients, each scaled to an L2 norm of at most `clipping_norm`.
+
+    The norm is over all trained parameters (flat clipping). The model must treat examples one by one and have them in
+    the first dimension of everything that its layers take. A pass:
+
+        with clipped.recording(examples=len(inputs)):
+            losses = loss(model(inputs))        # (n,), one per example
+        norms = clipped.backward(losses)        # adds the clipped sum to every parameter's .grad
+
+    Several passes add up, which is how a large batch is taken in pieces. Source: Abadi et al. 2016, algorithm 1.
+
+    Args:
+        model: Its trained parameters must all be in layers of KNOWN.
+        clipping_norm: Above 0.
+
+    Raises:
+        UnsupportedLayerError: The model has a layer that is not known, or that mixes examples.
+        ValueError: The clipping norm is not above 0.
+    """
+
+    def __init__(self, model: nn.Module, clipping_norm: float) -> None:
+        if not clipping_norm > 0:
+            raise ValueError(f"a clipping norm is above 0, not {clipping_norm}")
+        self.clipping_norm = clipping_norm
+        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.examples = 0
+        self._layers = _recorded(model)
+        self._uses: dict[Tensor, list[Use]] = {}
+
+    def record(self, parameter: Tensor, use: Use) -> None:
+        """Keep one use of a parameter; layers call this in the backward pass."""
+        self._uses.setdefault(parameter, []).append(use)
+
+    @contextmanager
+    def recording(self, examples: int) -> Iterator[None]:
+        """Have the layers keep what their gradients are made of, for a batch of `examples`."""
+        self.examples = examples
+        originals = [(layer, layer.__dict__.get("forward")) for layer, _ in self._layers]
+        for layer, known in self._layers:
+            layer.forward = known(layer, self)
+        try:
+            yield
+        finally:
+            for layer, original in originals:
+                if original is None:
+                    del layer.forward
+                else:
+                    layer.forward = original
+
+    def backward(self, losses: Tensor) -> Tensor:
+        """Add the clipped sum of the examples' gradients to `.grad`; return their norms before clipping.
+
+        Args:
+            losses: (n,) one per example. An example whose gradient is not finite adds nothing.
+
+        Returns:
+            (n,) norms, which are private: they are the examples' own. Not finite where the gradient is not.
+        """
+        if losses.shape != (self.examples,):
+            raise ValueError(f"one loss per example: ({self.examples},), not {tuple(losses.shape)}")
+        self._uses.clear()
+        if self.examples:
+            losses.sum().backward()
+        uses = {parameter: merged(found) for parameter, found in self._uses.items()}
+        self._uses.clear()
+        with torch.no_grad():
+            norms = _squared_norms(uses, losses).sqrt_()
+            factors = self.clipping_norm / norms.clamp(min=self.clipping_norm)
+            finite = norms.isfinite()
+            all_finite = bool(finite.all())
+            for parameter in self.parameters:
+                # Popped, so that what a layer kept is freed as soon as its gradient is there.
+                for use in uses.pop(parameter, ()):
+                    # What is not finite stays so however it is scaled, so it is left out.
+                    gradient = use.scaled_sum(factors) if all_finite else use.of(finite).scaled_sum(factors[finite])
+                    parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+        return norms
+
+
+def _squared_norms(uses: dict[Tensor, list[Use]], losses: Tensor) -> Tensor:
+    total = torch.zeros_like(losses)
+    for found in uses.values():
+        for place, use in enumerate(found):
+            total += use.squared_norms()
+            for other in found[:place]:
+                total += 2 * inner_products(use, other)
+    return total
+
+
+def _recorded(model: nn.Module) -> list[tuple[Any, Callable[..., layers.Forward]]]:
+    """Return the layers with trained parameters, and how each is recorded."""
+    found = []
+    for name, layer in model.named_modules():
+        kind = type(layer).__name__
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            raise UnsupportedLayerError(f"{name}: {kind} mixes the examples of a batch; use LayerNorm")
+        if not any(parameter.requires_grad for parameter in layer.parameters(recurse=False)):
+            continue
+        known = KNOWN.get(type(layer)) or KNOWN.get(kind)
+        if known is None:
+            names = sorted(each if isinstance(each, str) else each.__name__ for each in KNOWN)
+            raise UnsupportedLayerError(
+                f"{name or 'the model'}: the per-example gradients of {kind} are not known; known: {', '.join(names)}"
+            )
+        found.append((layer, known))
+    return found

@@ -1,0 +1,138 @@
+"""The layers whose per-example gradients are known: how each runs while a pass is recorded.
+
+A recorded layer computes what it always computes; its backward pass returns the gradient of its input and hands what
+its own gradient is made of to the recorder, instead of forming that gradient.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from stages.privacy.uses import Formed, Matrix, Rows, Use
+
+Forward = Callable[..., Any]
+
+
+class Recorder(Protocol):
+    """What a pass is recorded by."""
+
+    examples: int
+
+    def record(self, parameter: Tensor, use: Use) -> None:
+        """Keep one use of a parameter."""
+
+
+def applied(function: type[torch.autograd.Function], *arguments: Any) -> Any:
+    """Call an autograd function."""
+    return function.apply(*arguments)
+
+
+def linear(layer: nn.Module, recorder: Recorder) -> Forward:
+    """Record nn.Linear, or the Conv1D of transformers, whose weight is transposed."""
+    transposed = not isinstance(layer, nn.Linear)
+
+    def forward(inputs: Tensor) -> Any:
+        return applied(_Linear, inputs, layer.weight, layer.bias, transposed, recorder)
+
+    return forward
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        context: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, transposed: bool, recorder: Recorder
+    ) -> Tensor:
+        context.save_for_backward(inputs, weight, bias)
+        context.transposed, context.recorder = transposed, recorder
+        return functional.linear(inputs, weight.T if transposed else weight, bias)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        inputs, weight, bias = context.saved_tensors
+        outputs = _by_position(gradient)
+        if weight.requires_grad:
+            context.recorder.record(weight, Matrix(_by_position(inputs), outputs, context.transposed))
+        if bias is not None and bias.requires_grad:
+            context.recorder.record(bias, Formed(outputs.sum(1)))
+        matrix = weight.T if context.transposed else weight
+        return (gradient @ matrix if context.needs_input_grad[0] else None), None, None, None, None
+
+
+def embedding(layer: nn.Embedding, recorder: Recorder) -> Forward:
+    """Record nn.Embedding: rows shared by positions, the row of padding, ids of shape [1, positions]."""
+
+    def forward(ids: Tensor) -> Any:
+        if len(ids) == 1:
+            # Position ids are given once for all examples, and each example has its own gradient of them.
+            ids = ids.expand(recorder.examples, *ids.shape[1:])
+        return applied(_Embedding, ids, layer.weight, layer.padding_idx, recorder)
+
+    return forward
+
+
+class _Embedding(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, ids: Tensor, weight: Tensor, padding: int | None, recorder: Recorder) -> Tensor:
+        context.save_for_backward(ids, weight)
+        context.padding, context.recorder = padding, recorder
+        return functional.embedding(ids, weight)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[None, ...]:
+        ids, weight = context.saved_tensors
+        if weight.requires_grad:
+            outputs = _by_position(gradient)
+            ids = ids.reshape(len(ids), -1).expand(outputs.shape[:2])
+            if context.padding is not None:
+                outputs = outputs * (ids != context.padding)[..., None]
+            context.recorder.record(weight, Rows(ids, outputs, len(weight)))
+        return None, None, None, None
+
+
+def layer_norm(layer: nn.LayerNorm, recorder: Recorder) -> Forward:
+    """Record nn.LayerNorm."""
+
+    def forward(inputs: Tensor) -> Any:
+        return applied(_LayerNorm, inputs, layer.weight, layer.bias, layer.normalized_shape, layer.eps, recorder)
+
+    return forward
+
+
+class _LayerNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        context: Any,
+        inputs: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        shape: tuple[int, ...],
+        epsilon: float,
+        recorder: Recorder,
+    ) -> Tensor:
+        outputs, mean, scale = torch.native_layer_norm(inputs, shape, weight, bias, epsilon)
+        context.save_for_backward(inputs, weight, bias, mean, scale)
+        context.shape, context.recorder = shape, recorder
+        return outputs
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        inputs, weight, bias, mean, scale = context.saved_tensors
+        over = tuple(range(1, gradient.dim() - len(context.shape)))
+        if weight.requires_grad:
+            normalised = (inputs - mean).mul_(scale).mul_(gradient)
+            context.recorder.record(weight, Formed(normalised.sum(over) if over else normalised))
+        if bias is not None and bias.requires_grad:
+            context.recorder.record(bias, Formed(gradient.sum(over) if over else gradient))
+        needed = [context.needs_input_grad[0], False, False]
+        found = torch.ops.aten.native_layer_norm_backward(
+            gradient, inputs, context.shape, mean, scale, weight, bias, needed
+        )
+        return found[0], None, None, None, None, None
+
+
+def _by_position(values: Tensor) -> Tensor:
+    """Return (n, ..., d) as (n, positions, d)."""
+    return values.reshape(len(values), -1, values.shape[-1])

@@ -1,0 +1,150 @@
+"""What a layer leaves behind in one pass: enough to know the norm of each example's gradient without forming it.
+
+A parameter's gradient of one example is a sum over the layer's uses of it. A use keeps what the sum is made of: for a
+matrix, the inputs and the output gradients of each position. From these come the squared norm of every example's
+gradient and, once the factors are known, the sum of the scaled gradients: one matrix product per weight, as in an
+ordinary step. This is book-keeping (Bu et al. 2023, "Differentially Private Optimization on Large Model at Small
+Cost", section 3), with the ghost norm of Li et al. 2022 ("Large Language Models Can Be Strong Differentially Private
+Learners", section 4) where it is the cheaper of the two.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+# Values of per-example gradients that are formed at once: 64 MiB in float32.
+FORMED = 2**24
+
+
+class Use(Protocol):
+    """One use of a parameter in a pass."""
+
+    def squared_norms(self) -> Tensor:
+        """Return (n,) squared norms of each example's gradient."""
+
+    def scaled_sum(self, factors: Tensor) -> Tensor:
+        """Return the sum over examples of factor x gradient, in the shape of the parameter."""
+
+    def of(self, rows: Tensor) -> "Use":
+        """Return the use by some of the examples."""
+
+
+@dataclass
+class Matrix:
+    """A matrix that maps `inputs` to outputs: the gradient of an example is the sum of outer products.
+
+    Args:
+        inputs: (n, positions, d).
+        outputs: (n, positions, p) gradients of the outputs.
+        transposed: Whether the parameter is (d, p), as GPT-2 keeps it, not (p, d).
+    """
+
+    inputs: Tensor
+    outputs: Tensor
+    transposed: bool = False
+
+    def squared_norms(self) -> Tensor:
+        positions, d, p = self.inputs.shape[1], self.inputs.shape[2], self.outputs.shape[2]
+        if positions == 1:
+            return self.inputs.square().sum((1, 2)) * self.outputs.square().sum((1, 2))
+        if positions * (d + p) < d * p:
+            between_inputs = torch.bmm(self.inputs, self.inputs.transpose(1, 2))
+            between_outputs = torch.bmm(self.outputs, self.outputs.transpose(1, 2))
+            return between_inputs.mul_(between_outputs).sum((1, 2))
+        pieces = zip(self.inputs.split(size := max(1, FORMED // (d * p))), self.outputs.split(size), strict=True)
+        return torch.cat([torch.bmm(b.transpose(1, 2), a).square_().sum((1, 2)) for a, b in pieces])
+
+    def scaled_sum(self, factors: Tensor) -> Tensor:
+        # On the narrower side. Not in place: both may be those of another use as well.
+        inputs, outputs, by_example = self.inputs, self.outputs, factors[:, None, None]
+        if inputs.shape[2] < outputs.shape[2]:
+            inputs = inputs * by_example
+        else:
+            outputs = outputs * by_example
+        inputs, outputs = inputs.flatten(0, 1), outputs.flatten(0, 1)
+        return inputs.T @ outputs if self.transposed else outputs.T @ inputs
+
+    def of(self, rows: Tensor) -> "Matrix":
+        return Matrix(self.inputs[rows], self.outputs[rows], self.transposed)
+
+
+@dataclass
+class Rows:
+    """A table whose rows were looked up: the gradient of an example is spread over the rows that it used.
+
+    Args:
+        ids: (n, positions) rows.
+        outputs: (n, positions, d) gradients of what was looked up; zero where the row takes none.
+        rows: Number of rows of the table.
+    """
+
+    ids: Tensor
+    outputs: Tensor
+    rows: int
+
+    def squared_norms(self) -> Tensor:
+        # An example's positions that share a row add up before they are squared.
+        same = self.ids[:, :, None] == self.ids[:, None, :]
+        between = torch.bmm(self.outputs, self.outputs.transpose(1, 2))
+        return between.mul_(same).sum((1, 2))
+
+    def scaled_sum(self, factors: Tensor) -> Tensor:
+        scaled = (self.outputs * factors[:, None, None]).flatten(0, 1)
+        return scaled.new_zeros((self.rows, scaled.shape[1])).index_add_(0, self.ids.flatten(), scaled)
+
+    def of(self, rows: Tensor) -> "Rows":
+        return Rows(self.ids[rows], self.outputs[rows], self.rows)
+
+
+@dataclass
+class Formed:
+    """Gradients small enough to form for each example, such as those of a bias: (n, *shape of the parameter)."""
+
+    gradients: Tensor
+
+    def squared_norms(self) -> Tensor:
+        return self.gradients.flatten(1).square().sum(1)
+
+    def scaled_sum(self, factors: Tensor) -> Tensor:
+        total: Tensor = torch.tensordot(factors, self.gradients, dims=1)
+        return total
+
+    def of(self, rows: Tensor) -> "Formed":
+        return Formed(self.gradients[rows])
+
+
+def merged(uses: Sequence[Use]) -> list[Use]:
+    """Return the uses of one parameter with those of one kind made one, whose norm counts what they share."""
+    found: list[Use] = []
+    matrices = [use for use in uses if isinstance(use, Matrix)]
+    for way in (False, True):
+        if same := [use for use in matrices if use.transposed is way]:
+            inputs, outputs = ([getattr(use, name) for use in same] for name in ("inputs", "outputs"))
+            found.append(Matrix(_joined(inputs), _joined(outputs), way))
+    if tables := [use for use in uses if isinstance(use, Rows)]:
+        found.append(Rows(_joined([t.ids for t in tables]), _joined([t.outputs for t in tables]), tables[0].rows))
+    if formed := [use.gradients for use in uses if isinstance(use, Formed)]:
+        found.append(Formed(formed[0] if len(formed) == 1 else torch.stack(formed).sum(0)))
+    return found
+
+
+def inner_products(one: Use, other: Use) -> Tensor:
+    """Return (n,) inner products of each example's gradients by two uses of one parameter.
+
+    Only of a table that is also a matrix, as tied embeddings are; TypeError for any other two kinds.
+    """
+    if isinstance(one, Matrix) and isinstance(other, Rows) and not one.transposed:
+        # <sum_t g_t a_t', sum_s e(id_s) h_s'> = sum_ts g_t[id_s] (a_t . h_s)
+        ids = other.ids[:, None, :].expand(-1, one.outputs.shape[1], -1)
+        weights = torch.gather(one.outputs, 2, ids)
+        return torch.bmm(one.inputs, other.outputs.transpose(1, 2)).mul_(weights).sum((1, 2))
+    if isinstance(one, Rows) and isinstance(other, Matrix):
+        return inner_products(other, one)
+    raise TypeError(f"{type(one).__name__} and {type(other).__name__} of one parameter")
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
