@@ -223,7 +223,7 @@ def crate(
     from pipelines.crate import write_crate
 
     root = repository_root(Path.cwd())
-    target = Path.cwd() / path if path else root / "reports" / "crate.zip"
+    target = (path or root / "reports" / "crate.zip").resolve()
     os.chdir(root)
     write_crate(target, root)
     print(target)

@@ -44,20 +44,23 @@ def write_crate(path: Path, root: Path) -> None:
         root: The repository.
 
     Raises:
-        InputError: `path` is no .zip, the repository has no finished run, or git does not know it.
+        InputError: `path` is no .zip or cannot be written, the repository has no finished run, or git does not know it.
     """
     if path.suffix != ".zip":
         raise InputError(str(path), "not a .zip file", "give a name that ends in .zip")
     _check(root)
     crate = _Crate(root)
-    with artifacts.atomic_file(path) as temporary:
-        # The library gives an archive the suffix .zip itself, and leaves out folders that it describes.
-        archive = temporary.with_suffix(".zip")
-        crate.crate.write_zip(archive)
-        with zipfile.ZipFile(archive, "a") as opened:
-            for folder in crate.folders:
-                opened.mkdir(folder)
-        archive.replace(temporary)
+    try:
+        with artifacts.atomic_file(path) as temporary:
+            # The library gives an archive the suffix .zip itself, and leaves out folders that it describes.
+            archive = temporary.with_suffix(".zip")
+            crate.crate.write_zip(archive)
+            with zipfile.ZipFile(archive, "a") as opened:
+                for folder in crate.folders:
+                    opened.mkdir(folder)
+            archive.replace(temporary)
+    except OSError as error:
+        raise InputError(str(path), f"cannot be written ({error.strerror})", "give a file that can be") from error
 
 
 class _Crate:

@@ -145,6 +145,12 @@ def test_results_that_are_not_up_to_date_are_refused(finished, assay):
     assert not list(Path().glob("*run.zip*"))
 
 
+def test_a_place_that_cannot_be_written_is_one_line(finished, assay):
+    status, out, err = assay("crate", "input/run.zip")
+    assert (status, out) == (2, "")
+    assert err == f"error: {finished / 'input/run.zip'}: cannot be written (File exists); give a file that can be\n"
+
+
 def test_another_suffix_and_what_git_does_not_hold_are_refused(finished, assay):
     status, _, err = assay("crate", "run.tar")
     assert (status, err) == (2, f"error: {finished / 'run.tar'}: not a .zip file; give a name that ends in .zip\n")
