@@ -79,15 +79,6 @@ class TextClassifier(nn.Module):
             return Scores(self._label_scores(inputs[0]), None)
         ids, lengths = inputs
         ids = ids[:, : int(lengths.max())]
-        if self.recurrent is None:
-            return self._score(ids, lengths)
-        # Longest first, as packing wants it. Left to sort on its own, a packed LSTM would hold its per-example
-        # gradients in another order than all other layers, and DP-SGD would clip each example by another's norm.
-        order = torch.argsort(lengths, descending=True, stable=True)
-        scores, back = self._score(ids[order], lengths[order]), torch.argsort(order)
-        return Scores(scores.labels[back], scores.tags[back] if scores.tags is not None else None)
-
-    def _score(self, ids: Tensor, lengths: Tensor) -> Scores:
         states = self.encoder(ids, lengths)
         if self.recurrent is not None:
             states = _run(self.recurrent, self.dropout(states), lengths)
@@ -109,6 +100,6 @@ class TextClassifier(nn.Module):
 
 def _run(recurrent: nn.Module, states: Tensor, lengths: Tensor) -> Tensor:
     # Packed, so that the backward direction starts at each text's own end and padding changes nothing.
-    packed = pack_padded_sequence(states, lengths.cpu(), batch_first=True)
+    packed = pack_padded_sequence(states, lengths.cpu(), batch_first=True, enforce_sorted=False)
     output, _ = pad_packed_sequence(recurrent(packed)[0], batch_first=True, total_length=states.shape[1])
     return output

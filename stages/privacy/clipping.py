@@ -29,7 +29,7 @@ class ClippedGradients:
     """The sum of a batch's per-example gradients, each scaled to an L2 norm of at most `clipping_norm`.
 
     The norm is over all trained parameters (flat clipping). The model must treat examples one by one and have them in
-    the first dimension of everything that its layers take. A pass:
+    the first dimension of everything that its layers take, in the order of the losses. A pass:
 
         with clipped.recording(examples=len(inputs)):
             losses = loss(model(inputs))        # (n,), one per example
@@ -40,16 +40,20 @@ class ClippedGradients:
     Args:
         model: Its trained parameters must all be in layers of KNOWN.
         clipping_norm: Above 0.
+        group: How many examples, one after the other in a batch, have their mean gradient clipped as one. With more
+            than 1 an example can move the sum by twice the clipping norm: its guarantee is another one (accounting).
 
     Raises:
         UnsupportedLayerError: The model has a layer that is not known, or that mixes examples.
-        ValueError: The clipping norm is not above 0.
+        ValueError: The clipping norm is not above 0, or the group has no example.
     """
 
-    def __init__(self, model: nn.Module, clipping_norm: float) -> None:
+    def __init__(self, model: nn.Module, clipping_norm: float, group: int = 1) -> None:
         if not clipping_norm > 0:
             raise ValueError(f"a clipping norm is above 0, not {clipping_norm}")
-        self.clipping_norm = clipping_norm
+        if group < 1:
+            raise ValueError(f"a group has at least one example, not {group}")
+        self.clipping_norm, self.group = clipping_norm, group
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.examples = 0
         self._layers = _recorded(model)
@@ -61,7 +65,13 @@ class ClippedGradients:
 
     @contextmanager
     def recording(self, examples: int) -> Iterator[None]:
-        """Have the layers keep what their gradients are made of, for a batch of `examples`."""
+        """Have the layers keep what their gradients are made of, for a batch of `examples`.
+
+        Raises:
+            ValueError: They are not whole groups.
+        """
+        if examples % self.group:
+            raise ValueError(f"{examples} examples are no whole groups of {self.group}")
         self.examples = examples
         originals = [(layer, layer.__dict__.get("forward")) for layer, _ in self._layers]
         for layer, known in self._layers:
@@ -79,20 +89,22 @@ class ClippedGradients:
         """Add the clipped sum of the examples' gradients to `.grad`; return their norms before clipping.
 
         Args:
-            losses: (n,) one per example. An example whose gradient is not finite adds nothing.
+            losses: (n,) one per example. An example, or group, whose gradient is not finite adds nothing.
 
         Returns:
-            (n,) norms, which are private: they are the examples' own. Not finite where the gradient is not.
+            (n / group,) norms, which are private: they are the examples' own. Not finite where the gradient is not.
         """
         if losses.shape != (self.examples,):
             raise ValueError(f"one loss per example: ({self.examples},), not {tuple(losses.shape)}")
         self._uses.clear()
         if self.examples:
-            losses.sum().backward()
+            (losses.sum() / self.group).backward()
         uses = {parameter: merged(found) for parameter, found in self._uses.items()}
+        if self.group > 1:
+            uses = {parameter: [use.grouped(self.group) for use in found] for parameter, found in uses.items()}
         self._uses.clear()
         with torch.no_grad():
-            norms = _squared_norms(uses, losses).sqrt_()
+            norms = _squared_norms(uses, losses.new_zeros(self.examples // self.group)).sqrt_()
             factors = self.clipping_norm / norms.clamp(min=self.clipping_norm)
             finite = norms.isfinite()
             all_finite = bool(finite.all())
@@ -107,8 +119,7 @@ class ClippedGradients:
         return norms
 
 
-def _squared_norms(uses: dict[Tensor, list[Use]], losses: Tensor) -> Tensor:
-    total = torch.zeros_like(losses)
+def _squared_norms(uses: dict[Tensor, list[Use]], total: Tensor) -> Tensor:
     for found in uses.values():
         for place, use in enumerate(found):
             total += use.squared_norms()

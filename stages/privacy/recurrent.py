@@ -23,8 +23,7 @@ def lstm(layer: nn.LSTM, recorder: Recorder) -> Forward:
     """Record nn.LSTM: any number of layers, one direction or both, padded or packed; it starts from zero.
 
     Raises:
-        ValueError: It projects its state, is given an initial state, or a packed batch that packing itself sorted:
-            the order of its examples would not be that of the other layers.
+        ValueError: It projects its state, or is given an initial state.
     """
     if layer.proj_size:
         raise ValueError("an LSTM with proj_size is not supported")
@@ -34,20 +33,33 @@ def lstm(layer: nn.LSTM, recorder: Recorder) -> Forward:
             raise ValueError("an LSTM that is given its initial state is not supported")
         if not isinstance(inputs, PackedSequence):
             given = inputs if layer.batch_first else inputs.transpose(0, 1)
-            outputs, last = _run(layer, given, None, recorder)
+            outputs, last = _run(layer, given, None, None, recorder)
             return (outputs if layer.batch_first else outputs.transpose(0, 1)), last
-        if inputs.unsorted_indices is not None:
-            raise ValueError("sort the batch by length, longest first, before packing it")
         given, lengths = pad_packed_sequence(inputs, batch_first=True)
-        outputs, last = _run(layer, given, lengths, recorder)
-        return pack_padded_sequence(outputs, lengths, batch_first=True), last
+        order = inputs.sorted_indices
+        outputs, last = _run(layer, given, lengths, order, recorder)
+        return pack_padded_sequence(outputs, lengths, batch_first=True, enforce_sorted=order is None), last
 
     return forward
 
 
-def _run(layer: nn.LSTM, values: Tensor, lengths: Tensor | None, recorder: Recorder) -> tuple[Tensor, State]:
-    """Return the outputs (n, positions, directions x hidden) and the last states (layers x directions, n, hidden)."""
+def _run(
+    layer: nn.LSTM, values: Tensor, lengths: Tensor | None, order: Tensor | None, recorder: Recorder
+) -> tuple[Tensor, State]:
+    """Return the outputs (n, positions, directions x hidden) and the last states (layers x directions, n, hidden).
+
+    Args:
+        layer: The LSTM.
+        values: (n, positions, d).
+        lengths: (n,) of the texts, None if all are as long as the batch.
+        order: (n,) rows, longest text first, if they do not come so.
+        recorder: Is given the uses in the order of `values`.
+    """
     length = values.shape[1]
+    back = None
+    if order is not None and lengths is not None:
+        back = torch.argsort(order)
+        values, lengths = values[order], lengths[order.to(lengths.device)]
     ends = torch.full((len(values),), length) if lengths is None else lengths
     ends = ends.to(values.device)
     positions = torch.arange(length, device=values.device)
@@ -64,13 +76,15 @@ def _run(layer: nn.LSTM, values: Tensor, lengths: Tensor | None, recorder: Recor
             given = _reordered(values, backwards) if way else values
             names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
             weights = [getattr(layer, f"{name}_l{number}{way}", None) for name in names]
-            states, cells = applied(_Direction, given, *weights, active, recorder)
+            states, cells = applied(_Direction, given, *weights, active, back, recorder)
             rows = torch.arange(len(values), device=values.device)
             last.append((states[rows, ends - 1], cells[rows, ends - 1]))
             sides.append(_reordered(states, backwards) if way else states)
         values = sides[0] if len(sides) == 1 else torch.cat(sides, dim=2)
-    hidden, cell = zip(*last, strict=True)
-    return values, (torch.stack(hidden), torch.stack(cell))
+    hidden, cell = (torch.stack(each) for each in zip(*last, strict=True))
+    if back is None:
+        return values, (hidden, cell)
+    return values[back], (hidden[:, back], cell[:, back])
 
 
 def _reordered(values: Tensor, order: Tensor) -> Tensor:
@@ -89,6 +103,7 @@ class _Direction(torch.autograd.Function):
         bias: Tensor | None,
         recurrent_bias: Tensor | None,
         active: list[int],
+        back: Tensor | None,
         recorder: Recorder,
     ) -> State:
         n, length, _ = inputs.shape
@@ -109,7 +124,7 @@ class _Direction(torch.autograd.Function):
             cells[:rows, at + 1] = cell
             states[:rows, at + 1] = cell.tanh_().mul_(shown)
         context.save_for_backward(inputs, weight, recurrent, bias, recurrent_bias, gates, states, cells)
-        context.active, context.recorder = active, recorder
+        context.active, context.back, context.recorder = active, back, recorder
         context.set_materialize_grads(False)
         return states[:, 1:].clone(), cells[:, 1:].clone()
 
@@ -132,11 +147,14 @@ class _Direction(torch.autograd.Function):
             gradient[:, 3 * hidden :] = above * squashed * shown * (1 - shown)
             state[:rows] = gradient @ recurrent
             cell[:rows] = inner * kept
+        # As the other layers have them: an example is clipped by the norm of all its gradients.
+        rows = slice(None) if context.back is None else context.back
+        by_example = gradients[rows]
         if weight.requires_grad:
-            context.recorder.record(weight, Matrix(inputs, gradients))
+            context.recorder.record(weight, Matrix(inputs[rows], by_example))
         if recurrent.requires_grad:
-            context.recorder.record(recurrent, Matrix(states[:, :-1], gradients))
+            context.recorder.record(recurrent, Matrix(states[rows, :-1], by_example))
         for each in (bias, recurrent_bias):
             if each is not None and each.requires_grad:
-                context.recorder.record(each, Formed(gradients.sum(1)))
-        return (gradients @ weight if context.needs_input_grad[0] else None), None, None, None, None, None, None
+                context.recorder.record(each, Formed(by_example.sum(1)))
+        return (gradients @ weight if context.needs_input_grad[0] else None), None, None, None, None, None, None, None

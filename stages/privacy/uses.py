@@ -31,6 +31,9 @@ class Use(Protocol):
     def of(self, rows: Tensor) -> "Use":
         """Return the use by some of the examples."""
 
+    def grouped(self, size: int) -> "Use":
+        """Return the use by groups of examples, each as one whose positions are theirs."""
+
 
 @dataclass
 class Matrix:
@@ -70,6 +73,9 @@ class Matrix:
     def of(self, rows: Tensor) -> "Matrix":
         return Matrix(self.inputs[rows], self.outputs[rows], self.transposed)
 
+    def grouped(self, size: int) -> "Matrix":
+        return Matrix(_grouped(self.inputs, size), _grouped(self.outputs, size), self.transposed)
+
 
 @dataclass
 class Rows:
@@ -98,6 +104,9 @@ class Rows:
     def of(self, rows: Tensor) -> "Rows":
         return Rows(self.ids[rows], self.outputs[rows], self.rows)
 
+    def grouped(self, size: int) -> "Rows":
+        return Rows(_grouped(self.ids, size), _grouped(self.outputs, size), self.rows)
+
 
 @dataclass
 class Formed:
@@ -114,6 +123,9 @@ class Formed:
 
     def of(self, rows: Tensor) -> "Formed":
         return Formed(self.gradients[rows])
+
+    def grouped(self, size: int) -> "Formed":
+        return Formed(self.gradients.unflatten(0, (-1, size)).sum(1))
 
 
 def merged(uses: Sequence[Use]) -> list[Use]:
@@ -144,6 +156,10 @@ def inner_products(one: Use, other: Use) -> Tensor:
     if isinstance(one, Rows) and isinstance(other, Matrix):
         return inner_products(other, one)
     raise TypeError(f"{type(one).__name__} and {type(other).__name__} of one parameter")
+
+
+def _grouped(values: Tensor, size: int) -> Tensor:
+    return values.reshape(len(values) // size, size * values.shape[1], *values.shape[2:])
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

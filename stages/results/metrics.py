@@ -17,6 +17,8 @@ METRICS: dict[str, Metric] = {
     "macro_f1": Metric("fraction", "max", "macro-F1"),
     "slot_f1": Metric("fraction", "max", "slot F1 (spans)"),
     "epsilon": Metric("epsilon", "min", "epsilon"),
+    "replace_one_epsilon": Metric("epsilon", "min", "epsilon, replacing one"),
+    "claimed_epsilon": Metric("epsilon", None, "epsilon as usually claimed"),
     "noise_multiplier": Metric("ratio", None, "noise multiplier"),
     "auc": Metric("fraction", 0.5, "attack AUC"),
     "true_positive_rate_at_1_percent": Metric("fraction", 0.01, "TPR at 1% FPR"),

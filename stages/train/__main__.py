@@ -7,7 +7,8 @@ from stages.train.settings import TrainSettings
 
 PRELOADED = {
     "none": ["stages.train.mechanisms"],
-    "dpsgd": ["stages.train.dpsgd", "stages.train.accounting"],
+    "dpsgd": ["stages.train.dpsgd", "stages.privacy.accounting"],
+    "edpsgd": ["stages.train.dpsgd", "stages.privacy.accounting"],
 }
 
 

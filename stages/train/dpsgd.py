@@ -1,13 +1,20 @@
-"""DP-SGD: Poisson batches, exact per-example clipping, Gaussian noise (Abadi et al. 2016)."""
+"""DP-SGD: Poisson batches, exact clipping of each example, Gaussian noise (Abadi et al. 2016).
+
+And eDP-SGD (Dupuy et al. 2022), as far as it is known: examples are clipped in groups, the noise decays from pass to
+pass. Its body could not be read, so what is here is a reconstruction with a sampler that can be accounted for: groups
+are dealt once, without looking at the data, and each is in a batch independently.
+"""
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.common.streams import generator, torch_seed
 from stages.fitting.objective import Objective, examples_objective
 from stages.models.classifier import TextClassifier
 from stages.models.examples import Examples
+from stages.privacy.accounting import Mechanism
 from stages.privacy.clipping import ClippedGradients
 from stages.privacy.noise import add_noise
 
@@ -18,10 +25,8 @@ PHYSICAL_BATCH = 128
 def train(
     model: TextClassifier,
     examples: Examples,
-    sampling_probability: float,
-    steps: int,
+    mechanism: Mechanism,
     learning_rate: float,
-    noise_multiplier: float,
     clipping_norm: float,
     seed: int,
 ) -> list[float]:
@@ -29,35 +34,46 @@ def train(
 
     Args:
         model: Trained in place.
-        examples: The private examples, n of them.
-        sampling_probability: Chance of each example to be in a step's batch.
-        steps: Number of noisy steps.
+        examples: The private examples, n of them. Of n that are no whole groups, the last dealt are left out.
+        mechanism: Sampler, schedule of the noise and size of groups, as they are accounted for.
         learning_rate: Adam's.
-        noise_multiplier: Standard deviation of the noise on the summed gradient, in clipping norms.
-        clipping_norm: Largest L2 norm of one example's gradient, over all trained parameters.
-        seed: Of batches, dropout and noise. A seeded generator is no secret: for experiments only.
+        clipping_norm: Largest L2 norm of the gradient of an example, or of the mean of a group, over all trained
+            parameters.
+        seed: Of groups, batches, dropout and noise. A seeded generator is no secret: for experiments only.
     """
     torch.manual_seed(torch_seed(seed, "dropout"))
     batches = generator(seed, "poisson batches")
     noise = torch.Generator(device=model.device).manual_seed(torch_seed(seed, "noise"))
-    clipped = ClippedGradients(model, clipping_norm)
+    clipped = ClippedGradients(model, clipping_norm, mechanism.group)
     optimiser = torch.optim.Adam(clipped.parameters, lr=learning_rate)
-    expected_batch_size = max(1, round(sampling_probability * len(examples)))
+    groups = _deal(len(examples), mechanism.group, seed)
+    expected_batch_size = max(1, round(mechanism.probability * len(groups)))
     inputs = model.inputs(examples.text)
     objective = examples_objective(examples, model.device)
     step_losses = []
     model.train()
-    for _ in range(steps):
-        rows = np.flatnonzero(batches.random(len(examples)) < sampling_probability)
-        optimiser.zero_grad()
-        step_losses.append(_sum_clipped(model, clipped, inputs, objective, torch.from_numpy(rows).to(model.device)))
-        # An empty batch still takes its noise: skipping it would tell that it was empty.
-        add_noise(clipped.parameters, noise_multiplier * clipping_norm, expected_batch_size, noise)
-        optimiser.step()
+    for phase in mechanism.schedule:
+        deviation = phase.noise_multiplier * clipping_norm
+        for _ in range(phase.steps):
+            rows = groups[batches.random(len(groups)) < mechanism.probability].flatten()
+            optimiser.zero_grad()
+            step_losses.append(_sum_clipped(model, clipped, inputs, objective, torch.from_numpy(rows).to(model.device)))
+            # An empty batch still takes its noise: skipping it would tell that it was empty.
+            add_noise(clipped.parameters, deviation, expected_batch_size, noise)
+            optimiser.step()
     model.eval()
-    epoch = max(1, round(1 / sampling_probability))
-    pieces = [step_losses[start : start + epoch] for start in range(0, steps, epoch)]
+    epoch = max(1, round(1 / mechanism.probability))
+    pieces = [step_losses[start : start + epoch] for start in range(0, len(step_losses), epoch)]
     return [float(np.mean([loss for loss in piece if loss is not None] or [0.0])) for piece in pieces]
+
+
+def _deal(count: int, group: int, seed: int) -> NDArray[np.int64]:
+    """Return (groups, group) rows of examples; one by one, in their own order."""
+    rows = np.arange(count)
+    if group > 1:
+        # Without looking at the data, or an example could decide who its neighbours are.
+        rows = generator(seed, "groups").permutation(count)[: count - count % group]
+    return rows.reshape(-1, group)
 
 
 def _sum_clipped(
@@ -67,7 +83,7 @@ def _sum_clipped(
     if len(rows) == 0:
         return None
     total = 0.0
-    for piece in rows.split(PHYSICAL_BATCH):
+    for piece in rows.split(max(1, PHYSICAL_BATCH // clipped.group) * clipped.group):
         with clipped.recording(len(piece)):
             losses = objective(model(*(tensor[piece] for tensor in inputs)), piece)
         clipped.backward(losses)

@@ -18,7 +18,7 @@ def fit(settings: TrainSettings, model: ModelSettings, data: Data, seed: int) ->
     match settings.mechanism:
         case "none":
             return _fit_ordinarily(settings, classifier, data, seed)
-        case "dpsgd":
+        case "dpsgd" | "edpsgd":
             assert settings.privacy is not None
             return _fit_privately(settings, settings.privacy, classifier, data, seed)
     assert_never(settings.mechanism)
@@ -41,17 +41,20 @@ def _fit_privately(
     settings: TrainSettings, asked: PrivacySettings, classifier: TextClassifier, data: Data, seed: int
 ) -> Fitted:
     # The accountant takes seconds to import; ordinary training does without it.
-    from stages.train import accounting, dpsgd
+    from stages.privacy import accounting
+    from stages.train import dpsgd
 
     probability = settings.batch_size / len(data.train)
     steps = settings.epochs * round(1 / probability)
-    noise = accounting.noise_multiplier(asked.epsilon, probability, steps, asked.delta)
-    losses = dpsgd.train(
-        classifier, data.train, probability, steps, settings.learning_rate, noise, asked.clipping_norm, seed
-    )
-    privacy = accounting.statement(noise, probability, steps, asked.delta, asked.clipping_norm)
-    measured = {
-        "train/epsilon": Measurement(privacy["epsilon"]),
-        "train/noise_multiplier": Measurement(noise),
-    }
+
+    def mechanism(noise: float) -> accounting.Mechanism:
+        return accounting.decaying(probability, steps, noise, asked.noise_decay, asked.group)
+
+    noise = accounting.noise_multiplier(asked.epsilon, asked.delta, mechanism)
+    run = mechanism(noise)
+    losses = dpsgd.train(classifier, data.train, run, settings.learning_rate, asked.clipping_norm, seed)
+    privacy = accounting.statement(run, asked.delta, asked.clipping_norm)
+    epsilons = ("epsilon", "replace_one_epsilon", "claimed_epsilon")
+    measured = {f"train/{name}": Measurement(privacy[name]) for name in epsilons}
+    measured["train/noise_multiplier"] = Measurement(noise)
     return Fitted(classifier, loss_history(losses), privacy, measured)

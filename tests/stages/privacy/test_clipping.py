@@ -59,11 +59,11 @@ class Tied(nn.Module):
 
 
 class Recurrent(nn.Module):
-    """An LSTM over texts of different lengths, longest first, packed; all that it returns is used."""
+    """An LSTM over texts of different lengths, packed or padded; all that it returns is used."""
 
-    def __init__(self, packed, layers=1, both=True, **options):
+    def __init__(self, packed, layers=1, both=True, in_order=True, **options):
         super().__init__()
-        self.packed = packed
+        self.packed, self.in_order = packed, in_order
         self.lstm = nn.LSTM(6, 5, layers, bidirectional=both, **options)
         self.scores = nn.Linear(5 * (1 + both), 3)
 
@@ -72,7 +72,9 @@ class Recurrent(nn.Module):
         if self.packed:
             # Each example's own length, which a loop over examples sees as well: where its values are zero.
             lengths = (values != 0).any(2).sum(1)
-            packed = pack_padded_sequence(values if first else values.transpose(0, 1), lengths, batch_first=first)
+            packed = pack_padded_sequence(
+                values if first else values.transpose(0, 1), lengths, batch_first=first, enforce_sorted=self.in_order
+            )
             outputs, (hidden, cell) = self.lstm(packed)
             outputs = pad_packed_sequence(outputs, batch_first=True, total_length=values.shape[1])[0]
         else:
@@ -132,6 +134,7 @@ CASES = {
     "lstm, padded": (lambda: Recurrent(packed=False, batch_first=True), values),
     "lstm, packed": (lambda: Recurrent(packed=True, batch_first=True), values),
     "lstm, two layers, packed": (lambda: Recurrent(packed=True, layers=2), values),
+    "lstm, packed in any order": (lambda: Recurrent(packed=True, in_order=False), lambda n: values(n).flip(0)),
     "lstm, one direction, no bias": (lambda: Recurrent(packed=False, both=False, bias=False), values),
     "bert": (Bert, ids),
     "gpt2": (Gpt2, ids),
@@ -313,18 +316,35 @@ def test_a_mean_over_the_batch_is_refused():
         recorder.backward(mean)
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda lstm: lstm(torch.randn(2, 3, 6), (torch.zeros(2, 3, 5), torch.zeros(2, 3, 5))), "initial state"),
-        (
-            lambda lstm: lstm(pack_padded_sequence(torch.randn(3, 2, 6), torch.tensor([1, 3]), enforce_sorted=False)),
-            "sort the batch by length",
-        ),
-    ],
-)
-def test_an_lstm_refuses_what_it_would_get_wrong(call, message):
+def test_an_lstm_refuses_an_initial_state():
     model = Recurrent(packed=False)
-    recorder = ClippedGradients(model, 1.0)
-    with recorder.recording(2), pytest.raises(ValueError, match=message):
-        call(model.lstm)
+    state = torch.zeros(2, 3, 5)
+    with ClippedGradients(model, 1.0).recording(2), pytest.raises(ValueError, match="initial state"):
+        model.lstm(torch.randn(2, 3, 6), (state, state))
+
+
+@pytest.mark.parametrize("name", ["embedding", "lstm, packed in any order", "bert", "tied and shared"])
+def test_a_group_is_clipped_as_one_example_would_be(name):
+    model, inputs, labels = made(name, 4)
+    means = []
+    for rows in (slice(0, 2), slice(2, 4)):
+        model.zero_grad()
+        losses(model, inputs[rows], labels[rows]).mean().backward()
+        means.append(flat([torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]))
+    norms = torch.stack([mean.norm() for mean in means])
+    bound = float(norms.mean())
+    expected = sum(mean * min(1.0, bound / float(norm)) for mean, norm in zip(means, norms, strict=True))
+    model.zero_grad()
+    recorder = ClippedGradients(model, bound, group=2)
+    with recorder.recording(4):
+        found = losses(model, inputs, labels)
+    assert error(recorder.backward(found), norms) <= TOLERANCE
+    assert error(flat([parameter.grad for parameter in model.parameters()]), expected) <= TOLERANCE
+
+
+def test_a_batch_that_is_no_whole_groups_is_refused():
+    recorder = ClippedGradients(nn.Linear(3, 3), 1.0, group=4)
+    with pytest.raises(ValueError, match="6 examples are no whole groups of 4"), recorder.recording(6):
+        pass
+    with pytest.raises(ValueError, match="a group has at least one example, not 0"):
+        ClippedGradients(nn.Linear(3, 3), 1.0, group=0)

@@ -95,7 +95,7 @@ def test_dpsgd_states_what_it_guarantees(study):
     privacy = read_json(Path("data/models/toy/dpsgd/0/privacy.json"))
     assert 2.9 < privacy["epsilon"] <= 3.0
     assert (privacy["delta"], privacy["clipping_norm"]) == (1e-5, 0.1)
-    assert privacy["sampler"] == {"kind": "poisson", "probability": 16 / 160}
+    assert privacy["sampler"] == {"kind": "poisson", "of": "example", "probability": 16 / 160}
     assert privacy["schedule"] == [
         {"steps": 20, "noise_multiplier": content["metrics"]["train/noise_multiplier"]["0"]["value"]}
     ]
@@ -163,7 +163,16 @@ def private(study):
         ),
         (lambda study: private(study)["privacy"].update(delta=1.0), "privacy.delta: 1.0 is not allowed"),
         (lambda study: private(study).pop("privacy"), "mechanism: dpsgd needs `privacy`"),
-        (lambda study: private(study).update(mechanism="edpsgd"), "input should be 'none' or 'dpsgd'"),
+        (lambda study: private(study).update(mechanism="sgd"), "input should be 'none', 'dpsgd' or 'edpsgd'"),
+        (
+            lambda study: private(study).update(mechanism="edpsgd"),
+            "edpsgd needs a group of 2 or more, or a noise_decay",
+        ),
+        (
+            lambda study: private(study)["privacy"].update(group=4),
+            "dpsgd takes no group and no noise_decay; edpsgd does",
+        ),
+        (lambda study: private(study)["privacy"].update(noise_decay=1.5), "privacy.noise_decay: 1.5 is not allowed"),
         (
             lambda study: private(study).update(epochs=0),
             "params.yaml: toy.train.variant.dpsgd.epochs: 0 is not allowed",

@@ -6,6 +6,7 @@ import torch
 from stages.fitting.objective import examples_objective
 from stages.models import files
 from stages.models.examples import examples, vocabulary
+from stages.privacy.accounting import Mechanism, Phase
 from stages.train import dpsgd
 
 HEADS = ["mean", "mean, tags", "bilstm, tags", "bert"]
@@ -27,11 +28,11 @@ class Case:
     def model(self):
         return files.build(self.settings, self.known.labels, self.known.tags, 0).train()
 
-    def gradient(self, rows=None, probability=1.0, noise=0.0, norm=0.5, seed=0, steps=1):
+    def gradient(self, rows=None, probability=1.0, noise=0.0, norm=0.5, seed=0, steps=1, group=1):
         """Return parameter -> the privatised gradient of one step on some rows."""
         model = self.model()
         before, data = trained(model), self.data if rows is None else self.data[np.array(rows)]
-        dpsgd.train(model, data, probability, steps, 1.0, noise, norm, seed)
+        train(model, data, probability, steps, 1.0, noise, norm, seed, group)
         return {name: before[name] - after for name, after in trained(model).items()}
 
     def gradients_one_at_a_time(self):
@@ -45,6 +46,11 @@ class Case:
             loss = objective(model(*(tensor[row] for tensor in inputs)), row).sum()
             found.append(dict(zip(names, torch.autograd.grad(loss, parameters), strict=True)))
         return found
+
+
+def train(model, data, probability, steps, learning_rate, noise, norm, seed, group=1):
+    mechanism = Mechanism(probability, (Phase(steps, noise),), group)
+    return dpsgd.train(model, data, mechanism, learning_rate, norm, seed)
 
 
 def trained(model):
@@ -113,6 +119,34 @@ def test_removing_an_example_moves_the_sum_by_at_most_the_clipping_norm(case):
     assert max(moved) <= bound * (1 + 1e-4)
     # All are clipped here, so a looser clip would show.
     assert min(moved) >= bound * (1 - 1e-4)
+
+
+@pytest.mark.parametrize("case", ["mean, tags", "bilstm, tags"], indirect=True)
+def test_a_group_is_clipped_as_one(case):
+    gradients = case.gradients_one_at_a_time()
+    groups = [[gradients[row] for row in rows] for rows in dpsgd._deal(8, 4, seed=0)]
+    means = [{name: sum(one[name] for one in group) / 4 for name in group[0]} for group in groups]
+    bound = float(np.mean([norm(mean) for mean in means]))
+    expected = {name: tensor / 2 for name, tensor in clipped_sum(means, bound).items()}
+    assert error(case.gradient(norm=bound, group=4), expected) <= 1e-5
+
+
+@pytest.mark.parametrize("case", ["mean, tags"], indirect=True)
+def test_in_a_group_an_example_can_move_the_sum_by_more_than_the_clipping_norm(case):
+    """Why groups are accounted for under replacement, at twice the norm: an example can turn its group around."""
+    bound = 1e-3
+    one = case.gradient([0] * 8, norm=bound, group=8)
+    other = case.gradient([4] * 8, norm=bound, group=8)
+    assert bound * 1.05 < norm({name: one[name] - other[name] for name in one}) <= 2 * bound * (1 + 1e-4)
+
+
+def test_groups_are_dealt_without_looking_at_the_data_and_whole():
+    rows = dpsgd._deal(10, 4, seed=0)
+    assert rows.shape == (2, 4)
+    assert len(set(rows.flatten())) == 8
+    assert (rows == dpsgd._deal(10, 4, seed=0)).all()
+    assert (rows != dpsgd._deal(10, 4, seed=1)).any()
+    assert (dpsgd._deal(3, 1, seed=0) == [[0], [1], [2]]).all()
 
 
 @pytest.fixture
@@ -191,14 +225,14 @@ def real(model_settings, texts):
 
 def run(case, probability=0.2, steps=10, noise=1.0, seed=0):
     model = case.model()
-    return model, dpsgd.train(model, case.data, probability, steps, 0.01, noise, 1.0, seed)
+    return model, train(model, case.data, probability, steps, 0.01, noise, 1.0, seed)
 
 
 def test_the_first_step_moves_every_trained_weight_and_no_other(model_settings, texts, bert):
     case = Case(model_settings(encoder=bert), texts(12))
     model = case.model()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    dpsgd.train(model, case.data, 1.0, 1, 0.01, 1.0, 1.0, 0)
+    train(model, case.data, 1.0, 1, 0.01, 1.0, 1.0, 0)
     moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     assert moved == set(files.trained_state(model))
 
@@ -220,7 +254,7 @@ def test_the_history_has_one_loss_per_expected_epoch(real):
 def test_without_learning_the_history_is_the_mean_loss(real):
     model = real.model()
     losses = examples_objective(real.data, model.device)(model(*model.inputs(real.data.text)), torch.arange(60))
-    history = dpsgd.train(model, real.data, 1.0, 1, 1e-30, 0.0, 1.0, 0)
+    history = train(model, real.data, 1.0, 1, 1e-30, 0.0, 1.0, 0)
     assert history == [pytest.approx(losses.mean().item(), rel=1e-5)]
 
 

@@ -1,0 +1,169 @@
+"""Epsilon by privacy loss distributions, for the sampler, the clipping and the noise that really run.
+
+Two ways of sampling are accounted for, and no other:
+
+- Examples clipped one by one, each in a step's batch independently with probability q (Poisson). Adjacency: add or
+  remove one. Abadi et al. 2016.
+- Groups of m examples, dealt once without looking at the data, whose mean gradient is clipped as one; each group is in
+  a batch independently with probability q. Replacing an example moves its group's clipped gradient by up to twice the
+  clipping norm, from anywhere on the ball to its opposite: adjacency is replace one, and the pair is
+  (1 - q) N(0, s^2) + q N(+1, s^2) against (1 - q) N(0, s^2) + q N(-1, s^2) in clipping norms.
+
+The accountant (Koskela et al. 2020) is that of dp-accounting; its epsilon is an upper bound.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import dp_accounting
+from dp_accounting import NeighboringRelation
+from dp_accounting.pld import privacy_loss_distribution
+from dp_accounting.rdp import RdpAccountant
+
+from stages.common.errors import SettingError
+
+# Width of the accountant's grid; epsilon is an upper bound at any width, tighter at smaller ones.
+DISCRETIZATION = 1e-3
+LEAST_NOISE = 0.1
+NOISE_TOLERANCE = 1e-3
+ADD_OR_REMOVE, REPLACE = "add or remove one example", "replace one example"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Steps that have the same noise multiplier: standard deviation on the clipped sum, in clipping norms."""
+
+    steps: int
+    noise_multiplier: float
+
+
+@dataclass(frozen=True)
+class Mechanism:
+    """All that epsilon depends on.
+
+    Args:
+        probability: Chance of each example, or of each group, to be in a step's batch.
+        schedule: The phases, in order.
+        group: Examples that are clipped together; 1 for DP-SGD.
+    """
+
+    probability: float
+    schedule: tuple[Phase, ...]
+    group: int = 1
+
+    @property
+    def adjacency(self) -> str:
+        """What two neighbouring data sets differ in."""
+        return ADD_OR_REMOVE if self.group == 1 else REPLACE
+
+
+def decaying(probability: float, steps: int, noise: float, decay: float, group: int = 1) -> Mechanism:
+    """Return the mechanism whose noise is multiplied by `decay` after every expected pass over the data.
+
+    Args:
+        probability: See Mechanism.
+        steps: Of all passes.
+        noise: Multiplier of the first pass.
+        decay: 1 for noise that stays.
+        group: See Mechanism.
+    """
+    if decay == 1:
+        return Mechanism(probability, (Phase(steps, noise),), group)
+    each = max(1, round(1 / probability))
+    starts = range(0, steps, each)
+    phases = (Phase(min(each, steps - start), noise * decay**number) for number, start in enumerate(starts))
+    return Mechanism(probability, tuple(phases), group)
+
+
+def epsilon(mechanism: Mechanism, delta: float, adjacency: str | None = None) -> float:
+    """Return epsilon at `delta`, under the mechanism's own adjacency or, if it is given, under REPLACE.
+
+    Raises:
+        ValueError: Groups are asked for under ADD_OR_REMOVE: dealt without looking at the data, their number is fixed.
+    """
+    adjacency = adjacency or mechanism.adjacency
+    if mechanism.group > 1 and adjacency != REPLACE:
+        raise ValueError("examples clipped in groups are accounted for under the replacement of one only")
+    relation = NeighboringRelation.REPLACE_ONE if adjacency == REPLACE else NeighboringRelation.ADD_OR_REMOVE_ONE
+    total = privacy_loss_distribution.identity(value_discretization_interval=DISCRETIZATION)
+    for phase in mechanism.schedule:
+        step = privacy_loss_distribution.from_gaussian_mechanism(
+            phase.noise_multiplier,
+            value_discretization_interval=DISCRETIZATION,
+            sampling_prob=mechanism.probability,
+            neighboring_relation=relation,
+        )
+        total = total.compose(step.self_compose(phase.steps))
+    return float(total.get_epsilon_for_delta(delta))
+
+
+def claimed_epsilon(mechanism: Mechanism, delta: float) -> float:
+    """Return what is usually claimed: by Renyi moments, as if each example were clipped and sampled on its own.
+
+    For groups that is too low: a clipped mean of several bounds no single example by the clipping norm.
+    """
+    # It says of each order that did not converge that it is left out, which takes nothing from an upper bound.
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    accountant = RdpAccountant()
+    for phase in mechanism.schedule:
+        step = dp_accounting.PoissonSampledDpEvent(
+            mechanism.probability, dp_accounting.GaussianDpEvent(phase.noise_multiplier)
+        )
+        accountant.compose(step, phase.steps)
+    return float(accountant.get_epsilon(delta))
+
+
+def noise_multiplier(target: float, delta: float, make: Callable[[float], Mechanism]) -> float:
+    """Return the least noise, to NOISE_TOLERANCE, whose epsilon is at most `target`.
+
+    Args:
+        target: Epsilon asked for.
+        delta: At this delta.
+        make: Returns the mechanism for a noise multiplier; the whole schedule is calibrated.
+
+    Raises:
+        SettingError: That is less than LEAST_NOISE.
+    """
+    low, high = 0.8, 1.0
+    # The accountant's cost grows steeply as the noise falls, so the bracket goes down no further than it must.
+    while epsilon(make(low), delta) <= target:
+        low, high = 0.8 * low, low
+        if low < LEAST_NOISE:
+            raise SettingError(
+                "privacy.epsilon",
+                f"{target:g} at delta {delta:g} asks for less noise than {LEAST_NOISE} clipping norms",
+                "give a smaller epsilon",
+            )
+    while epsilon(make(high), delta) > target:
+        low, high = high, 1.5 * high
+    while high - low > NOISE_TOLERANCE:
+        middle = (low + high) / 2
+        low, high = (low, middle) if epsilon(make(middle), delta) <= target else (middle, high)
+    return high
+
+
+def statement(mechanism: Mechanism, delta: float, clipping_norm: float) -> dict[str, Any]:
+    """Return the content of privacy.json: epsilon with everything it holds under, and what is usually claimed."""
+    unit = "example" if mechanism.group == 1 else f"group of {mechanism.group} examples"
+    return {
+        "epsilon": epsilon(mechanism, delta),
+        "replace_one_epsilon": epsilon(mechanism, delta, REPLACE),
+        "claimed_epsilon": claimed_epsilon(mechanism, delta),
+        "delta": delta,
+        "unit": "example",
+        "covers": "the weights of this one model; not the losses and metrics measured on the training examples",
+        "composition": "models of other seeds and cells saw the same examples: releasing several adds up",
+        "randomness": "seeded, so that anybody can repeat it; the guarantee asks for a secret seed",
+        "adjacency": mechanism.adjacency,
+        "clipped": unit,
+        "sampler": {"kind": "poisson", "of": unit, "probability": mechanism.probability},
+        "accountant": {
+            "kind": "privacy loss distribution",
+            "package": "dp-accounting",
+            "discretization": DISCRETIZATION,
+        },
+        "clipping_norm": clipping_norm,
+        "schedule": [asdict(phase) for phase in mechanism.schedule],
+    }
