@@ -4,11 +4,11 @@ A step is forward, backward, clipping, noise and AdamW on a batch of 64; "clippi
 both sides. Frozen is nothing, dropout is off. One torch thread, and two in rows that say so.
 """
 
-import resource
 import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -208,10 +208,16 @@ def _peak(side: str, length: int) -> float:
 def _print_peak(side: str, length: int) -> None:
     torch.set_num_threads(1)
     step = transformer_step(side, length)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _high_water()
     step()
     step()
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print((_high_water() - before) / 1024)
+
+
+def _high_water() -> int:
+    # Not ru_maxrss, which a child inherits from its parent.
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
 if __name__ == "__main__":

@@ -32,6 +32,9 @@ def main() -> None:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:
+        # Whoever reads has enough. Python would complain of it once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except ModuleNotFoundError as error:
         if str(error.name).partition(".")[0] in ("pipelines", "stages"):
             raise
@@ -231,7 +234,7 @@ def crate(
 
 @app.command()
 def validate() -> None:
-    """Check params.yaml as a whole: every block, every cell, and what refers to what."""
+    """Check params.yaml as a whole (every block, every cell, what refers to what) and the claims files."""
     enter_project()
     _validate()
     print("params.yaml: valid")
@@ -305,5 +308,8 @@ def enter_project() -> Path:
 def _validate() -> None:
     from pipelines.parameters import validate
     from stages.common.settings import read_parameters
+    from stages.results.claims import CLAIMS, read_claims
 
     validate(read_parameters())
+    for path in sorted(CLAIMS.glob("*.yaml")):
+        read_claims(path)

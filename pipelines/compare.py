@@ -9,7 +9,7 @@ files.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from functools import cache
+from functools import cache, partial
 from typing import Literal
 
 import numpy as np
@@ -23,7 +23,7 @@ from stages.common.settings import Settings, parse
 from stages.report.settings import profile, studies
 from stages.results.long_table import long_table
 from stages.results.sources import Source, sources
-from stages.results.statistics import Test, holm, mean_test, paired_test, welch_test
+from stages.results.statistics import Test, holm, mean_test, paired_test, resolution, welch_test
 
 Word = Literal["worse", "better", "changed", "new", "gone", "within noise", "equal"]
 KEYS = ["study", "verb", "cell", "split", "metric", "group"]
@@ -123,11 +123,12 @@ def compare(before: Files, after: Files) -> Comparison:
 
 @dataclass(frozen=True)
 class _Values:
-    """A metric on one side: its unit and direction, and seed -> value."""
+    """A metric on one side: its unit and direction, seed -> value, and the deviation of one example."""
 
     unit: str
     best: str | None
     by_seed: dict[int, float]
+    blur: float = 0.0
 
     @property
     def side(self) -> Side:
@@ -175,9 +176,10 @@ def _by_metric(table: pd.DataFrame) -> dict[tuple[str, ...], _Values]:
     found: dict[tuple[str, ...], _Values] = {}
     rows = table.assign(group=table["group"].fillna(""), best=table["best"].fillna(""))
     # As plain values: a column of text is slow to read one by one.
-    columns = (rows[name].tolist() for name in (*KEYS, "unit", "best", "seed", "value"))
-    for *key, unit, best, seed, value in zip(*columns, strict=True):
-        found.setdefault(tuple(key), _Values(unit, best or None, {})).by_seed[seed] = value
+    columns = (rows[name].tolist() for name in (*KEYS, "unit", "best", "seed", "value", "n"))
+    for *key, unit, best, seed, value, n in zip(*columns, strict=True):
+        blur = 0.0 if pd.isna(n) else resolution(n)
+        found.setdefault(tuple(key), _Values(unit, best or None, {}, blur)).by_seed[seed] = value
     return found
 
 
@@ -187,15 +189,19 @@ def _measure(key: tuple[str, ...], before: _Values | None, after: _Values | None
     shared = sorted(before.by_seed.keys() & after.by_seed.keys())
     if len(shared) >= 2:
         one, other = ([values.by_seed[seed] for seed in shared] for values in (before, after))
-        return _Measured(key, before, after, paired_test(other, one), _gain(paired_test, other, one, after.best))
+        test = partial(paired_test, least_deviation=max(before.blur, after.blur))
+        return _Measured(key, before, after, test(other, one), _gain(test, other, one, after.best))
     one, other = (list(values.by_seed.values()) for values in (before, after))
     if min(len(one), len(other)) >= 2:
-        return _Measured(key, before, after, _unpaired(other, one), _gain(_unpaired, other, one, after.best))
+        test = partial(_unpaired, least_deviation=max(before.blur, after.blur))
+        return _Measured(key, before, after, test(other, one), _gain(test, other, one, after.best))
     return _Measured(key, before, after)
 
 
-def _unpaired(left: list[float], right: list[float]) -> Test:
-    one, other = ((float(np.mean(side)), float(np.std(side, ddof=1)), len(side)) for side in (left, right))
+def _unpaired(left: list[float], right: list[float], least_deviation: float) -> Test:
+    one, other = (
+        (float(np.mean(side)), max(float(np.std(side, ddof=1)), least_deviation), len(side)) for side in (left, right)
+    )
     return welch_test(one, other)
 
 
@@ -245,7 +251,7 @@ def _judge(each: _Measured, p: float | None, settings: DiffSettings, causes: Cau
     why = tuple(causes.of(_metrics_file(study, verb, cell)))
     if change.before is None or change.after is None:
         return replace(change, verdict="new" if change.before is None else "gone", why=why)
-    moved = each.test.estimate if each.test else change.after.mean - change.before.mean
+    moved = each.test.estimate if each.test else _moved(each)
     tolerance = _tolerance(change.name, settings)
     within = abs(moved) <= max(tolerance.absolute, tolerance.relative * abs(change.before.mean))
     if each.test is None or each.gain is None:
@@ -257,6 +263,14 @@ def _judge(each: _Measured, p: float | None, settings: DiffSettings, causes: Cau
         word = gained if change.best else "changed"
     test = each.test
     return replace(change, verdict=word, difference=test.estimate, low=test.low, high=test.high, n=test.n, p=p, why=why)
+
+
+def _moved(each: _Measured) -> float:
+    """Return after less before, over the one seed that both share, or over all if they share none."""
+    sides = [side.by_seed for side in (each.before, each.after) if side]
+    shared = set.intersection(*(set(side) for side in sides))
+    before, after = (np.mean([side[seed] for seed in shared or side]) for side in sides)
+    return float(after - before)
 
 
 @cache

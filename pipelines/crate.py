@@ -119,14 +119,16 @@ class _Crate:
         results = [self.crate.get(name) for path in made for name in self._within(path)]
         given = [self.crate.get(name) for name in ("params.yaml",) if name in self.files]
         times = [action[key] for action in actions for key in ("startTime", "endTime") if action.get(key)]
-        ended = max(times) if times else _git(self.root, "log", "-1", "--format=%cI", "--", LOCK)
+        # Of a run whose stages ran elsewhere, in part, all that is known is when its lock file was committed.
+        known = len(times) == 2 * len(actions)
+        ended = max(times) if known else _git(self.root, "log", "-1", "--format=%cI", "--", LOCK)
         properties = {
             "name": "Last run of the pipeline",
             "description": "Each stage as it last ran; the times are those of the stages, which are kept while "
             "nothing that they read changes.",
             "actionStatus": "http://schema.org/CompletedActionStatus",
             "endTime": ended,
-        } | ({"startTime": min(times)} if times else {})
+        } | ({"startTime": min(times)} if known else {})
         run = self._add_action("#run", self.workflow, given, results, properties)
         if given:
             self.workflow["input"] = self._parameter("#parameters", "parameters", given)
@@ -179,7 +181,8 @@ class _Crate:
     ) -> Entity:
         sides = {"object": _one(objects), "result": _one(results)}
         action: Entity = self.crate.add_action(tool, name, properties=properties, **sides)
-        if self.agent:
+        # Whoever packs it ran what ran here.
+        if self.agent and "startTime" in properties:
             action["agent"] = self.agent
         return action
 
@@ -188,7 +191,7 @@ class _Crate:
         words = command.split()
         tool = " ".join(words[:3]) if words[1:2] == ["-m"] else words[0]
         found = self.crate.get(f"#tool/{quote(tool)}")
-        properties = {"name": tool, "softwareVersion": self.commit}
+        properties = {"name": tool}
         return found or self.crate.add(SoftwareApplication(self.crate, f"#tool/{quote(tool)}", properties))
 
     def _within(self, path: str) -> list[str]:
@@ -251,7 +254,10 @@ def _tracked(root: Path) -> list[str]:
     said = _git(root, "ls-files", "-z")
     if said is None:
         raise InputError(str(root), "no git repository", "`git init` starts one; a crate holds what git holds")
-    return [name for name in said.split("\0") if name and (root / name).is_file()]
+    found = [name for name in said.split("\0") if name and (root / name).is_file()]
+    if links := [name for name in found if (root / name).is_symlink()]:
+        raise InputError(links[0], "a link: git holds it, and not what it leads to", "put a file in its place")
+    return found
 
 
 def _commit(root: Path) -> str:

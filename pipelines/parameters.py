@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines.compare import DiffSettings
+from pipelines.profiles import FOLDER, available
 from stages.attack.settings import AttackSettings
 from stages.common.cells import SHARED, Cell, cells, read_cell
 from stages.common.errors import InputError
@@ -38,7 +39,7 @@ CELL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 def validate(parameters: dict[str, Any]) -> None:
     """Raise InputError for the first thing in params.yaml that some stage could not use."""
-    profile(parameters)
+    _check_profile(profile(parameters))
     parse(DiffSettings, parameters.get("diff") or {}, "diff")
     for name in _mapping(parameters, "datasets"):
         dataset_settings(parameters, name)
@@ -53,6 +54,13 @@ def validate(parameters: dict[str, Any]) -> None:
         for study in named:
             if study not in studies(parameters):
                 raise _error(key, f"has no study `{study}`", f"there are: {', '.join(studies(parameters))}")
+
+
+def _check_profile(name: str) -> None:
+    if FOLDER.is_dir() and name not in (known := available()):
+        raise _error(
+            "profile", f"there is no `{name}`", f"a profile is a file in profiles/; there are: {', '.join(known)}"
+        )
 
 
 def studies(parameters: Mapping[str, Any]) -> list[str]:

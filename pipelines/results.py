@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipelines.compare import Change, Comparison, Side, Word
+from pipelines.compare import ALPHA, Change, Comparison, Side, Word
 from stages.common.errors import InputError
 from stages.common.settings import read_parameters
 from stages.report.formats import NOTHING
@@ -62,15 +62,15 @@ def show_study(study: str) -> None:
     """Print a study's tables, made anew from reports/metrics."""
     from stages.report.page import Study
     from stages.report.settings import profile
-    from stages.report.tables import tables
+    from stages.report.tables import guarantees, tables
     from stages.report.terminal import show
     from stages.results.long_table import long_table
     from stages.results.sources import sources
     from stages.results.summaries import summarise
 
     parameters = read_parameters()
-    summary = summarise(long_table(profile(parameters), sources(parameters, study)))
-    show(Study(study, tables(summary)))
+    results = long_table(profile(parameters), sources(parameters, study))
+    show(Study(study, tables(summarise(results), guarantees(results))))
 
 
 def show_comparison(found: Comparison, form: Literal["table", "markdown", "json", "csv"]) -> None:
@@ -117,7 +117,8 @@ def _cells(change: Change) -> list[str]:
     difference = "" if change.difference is None else f"{change.difference:+.4g}"
     if change.low is not None and change.high is not None:
         difference += f" [{change.low:+.3g}, {change.high:+.3g}]"
-    verdict = change.verdict if change.p is None else f"{change.verdict} (p = {change.p:.2g})"
+    tolerated = "tolerance; " if change.verdict == "within noise" and change.p is not None and change.p < ALPHA else ""
+    verdict = change.verdict if change.p is None else f"{change.verdict} ({tolerated}p = {change.p:.2g})"
     more = f"; {len(change.why) - CAUSES} more" if len(change.why) > CAUSES else ""
     why = "; ".join(change.why[:CAUSES]) + more
     numbers = [_side(change.before), _side(change.after), difference, "" if change.n is None else str(change.n)]
@@ -127,7 +128,10 @@ def _cells(change: Change) -> list[str]:
 def _side(side: Side | None) -> str:
     if side is None:
         return NOTHING
-    return f"{side.mean:.4g}" if side.low is None else f"{side.mean:.4g} [{side.low:.3g}, {side.high:.3g}]"
+    mean = f"{side.mean:.4g}"
+    if side.low is None:
+        return mean
+    return f"{mean} (all seeds)" if side.low == side.high else f"{mean} [{side.low:.4g}, {side.high:.4g}]"
 
 
 def _markdown(title: str, rows: list[list[str]], notes: list[str]) -> str:

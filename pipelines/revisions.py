@@ -35,7 +35,8 @@ class WorkingTree:
     def read(self, path: str) -> str | None:
         """Return a file's text, or None if it is not there."""
         file = Path(path)
-        return file.read_text(encoding="utf-8") if file.is_file() else None
+        # What is not UTF-8 is no JSON or YAML either, and said to be none.
+        return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else None
 
 
 class Revision:

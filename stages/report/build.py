@@ -9,7 +9,7 @@ from stages.common import artifacts
 from stages.report import settings
 from stages.report.figures import figures
 from stages.report.page import Run, Study, render
-from stages.report.tables import latex, markdown, tables
+from stages.report.tables import guarantees, latex, markdown, tables
 from stages.report.versions import packages
 from stages.results.claims import CLAIMS, ClaimsFile, read_claims
 from stages.results.long_table import long_table
@@ -42,7 +42,7 @@ def build(parameters: dict[str, Any], names: list[str], folder: Path, only: bool
     studies = [
         Study(
             name,
-            tables(summary[summary["study"] == name]),
+            tables(summary[summary["study"] == name], guarantees(results[results["study"] == name])),
             figures(name, summary[summary["study"] == name], cells, targets.get(name)),
             _runs(results[results["study"] == name]),
             claims.get(name),

@@ -50,6 +50,11 @@ class Study:
         return _described(self.name).get("question", "")
 
     @property
+    def notes(self) -> str:
+        """The page of docs/ that says what it is and what to be careful about, or nothing."""
+        return _described(self.name).get("notes", "")
+
+    @property
     def outcome(self) -> str:
         """How many of its claims got which verdict, in words."""
         counts = Counter(verdict.word for verdict in self.verdicts)

@@ -16,9 +16,18 @@ TITLES = {
     "joint": "Joint: utility, epsilon, leakage and group gaps of the same models",
     "partition": "Partition: who holds what",
     "train": "Train: what the models can do, and what their training guarantees",
-    "attack": "Attack: what the models leak",
+    "attack": "Attack: what an attacker finds",
     "score": "Score: how the models treat groups",
 }
+# What an epsilon holds under, by the mechanism that gives it.
+GUARANTEES = {
+    "dpsgd": "adding or removing one example, Poisson sampling of examples",
+    "edpsgd": "replacing one example, Poisson sampling of groups that were dealt without looking at the data",
+}
+ATTACKS = (
+    "The attack is membership inference by a threshold on the loss. It is a weak one: what it finds leaks, what it "
+    "does not find may leak all the same."
+)
 # Columns of the joint table, in order: utility and guarantee, leakage, group gaps and sensitivity.
 JOINT_METRICS = {
     "train": ("accuracy", "slot_f1", "epsilon"),
@@ -61,11 +70,36 @@ class Table:
     note: str = ""
 
 
-def tables(summary: pd.DataFrame) -> list[Table]:
-    """Return the tables of one study: the joint one if it has all three kinds, then one a step."""
+def guarantees(results: pd.DataFrame) -> str:
+    """Return in words what the epsilons of a study hold under; nothing if it has none.
+
+    Args:
+        results: The study's rows of the long table.
+    """
+    deltas = results[results["metric"] == "delta"].groupby("cell", sort=False).first()
+    said = [
+        f"{cell}: delta {row.value:g}, {GUARANTEES.get(row.mechanism, row.mechanism)}"
+        for cell, row in deltas.iterrows()
+    ]
+    if not said:
+        return ""
+    return (
+        f"Epsilon of {'; '.join(said)}. By privacy loss distributions (dp-accounting), for the release of one model; "
+        "the noise is seeded, so that anybody can repeat it, and the guarantee asks for a secret seed."
+    )
+
+
+def tables(summary: pd.DataFrame, guaranteed: str = "") -> list[Table]:
+    """Return the tables of one study: the joint one if it has all three kinds, then one a step.
+
+    Args:
+        summary: The study's rows of `summaries.summarise`.
+        guaranteed: What its epsilons hold under, see `guarantees`.
+    """
     steps = {name: summary[summary["verb"].isin(verbs)] for name, verbs in STEPS.items()}
-    joint = [_joint(steps)] if all(len(steps[name]) for name in JOINT_METRICS) else []
-    return joint + [_step(name, rows) for name, rows in steps.items() if len(rows)]
+    joint = [_joint(steps, guaranteed)] if all(len(steps[name]) for name in JOINT_METRICS) else []
+    notes = {"train": guaranteed, "attack": ATTACKS}
+    return joint + [_step(name, rows, notes.get(name, "")) for name, rows in steps.items() if len(rows)]
 
 
 def markdown(table: Table) -> str:
@@ -105,7 +139,7 @@ def _escaped(text: str) -> str:
     return text.translate(LATEX)
 
 
-def _step(name: str, rows: pd.DataFrame) -> Table:
+def _step(name: str, rows: pd.DataFrame, note: str) -> Table:
     order = {metric: place for place, metric in enumerate(METRICS)}
     keys = rows.assign(metric=rows["metric"].map(order), group=rows["group"].fillna(""))
     # Stable: within a metric and a group, cells keep the order of the grid.
@@ -125,6 +159,7 @@ def _step(name: str, rows: pd.DataFrame) -> Table:
         headings=["cell", *optional, formats.seeds_heading(rows["seeds"]), "seeds", "sampling ±", "n"],
         labels=1 + len(optional),
         sections=[Section(title, lines) for title, lines in sections.items()],
+        note=note,
     )
 
 
@@ -133,7 +168,7 @@ def _numbers(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(better=better)[["cell", "verb", "role", "metric", "split", "group", "unit", "better", *ESTIMATE]]
 
 
-def _joint(steps: dict[str, pd.DataFrame]) -> Table:
+def _joint(steps: dict[str, pd.DataFrame], guaranteed: str) -> Table:
     measured = {*steps["attack"]["cell"], *steps["score"]["cell"]}
     cells = steps["train"].drop_duplicates("cell").set_index("cell")[["role"]]
     cells = cells[cells.index.isin(measured)]
@@ -157,7 +192,8 @@ def _joint(steps: dict[str, pd.DataFrame]) -> Table:
         labels=2,
         sections=[Section("", [list(row) for row in zip(*shown, strict=True)])],
         note=f"Each number: {formats.seeds_heading(every)}. "
-        "Its n and its sampling half-width stand in the tables of the steps, and in the CSV file.",
+        "Its n and its sampling half-width stand in the tables of the steps, and in the CSV file. "
+        f"{ATTACKS} {guaranteed}".rstrip(),
     )
 
 

@@ -17,6 +17,7 @@ from stages.results.statistics import (
     holm,
     mean_test,
     paired_test,
+    resolution,
     rounding_interval,
     sign_flip_test,
     welch_test,
@@ -99,23 +100,30 @@ def _measure(study: str, claim: Claim, results: pd.DataFrame, profile: str) -> "
     values = {cell: _values(results, claim, cell) for cell in (claim.left, claim.right) if cell}
     if missing := [cell for cell, series in values.items() if series.empty]:
         return undecided("not run", f"no result for {claim.metric} of {' and '.join(missing)}")
+    if profile not in PROFILES:
+        return undecided("not run", f"these are results of {profile}, a profile of one's own; it takes {claim.profile}")
     if PROFILES.index(profile) < PROFILES.index(claim.profile):
         return undecided("not run", f"these are results of {profile}; it takes {claim.profile}")
+    # Of what was measured on examples, which are whole.
+    examples = results[results["cell"] == claim.left][["metric", "n"]]
+    counted = examples[examples["metric"] == str(claim.metric).split("/")[1]]["n"].max()
+    blur = 0.0 if pd.isna(counted) else resolution(int(counted))
     left = values[claim.left]
     if claim.right is None:
         if len(left) < 2:
             return undecided("not run", "one seed gives no interval")
-        return _Found(claim, mean_test(left), 1.0, float(left.std()))
+        return _Found(claim, mean_test(left, least_deviation=blur), 1.0, max(float(left.std()), blur))
     pairs = pd.concat([left, values[claim.right]], axis=1, join="inner", keys=["left", "right"])
     if len(pairs) < 2:
         return undecided("not run", f"{len(pairs)} seeds are shared by {claim.left} and {claim.right}; it takes two")
     if claim.test == "sign-flip" and len(pairs) < SIGN_FLIP_PAIRS:
         return undecided("not run", f"a sign-flip test takes {SIGN_FLIP_PAIRS} shared seeds, not {len(pairs)}")
-    difference = sign_flip_test if claim.test == "sign-flip" else paired_test
-    test = difference(pairs["left"], pairs["right"])
+    left, right = pairs["left"], pairs["right"]
+    signs = claim.test == "sign-flip"
+    test = sign_flip_test(left, right) if signs else paired_test(left, right, least_deviation=blur)
     if claim.kind == "no difference":
         assert claim.margin is not None
-        return _Found(claim, test, equivalence_test(pairs["left"], pairs["right"], claim.margin).p)
+        return _Found(claim, test, equivalence_test(left, right, claim.margin, least_deviation=blur).p)
     return _Found(claim, test, test.p)
 
 

@@ -54,7 +54,7 @@ def _fit_privately(
     run = mechanism(noise)
     losses = dpsgd.train(classifier, data.train, run, settings.learning_rate, asked.clipping_norm, seed)
     privacy = accounting.statement(run, asked.delta, asked.clipping_norm)
-    epsilons = ("epsilon", "replace_one_epsilon", "claimed_epsilon")
-    measured = {f"train/{name}": Measurement(privacy[name]) for name in epsilons}
+    stated = ("epsilon", "replace_one_epsilon", "claimed_epsilon", "delta")
+    measured = {f"train/{name}": Measurement(privacy[name]) for name in stated}
     measured["train/noise_multiplier"] = Measurement(noise)
     return Fitted(classifier, loss_history(losses), privacy, measured)

@@ -81,6 +81,20 @@ def test_validate(assay, checkout):
     assert err.startswith("error: params.yaml: models.mean.head: 'max' is not allowed")
 
 
+def test_validate_reads_claims_and_names_a_profile_that_is_not_there(assay, checkout):
+    Path("reports/claims").mkdir(parents=True)
+    Path("reports/claims/joint.yaml").write_text("claims: [")
+    status, _, err = assay("validate")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "reports/claims/joint.yaml: not YAML" in err
+    Path("reports/claims/joint.yaml").unlink()
+    params = Path("params.yaml")
+    params.write_text(params.read_text().replace("profile: quick", "profile: nope"))
+    status, _, err = assay("validate")
+    assert status == 2
+    assert "params.yaml: profile: there is no `nope`; a profile is a file in profiles/; there are: full, paper," in err
+
+
 def test_profile_use_and_show(assay, checkout):
     assert assay("profile", "use", "smoke", "--force")[:2] == (0, "params.yaml: profile smoke\n")
     assert assay("profile", "show")[1].startswith("smoke (of quick, full, paper, smoke): no settings differ")

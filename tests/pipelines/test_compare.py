@@ -69,12 +69,14 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def write(cell: str, verb: str = "train", split: str = "test", first_seed: int = 0, **metrics: Any) -> None:
+def write(
+    cell: str, verb: str = "train", split: str = "test", first_seed: int = 0, n: int | None = None, **metrics: Any
+) -> None:
     place = Place("toy", verb, cell)
     about = About("toy", cell, verb, "model", place.command, "ab" * 32, dataset="trees", model="mean")
     seeds = range(first_seed, first_seed + len(next(iter(metrics.values()))))
     by_seed = {
-        seed: {f"{split}/{name}": Measurement(float(values[place_])) for name, values in metrics.items()}
+        seed: {f"{split}/{name}": Measurement(float(values[place_]), n) for name, values in metrics.items()}
         for place_, seed in enumerate(seeds)
     }
     measurements.write(place.metrics, about, by_seed)
@@ -163,6 +165,28 @@ def test_seeds_that_differ_are_compared_unpaired(root):
 def test_one_seed_shows_no_noise_to_compare_with(root):
     write("one", accuracy=VALUES[:1] - 0.2, parameters=[50.0])
     assert changes()["toy/one/test/accuracy"].verdict == "changed"
+
+
+def test_the_same_few_examples_in_every_seed_are_noise(root):
+    write("two", n=400, accuracy=VALUES)
+    commit("of 400 examples")
+    write("two", n=400, accuracy=VALUES - 1 / 400)
+    assert verdicts() == {"toy/two/test/accuracy": "within noise"}
+    write("two", n=400, accuracy=VALUES - 8 / 400)
+    assert verdicts() == {"toy/two/test/accuracy": "worse"}
+
+
+def test_one_shared_seed_is_compared_with_itself(root):
+    write("two", accuracy=VALUES[:1])
+    found = changes()["toy/two/test/accuracy"]
+    assert (found.verdict, found.difference) == ("within noise", 0.0)
+
+
+def test_what_is_no_text_is_one_line(root, assay):
+    Path("reports/metrics/toy/one/train.json").write_bytes(b"\xff\xfe")
+    status, _, err = assay("diff")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "not JSON" in err
 
 
 def test_cells_come_and_go(root):

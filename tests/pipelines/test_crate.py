@@ -110,8 +110,11 @@ def test_a_stage_says_when_it_ran_if_that_is_known(finished, assay):
     found = entities(Path("run.zip"))
     assert found["#stage/middle-toy%40x"]["startTime"] == "2027-01-15T07:59:00+00:00"
     assert found["#stage/middle-toy%40x"]["endTime"] == "2027-01-15T08:00:00+00:00"
-    assert "endTime" not in found["#stage/last"]
-    assert found["#run"]["endTime"] == "2027-01-15T08:00:00+00:00"
+    assert "agent" in found["#stage/middle-toy%40x"]
+    # Of the others nobody here knows when they ran, or who had them run.
+    assert not {"endTime", "agent"} & set(found["#stage/last"])
+    assert not {"startTime", "agent"} & set(found["#run"])
+    assert found["#run"]["endTime"] == git("log", "-1", "--format=%cI", "--", "dvc.lock")
 
 
 def test_results_in_git_are_files_of_the_crate(project, reproduce, assay):
@@ -129,6 +132,14 @@ def test_results_in_git_are_files_of_the_crate(project, reproduce, assay):
     assert set(ids(found["#run"]["result"])) == {"out/one", "two"}
     with zipfile.ZipFile("run.zip") as archive:
         assert "out/" in archive.namelist()
+
+
+def test_a_link_is_refused_since_git_does_not_hold_what_it_leads_to(finished, assay):
+    Path("leak").symlink_to(finished / "secret.txt")
+    git("add", "leak")
+    status, _, err = assay("crate", "run.zip")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "error: leak: a link: git holds it, and not what it leads to" in err
 
 
 def test_uncommitted_changes_are_said(finished, assay):

@@ -142,7 +142,7 @@ def measured(verb: str, private: bool, generator: np.random.Generator) -> dict[s
         "train/noise_multiplier": Measurement(generator.uniform(0.4, 0.6)),
         "train/parameters": Measurement(66_051.0),
     }
-    return utility | ({"train/epsilon": Measurement(2.97)} if private else {})
+    return utility | ({"train/epsilon": Measurement(2.97), "train/delta": Measurement(1e-5)} if private else {})
 
 
 def curve(verb: str, generator: np.random.Generator) -> pd.DataFrame:

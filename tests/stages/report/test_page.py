@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from ruamel.yaml import YAML
 
 from stages.report.build import build
 from stages.report.page import Run, Study, render
@@ -131,3 +132,12 @@ def test_the_page_says_what_it_was_made_with(html: str) -> None:
 
 def test_without_claims_there_is_no_table_of_them(report: Path) -> None:
     assert 'id="verdicts"' not in (report / "index.html").read_text(encoding="utf-8")
+
+
+def test_the_notes_of_every_known_study_are_there() -> None:
+    root = Path(__file__).parents[3]
+    known = YAML(typ="safe", pure=True).load((root / "stages/report/studies.yaml").read_text(encoding="utf-8"))
+
+    notes = [study["notes"] for study in known.values() if "notes" in study]
+    assert len(notes) >= 5
+    assert all((root / note).is_file() for note in notes)

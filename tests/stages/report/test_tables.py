@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from stages.report import formats
-from stages.report.tables import Table, latex, markdown, tables
+from stages.report.tables import Table, guarantees, latex, markdown, tables
 from stages.results.long_table import COLUMNS, long_table
 from stages.results.metrics import METRICS, Metric
 from stages.results.sources import sources
@@ -163,6 +163,22 @@ def test_the_joint_table_has_a_row_per_cell(parameters: dict[str, Any]) -> None:
     assert numbers.loc["dpsgd", "epsilon_mean"] == 2.97
     assert numbers["epsilon_mean"].isna().tolist() == [True, False, True, True]
     assert numbers.loc["none", "accuracy_sampling_half_width"] > 0
+
+
+@pytest.mark.usefixtures("project")
+def test_an_epsilon_states_what_it_holds_under(parameters: dict[str, Any]) -> None:
+    results = long_table("quick", sources(parameters, "whole"))
+
+    said = guarantees(results)
+
+    assert said.startswith(
+        "Epsilon of dpsgd: delta 1e-05, adding or removing one example, Poisson sampling of examples."
+    )
+    found = {table.name: table.note for table in tables(summarise(results), said)}
+    assert said in found["joint"]
+    assert found["train"] == said
+    assert "a weak one" in found["attack"]
+    assert guarantees(results[results["cell"] == "none"]) == ""
 
 
 @pytest.mark.usefixtures("project")

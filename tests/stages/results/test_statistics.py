@@ -14,6 +14,7 @@ from stages.results.statistics import (
     holm,
     mean_test,
     paired_test,
+    resolution,
     rounding_interval,
     sign_flip_test,
     welch_test,
@@ -165,3 +166,27 @@ def test_power_grows_with_the_effect_and_the_pairs(capsys):
     assert power[2.0, 3] < power[2.0, 5] < power[2.0, 10]
     assert power[1.0, 10] < power[2.0, 10]
     assert power[2.0, 10] > 0.95
+
+
+def test_shares_of_few_examples_are_found_to_differ_no_more_often_than_the_level():
+    """Sixty shares of 184 examples, of which ten come out at random, over three seeds: Holm over all sixty."""
+    generator = np.random.default_rng(0)
+    alarms, alarms_without = 0, 0
+    for _ in range(200):
+        moved = (2 * generator.binomial(10, 0.5, size=(60, 3)) - 10) / 184
+        moved = moved[moved.any(axis=1)]
+        found = [paired_test(each, np.zeros(3), least_deviation=resolution(184)).p for each in moved]
+        without = [paired_test(each, np.zeros(3)).p for each in moved]
+        alarms += bool((holm(found) < 0.05).any())
+        alarms_without += bool((holm(without) < 0.05).any())
+    assert alarms / 200 <= 0.065
+    # What the least deviation is for.
+    assert alarms_without / 200 > 0.5
+
+
+def test_the_least_deviation_counts_where_the_values_have_less():
+    found = mean_test([0.1, 0.1, 0.1], least_deviation=0.05)
+    assert (found.low, found.high) == pytest.approx((0.1 - 4.302653 * 0.05 / 3**0.5, 0.1 + 4.302653 * 0.05 / 3**0.5))
+    assert mean_test(LEFT, least_deviation=1e-3) == mean_test(LEFT)
+    assert equivalence_test([0.5, 0.5, 0.5], [0.5, 0.5, 0.5], 0.01, least_deviation=0.05).p > 0.05
+    assert equivalence_test([0.5, 0.5, 0.5], [0.5, 0.5, 0.5], 0.01).p == 0

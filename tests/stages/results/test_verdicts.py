@@ -17,11 +17,20 @@ STEPS = np.array([-0.01, 0.0, 0.01, -0.005, 0.005, 0.0, 0.01, -0.01, 0.005, -0.0
 
 def results(**cells: Any) -> pd.DataFrame:
     rows = [
-        {"study": "toy", "cell": cell, "split": "test", "metric": "accuracy", "group": None, "seed": seed, "value": v}
+        {
+            "study": "toy",
+            "cell": cell,
+            "split": "test",
+            "metric": "accuracy",
+            "group": None,
+            "seed": seed,
+            "value": v,
+            "n": None,
+        }
         for cell, values in cells.items()
         for seed, v in enumerate(values)
     ]
-    return pd.DataFrame(rows, columns=["study", "cell", "split", "metric", "group", "seed", "value"])
+    return pd.DataFrame(rows, columns=["study", "cell", "split", "metric", "group", "seed", "value", "n"])
 
 
 def judged(table: pd.DataFrame, *changes: dict[str, Any], profile: str = "full") -> list[Any]:
@@ -112,3 +121,10 @@ def test_the_row_says_what_was_published_or_that_nothing_was():
     table = results(one=around(0.5), other=around(0.7))
     number, ordering = judged(table, NUMBER, {})
     assert (number.published, ordering.published) == ("0.5", "no published number")
+
+
+def test_a_profile_of_ones_own_judges_nothing():
+    table = results(one=around(0.8), other=around(0.7))
+    (verdict,) = judged(table, {}, profile="mine")
+    assert verdict.word == "not run"
+    assert "mine, a profile of one's own" in verdict.reason
