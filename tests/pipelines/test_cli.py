@@ -92,7 +92,7 @@ def test_validate_reads_claims_and_names_a_profile_that_is_not_there(assay, chec
     params.write_text(params.read_text().replace("profile: quick", "profile: nope"))
     status, _, err = assay("validate")
     assert status == 2
-    assert "params.yaml: profile: there is no `nope`; a profile is a file in profiles/; there are: full, paper," in err
+    assert "params.yaml: profile: there is no `nope`; a profile is a file in profiles/; there are: " in err
 
 
 def test_profile_use_and_show(assay, checkout):
