@@ -113,8 +113,8 @@ def test_nothing_is_pushed_until_an_output_is_declared_public(project: Path, tmp
         by_default = [path for path in remote.rglob("*") if path.is_file()]
         private = "      - reports/results.parquet:\n          push: false\n"
         assert private in graph.read_text(encoding="utf-8")
-        public = graph.read_text(encoding="utf-8").replace(private, "      - reports/results.parquet\n")
-        graph.write_text(public, encoding="utf-8")
+        public = private.replace("push: false", "push: true")
+        graph.write_text(graph.read_text(encoding="utf-8").replace(private, public), encoding="utf-8")
         run("dvc", "push", cwd=project)
         declared = [path.read_bytes() for path in remote.rglob("*") if path.is_file()]
     finally:

@@ -19,6 +19,7 @@ def finished(chain, reproduce) -> Path:
     Path("reports").mkdir()
     Path("secret.txt").write_text("not in git")
     reproduce()
+    git("config", "user.name", "test")
     git("add", "dvc.yaml", "dvc.lock", "params.yaml", "input", ".gitignore")
     git("commit", "--quiet", "--message", "run")
     return chain
