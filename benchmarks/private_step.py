@@ -45,7 +45,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """22.7 million parameters, of which 11.5 are the table of tokens."""
+    """22.4 million parameters, of which 11.5 are the table of tokens."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -11,10 +11,10 @@ from stages.privacy import layers
 from stages.privacy.recurrent import lstm
 from stages.privacy.uses import Use, inner_products, merged
 
-# By class name where the class is another package's, so that nothing is imported for it.
+# By full name where the class is another package's, so that nothing is imported for it.
 KNOWN: dict[type | str, Callable[..., layers.Forward]] = {
     nn.Linear: layers.linear,
-    "Conv1D": layers.linear,
+    "transformers.pytorch_utils.Conv1D": layers.linear,
     nn.Embedding: layers.embedding,
     nn.LayerNorm: layers.layer_norm,
     nn.LSTM: lstm,
@@ -54,7 +54,9 @@ class ClippedGradients:
         if group < 1:
             raise ValueError(f"a group has at least one example, not {group}")
         self.clipping_norm, self.group = clipping_norm, group
-        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        self.parameters = list(trained.values())
+        self._names = list(trained)
         self.examples = 0
         self._layers = _recorded(model)
         self._uses: dict[Tensor, list[Use]] = {}
@@ -93,12 +95,17 @@ class ClippedGradients:
 
         Returns:
             (n / group,) norms, which are private: they are the examples' own. Not finite where the gradient is not.
+
+        Raises:
+            UnsupportedLayerError: A parameter is used otherwise than by its layer, so that a part of its gradient would
+                not be clipped.
+            ValueError: There is not one loss per example.
         """
         if losses.shape != (self.examples,):
             raise ValueError(f"one loss per example: ({self.examples},), not {tuple(losses.shape)}")
         self._uses.clear()
         if self.examples:
-            (losses.sum() / self.group).backward()
+            self._run_backward(losses.sum() / self.group)
         uses = {parameter: merged(found) for parameter, found in self._uses.items()}
         if self.group > 1:
             uses = {parameter: [use.grouped(self.group) for use in found] for parameter, found in uses.items()}
@@ -118,6 +125,21 @@ class ClippedGradients:
                     parameter.grad = torch.zeros_like(parameter)
         return norms
 
+    def _run_backward(self, loss: Tensor) -> None:
+        """Have the layers record; refuse a gradient that reaches a parameter past them."""
+        before = [parameter.grad for parameter in self.parameters]
+        for parameter in self.parameters:
+            parameter.grad = None
+        loss.backward()
+        past = [
+            name for name, parameter in zip(self._names, self.parameters, strict=True) if parameter.grad is not None
+        ]
+        for parameter, gradient in zip(self.parameters, before, strict=True):
+            parameter.grad = gradient
+        if past:
+            self._uses.clear()
+            raise UnsupportedLayerError(f"{past[0]}: is used otherwise than by its layer, where it cannot be clipped")
+
 
 def _squared_norms(uses: dict[Tensor, list[Use]], total: Tensor) -> Tensor:
     for found in uses.values():
@@ -133,13 +155,14 @@ def _recorded(model: nn.Module) -> list[tuple[Any, Callable[..., layers.Forward]
     found = []
     for name, layer in model.named_modules():
         kind = type(layer).__name__
+        full = f"{type(layer).__module__}.{kind}"
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
             raise UnsupportedLayerError(f"{name}: {kind} mixes the examples of a batch; use LayerNorm")
         if not any(parameter.requires_grad for parameter in layer.parameters(recurse=False)):
             continue
-        known = KNOWN.get(type(layer)) or KNOWN.get(kind)
+        known = KNOWN.get(type(layer)) or KNOWN.get(full)
         if known is None:
-            names = sorted(each if isinstance(each, str) else each.__name__ for each in KNOWN)
+            names = sorted(each.rpartition(".")[2] if isinstance(each, str) else each.__name__ for each in KNOWN)
             raise UnsupportedLayerError(
                 f"{name or 'the model'}: the per-example gradients of {kind} are not known; known: {', '.join(names)}"
             )

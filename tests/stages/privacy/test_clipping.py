@@ -301,6 +301,28 @@ def test_a_layer_that_is_not_known_is_refused_by_name(layer, message):
         ClippedGradients(nn.Sequential(nn.Linear(3, 3), layer), 1.0)
 
 
+class Bypassed(nn.Module):
+    """A table whose weights are used as a matrix without its layer knowing."""
+
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Embedding(9, 6)
+
+    def forward(self, ids):
+        return nn.functional.linear(self.words(ids).mean(1), self.words.weight)
+
+
+def test_a_parameter_that_is_used_past_its_layer_is_refused():
+    model, before = Bypassed(), torch.ones(9, 6)
+    model.words.weight.grad = before
+    recorder = ClippedGradients(model, 1.0)
+    with recorder.recording(5):
+        found = losses(model, ids(5), torch.zeros(5, dtype=torch.long))
+    with pytest.raises(UnsupportedLayerError, match=r"words\.weight: is used otherwise than by its layer"):
+        recorder.backward(found)
+    assert model.words.weight.grad is before
+
+
 @pytest.mark.parametrize("norm", [0.0, -1.0, float("nan")])
 def test_a_clipping_norm_is_above_zero(norm):
     with pytest.raises(ValueError, match="a clipping norm is above 0"):
