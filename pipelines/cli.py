@@ -3,6 +3,8 @@
 import os
 import sys
 import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
@@ -32,9 +34,6 @@ def main() -> None:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except BrokenPipeError:
-        # Whoever reads has enough. Python would complain of it once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except ModuleNotFoundError as error:
         if str(error.name).partition(".")[0] in ("pipelines", "stages"):
             raise
@@ -169,7 +168,8 @@ def diff(
 
     enter_project()
     found = compare(open_files(before), open_files(after))
-    show_comparison(found, form)
+    with _printing():
+        show_comparison(found, form)
     raise typer.Exit(int(fail_on == "worse" and bool(found.worse)))
 
 
@@ -181,7 +181,8 @@ def claims(
     from pipelines.results import show_claims
 
     enter_project()
-    show_claims(study)
+    with _printing():
+        show_claims(study)
 
 
 @app.command()
@@ -190,7 +191,8 @@ def show(study: Study) -> None:
     from pipelines.results import show_study
 
     enter_project()
-    show_study(study)
+    with _printing():
+        show_study(study)
 
 
 @app.command()
@@ -281,6 +283,17 @@ def show_profile(
     changes = profiles.differences(shown)
     print(f"{shown} (of {', '.join(profiles.available())}): {len(changes) or 'no'} settings differ from params.yaml")
     print(*changes, sep="\n")
+
+
+@contextmanager
+def _printing() -> Iterator[None]:
+    """Print for whoever may have enough before the end, as `head` has: that is no error and no finding."""
+    try:
+        yield
+        sys.stdout.flush()
+    except (BrokenPipeError, SystemExit):
+        # rich leaves the program then. Python would complain once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def repository_root(start: Path) -> Path:

@@ -11,10 +11,11 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from stages.common.errors import InputError
+from stages.report import versions
 
 METRICS = "reports/metrics"
 # What a comparison reads, if it is there.
-PINS = ("pyproject.toml", "requirements/lock.txt", "requirements/packages.txt")
+PINS = tuple(map(str, (*versions.PINS, versions.CARRYING)))
 READ = (METRICS, "params.yaml", "dvc.lock", *PINS)
 
 

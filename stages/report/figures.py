@@ -33,12 +33,9 @@ def figures(study: str, summary: pd.DataFrame, sources: list[Source], target: fl
     trained = summary[summary["verb"].isin(FITTING)]
     drawn += [_utility(rows, metric) for metric in UTILITY if len(rows := headline(trained, metric))]
     guaranteed = headline(trained, "epsilon")
-    if len(guaranteed):
-        drawn += [
-            _against_epsilon(rows, metric, guaranteed)
-            for metric in UTILITY[:1]
-            if len(rows := headline(trained, metric))
-        ]
+    utility = headline(trained, UTILITY[0])
+    if len(guaranteed) and len(utility):
+        drawn.append(_against_epsilon(utility, UTILITY[0], guaranteed))
     histories = {source.cell: curves.read(source) for source in sources if source.verb == "federate"}
     for metric in _followed(histories)[:1]:
         drawn.append(_rounds(histories, metric))

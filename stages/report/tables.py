@@ -35,8 +35,6 @@ JOINT_METRICS = {
     "score": ("true_positive_rate_gap", "false_positive_rate_gap", "counterfactual_flip_rate"),
 }
 ESTIMATE = ["mean", "ci_low", "ci_high", "seeds", "n", "sampling_half_width"]
-
-
 # Rows that fit on a page.
 LONGEST = 40
 LATEX = str.maketrans(

@@ -16,7 +16,6 @@ COMPUTING = (
     "torch",
     "transformers",
     "tokenizers",
-    "opacus",
     "dp-accounting",
     "scikit-learn",
     "scipy",

@@ -163,7 +163,7 @@ def equivalence_test(
     differences = _differences(left, right)
     found = mean_test(differences, confidence=1 - 2 * alpha, least_deviation=least_deviation)
     error = max(_standard_error(differences), least_deviation / math.sqrt(len(differences)))
-    if error == 0 or np.ptp(differences) == 0 == least_deviation:
+    if np.ptp(differences) == 0 and not least_deviation:
         p = float(abs(found.estimate) >= margin)
     else:
         # Of the two null hypotheses, beyond the one margin and beyond the other, the nearer one decides.

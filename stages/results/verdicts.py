@@ -97,23 +97,22 @@ def _measure(study: str, claim: Claim, results: pd.DataFrame, profile: str) -> "
     assert claim.left is not None
     if claim.kind in ("number", "bound") and claim.published is None:
         return undecided("not comparable", "the published number could not be read in any public source")
-    values = {cell: _values(results, claim, cell) for cell in (claim.left, claim.right) if cell}
-    if missing := [cell for cell, series in values.items() if series.empty]:
+    rows = {cell: _rows(results, claim, cell) for cell in (claim.left, claim.right) if cell}
+    if missing := [cell for cell, found in rows.items() if found.empty]:
         return undecided("not run", f"no result for {claim.metric} of {' and '.join(missing)}")
     if profile not in PROFILES:
         return undecided("not run", f"these are results of {profile}, a profile of one's own; it takes {claim.profile}")
     if PROFILES.index(profile) < PROFILES.index(claim.profile):
         return undecided("not run", f"these are results of {profile}; it takes {claim.profile}")
-    # Of what was measured on examples, which are whole.
-    examples = results[results["cell"] == claim.left][["metric", "n"]]
-    counted = examples[examples["metric"] == str(claim.metric).split("/")[1]]["n"].max()
-    blur = 0.0 if pd.isna(counted) else resolution(int(counted))
-    left = values[claim.left]
+    # Of what was measured on examples, which are whole: the fewest of both sides.
+    fewest = pd.concat([found["n"] for found in rows.values()]).min()
+    blur = 0.0 if pd.isna(fewest) else resolution(int(fewest))
+    left = rows[claim.left]["value"]
     if claim.right is None:
         if len(left) < 2:
             return undecided("not run", "one seed gives no interval")
         return _Found(claim, mean_test(left, least_deviation=blur), 1.0, max(float(left.std()), blur))
-    pairs = pd.concat([left, values[claim.right]], axis=1, join="inner", keys=["left", "right"])
+    pairs = pd.concat([left, rows[claim.right]["value"]], axis=1, join="inner", keys=["left", "right"])
     if len(pairs) < 2:
         return undecided("not run", f"{len(pairs)} seeds are shared by {claim.left} and {claim.right}; it takes two")
     if claim.test == "sign-flip" and len(pairs) < SIGN_FLIP_PAIRS:
@@ -127,11 +126,12 @@ def _measure(study: str, claim: Claim, results: pd.DataFrame, profile: str) -> "
     return _Found(claim, test, test.p)
 
 
-def _values(results: pd.DataFrame, claim: Claim, cell: str) -> "pd.Series[float]":
+def _rows(results: pd.DataFrame, claim: Claim, cell: str) -> pd.DataFrame:
+    """Return value and n of a claim's metric, by seed."""
     split, metric, *group = str(claim.metric).split("/", 2)
     rows = results[(results["cell"] == cell) & (results["split"] == split) & (results["metric"] == metric)]
     rows = rows[rows["group"] == group[0]] if group else rows[rows["group"].isna()]
-    return rows.set_index("seed")["value"]
+    return rows.set_index("seed")[["value", "n"]]
 
 
 def _adjusted(found: Iterable[_Found]) -> Mapping[str, float]:

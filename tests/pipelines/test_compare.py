@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,16 @@ def test_what_is_no_text_is_one_line(root, assay):
     status, _, err = assay("diff")
     assert (status, err.count("\n")) == (2, 1)
     assert "not JSON" in err
+
+
+@pytest.mark.parametrize("form", ["table", "json", "csv", "markdown"])
+def test_a_reader_that_has_enough_is_no_error_and_hides_none(root, form):
+    write("one", accuracy=VALUES - 0.05 + NOISE, parameters=[50.0] * 5)
+    for options, status in (([], 0), (["--fail-on", "worse"], 1)):
+        command = [str(Path(sys.executable).parent / "assay"), "diff", "--format", form, *options]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            process.stdout.close()
+            assert (process.stderr.read(), process.wait()) == (b"", status)
 
 
 def test_cells_come_and_go(root):

@@ -80,7 +80,7 @@ def write_project(parameters: dict[str, Any]) -> None:
     Path("params.yaml").write_text(json.dumps(parameters), encoding="utf-8")
     Path("requirements").mkdir(exist_ok=True)
     Path("pyproject.toml").write_text('dependencies = [\n    "torch==2.13.0",\n]\n', encoding="utf-8")
-    Path("requirements/lock.txt").write_text("opacus==0.1 \\\n    --hash=sha256:0\n", encoding="utf-8")
+    Path("requirements/lock.txt").write_text("scipy==0.1 \\\n    --hash=sha256:0\n", encoding="utf-8")
     Path("requirements/packages.txt").write_text("words==1.0\n", encoding="utf-8")
     for study in studies(parameters):
         seeds = parameters[study].get("seeds", SEEDS)

@@ -126,7 +126,7 @@ def test_claims_are_judged_at_the_top_of_the_page(project: Path, parameters: dic
 
 
 def test_the_page_says_what_it_was_made_with(html: str) -> None:
-    assert "<li>opacus 0.1 <strong>(installed: " in html
+    assert "<li>scipy 0.1 <strong>(installed: " in html
     assert "<li>words 1.0 <strong>(installed: none)</strong></li>" in html
 
 

@@ -16,12 +16,12 @@ def test_versions_are_read_from_requirements_and_from_a_pyproject() -> None:
 
 @pytest.mark.usefixtures("project")
 def test_what_is_installed_is_said_where_it_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(versions, "version", lambda name: {"torch": "2.13.0+cpu", "opacus": "9.9"}[name])
+    monkeypatch.setattr(versions, "version", lambda name: {"torch": "2.13.0+cpu", "scipy": "9.9"}[name])
     monkeypatch.setattr(versions, "PackageNotFoundError", KeyError)
 
     assert packages() == [
         Package("torch", "2.13.0", None),
-        Package("opacus", "0.1", "9.9"),
+        Package("scipy", "0.1", "9.9"),
         Package("words", "1.0", "none"),
     ]
 

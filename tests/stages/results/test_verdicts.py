@@ -128,3 +128,13 @@ def test_a_profile_of_ones_own_judges_nothing():
     (verdict,) = judged(table, {}, profile="mine")
     assert verdict.word == "not run"
     assert "mine, a profile of one's own" in verdict.reason
+
+
+def test_the_examples_that_count_are_those_of_the_claim_itself():
+    """A share of ten examples is blurred by one of ten, however many another split has."""
+    table = results(one=[0.8, 0.8, 0.8], other=[0.7, 0.7, 0.7]).assign(n=10)
+    elsewhere = results(one=[0.8, 0.8, 0.8]).assign(n=100_000, split="train")
+    (verdict,) = judged(pd.concat([table, elsewhere]), {})
+    assert verdict.word == "consistent"
+    (exact,) = judged(table.assign(n=None), {})
+    assert exact.word == "reproduced"
