@@ -8,21 +8,23 @@ import torch
 from torch import Tensor, nn
 
 from stages.privacy import layers
+from stages.privacy.convolution import conv1d
+from stages.privacy.layers import UnsupportedLayerError
+from stages.privacy.normalisation import RMS_NORMS, layer_norm, rms_norm
 from stages.privacy.recurrent import lstm
-from stages.privacy.uses import Use, inner_products, merged
+from stages.privacy.uses import Use, in_full, inner_products, merged
 
 # By full name where the class is another package's, so that nothing is imported for it.
 KNOWN: dict[type | str, Callable[..., layers.Forward]] = {
     nn.Linear: layers.linear,
     "transformers.pytorch_utils.Conv1D": layers.linear,
     nn.Embedding: layers.embedding,
-    nn.LayerNorm: layers.layer_norm,
+    nn.Conv1d: conv1d,
+    nn.LayerNorm: layer_norm,
+    nn.RMSNorm: rms_norm,
+    **dict.fromkeys(RMS_NORMS, rms_norm),
     nn.LSTM: lstm,
 }
-
-
-class UnsupportedLayerError(TypeError):
-    """A layer whose per-example gradients are not known, or do not exist; the message names it."""
 
 
 class ClippedGradients:
@@ -110,8 +112,9 @@ class ClippedGradients:
         if self.group > 1:
             uses = {parameter: [use.grouped(self.group) for use in found] for parameter, found in uses.items()}
         self._uses.clear()
-        with torch.no_grad():
-            norms = _squared_norms(uses, losses.new_zeros(self.examples // self.group)).sqrt_()
+        # A caller's autocast would round the sums.
+        with torch.no_grad(), torch.autocast(losses.device.type, enabled=False):
+            norms = _squared_norms(uses, in_full(losses).new_zeros(self.examples // self.group)).sqrt_()
             factors = self.clipping_norm / norms.clamp(min=self.clipping_norm)
             finite = norms.isfinite()
             all_finite = bool(finite.all())
@@ -120,6 +123,7 @@ class ClippedGradients:
                 for use in uses.pop(parameter, ()):
                     # What is not finite stays so however it is scaled, so it is left out.
                     gradient = use.scaled_sum(factors) if all_finite else use.of(finite).scaled_sum(factors[finite])
+                    gradient = gradient.view_as(parameter).to(parameter.dtype)
                     parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)

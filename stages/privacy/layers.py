@@ -11,9 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stages.privacy.uses import Formed, Matrix, Rows, Use
+from stages.privacy.uses import Formed, Matrix, Rows, Use, in_full
 
 Forward = Callable[..., Any]
+
+
+class UnsupportedLayerError(TypeError):
+    """A layer whose per-example gradients are not known, or do not exist; the message names it."""
 
 
 class Recorder(Protocol):
@@ -45,9 +49,11 @@ class _Linear(torch.autograd.Function):
     def forward(
         context: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, transposed: bool, recorder: Recorder
     ) -> Tensor:
-        context.save_for_backward(inputs, weight, bias)
+        outputs = functional.linear(inputs, weight.T if transposed else weight, bias)
+        # Under autocast the outputs are narrower than the inputs and the weight, and so are their gradients.
+        context.save_for_backward(inputs.to(outputs.dtype), weight, bias)
         context.transposed, context.recorder = transposed, recorder
-        return functional.linear(inputs, weight.T if transposed else weight, bias)
+        return outputs
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -56,9 +62,9 @@ class _Linear(torch.autograd.Function):
         if weight.requires_grad:
             context.recorder.record(weight, Matrix(_by_position(inputs), outputs, context.transposed))
         if bias is not None and bias.requires_grad:
-            context.recorder.record(bias, Formed(outputs.sum(1)))
+            context.recorder.record(bias, Formed(in_full(outputs).sum(1)))
         matrix = weight.T if context.transposed else weight
-        return (gradient @ matrix if context.needs_input_grad[0] else None), None, None, None, None
+        return (gradient @ matrix.to(gradient.dtype) if context.needs_input_grad[0] else None), None, None, None, None
 
 
 def embedding(layer: nn.Embedding, recorder: Recorder) -> Forward:
@@ -90,47 +96,6 @@ class _Embedding(torch.autograd.Function):
                 outputs = outputs * (ids != context.padding)[..., None]
             context.recorder.record(weight, Rows(ids, outputs, len(weight)))
         return None, None, None, None
-
-
-def layer_norm(layer: nn.LayerNorm, recorder: Recorder) -> Forward:
-    """Record nn.LayerNorm."""
-
-    def forward(inputs: Tensor) -> Any:
-        return applied(_LayerNorm, inputs, layer.weight, layer.bias, layer.normalized_shape, layer.eps, recorder)
-
-    return forward
-
-
-class _LayerNorm(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        context: Any,
-        inputs: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        shape: tuple[int, ...],
-        epsilon: float,
-        recorder: Recorder,
-    ) -> Tensor:
-        outputs, mean, scale = torch.native_layer_norm(inputs, shape, weight, bias, epsilon)
-        context.save_for_backward(inputs, weight, bias, mean, scale)
-        context.shape, context.recorder = shape, recorder
-        return outputs
-
-    @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        inputs, weight, bias, mean, scale = context.saved_tensors
-        over = tuple(range(1, gradient.dim() - len(context.shape)))
-        if weight.requires_grad:
-            normalised = (inputs - mean).mul_(scale).mul_(gradient)
-            context.recorder.record(weight, Formed(normalised.sum(over) if over else normalised))
-        if bias is not None and bias.requires_grad:
-            context.recorder.record(bias, Formed(gradient.sum(over) if over else gradient))
-        needed = [context.needs_input_grad[0], False, False]
-        found = torch.ops.aten.native_layer_norm_backward(
-            gradient, inputs, context.shape, mean, scale, weight, bias, needed
-        )
-        return found[0], None, None, None, None, None
 
 
 def _by_position(values: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from stages.privacy.layers import Forward, Recorder, applied
-from stages.privacy.uses import Formed, Matrix
+from stages.privacy.uses import Formed, Matrix, in_full
 
 State = tuple[Tensor, Tensor]
 
@@ -56,6 +56,8 @@ def _run(
         recorder: Is given the uses in the order of `values`.
     """
     length = values.shape[1]
+    if torch.is_autocast_enabled(values.device.type):
+        values = values.to(torch.get_autocast_dtype(values.device.type))
     back = None
     if order is not None and lengths is not None:
         back = torch.argsort(order)
@@ -108,13 +110,14 @@ class _Direction(torch.autograd.Function):
     ) -> State:
         n, length, _ = inputs.shape
         hidden = recurrent.shape[1]
-        gates = functional.linear(
-            inputs, weight, None if bias is None or recurrent_bias is None else bias + recurrent_bias
-        )
+        kind = inputs.dtype  # under autocast not that of the weights
+        both = None if bias is None or recurrent_bias is None else (bias + recurrent_bias).to(kind)
+        gates = functional.linear(inputs, weight.to(kind), both)
+        transition = recurrent.T.to(kind)
         # At position 0 of both: the zeros that it starts from.
         states, cells = (inputs.new_zeros(n, length + 1, hidden) for _ in range(2))
         for at, rows in enumerate(active):
-            gate = torch.addmm(gates[:rows, at], states[:rows, at], recurrent.T)
+            gate = torch.addmm(gates[:rows, at], states[:rows, at], transition)
             gate[:, : 2 * hidden].sigmoid_()
             gate[:, 2 * hidden : 3 * hidden].tanh_()
             gate[:, 3 * hidden :].sigmoid_()
@@ -131,7 +134,8 @@ class _Direction(torch.autograd.Function):
     @staticmethod
     def backward(context: Any, of_states: Tensor | None, of_cells: Tensor | None) -> tuple[Tensor | None, ...]:
         inputs, weight, recurrent, bias, recurrent_bias, gates, states, cells = context.saved_tensors
-        hidden = recurrent.shape[1]
+        hidden, kind = recurrent.shape[1], inputs.dtype
+        transition = recurrent.to(kind)
         gradients = torch.zeros_like(gates)
         state, cell = (inputs.new_zeros(len(inputs), hidden) for _ in range(2))
         for at, rows in reversed(list(enumerate(context.active))):
@@ -145,7 +149,7 @@ class _Direction(torch.autograd.Function):
             gradient[:, hidden : 2 * hidden] = inner * cells[:rows, at] * kept * (1 - kept)
             gradient[:, 2 * hidden : 3 * hidden] = inner * entered * (1 - candidate.square())
             gradient[:, 3 * hidden :] = above * squashed * shown * (1 - shown)
-            state[:rows] = gradient @ recurrent
+            state[:rows] = gradient @ transition
             cell[:rows] = inner * kept
         # As the other layers have them: an example is clipped by the norm of all its gradients.
         rows = slice(None) if context.back is None else context.back
@@ -156,5 +160,6 @@ class _Direction(torch.autograd.Function):
             context.recorder.record(recurrent, Matrix(states[rows, :-1], by_example))
         for each in (bias, recurrent_bias):
             if each is not None and each.requires_grad:
-                context.recorder.record(each, Formed(by_example.sum(1)))
-        return (gradients @ weight if context.needs_input_grad[0] else None), None, None, None, None, None, None, None
+                context.recorder.record(each, Formed(in_full(by_example).sum(1)))
+        below = gradients @ weight.to(kind) if context.needs_input_grad[0] else None
+        return below, None, None, None, None, None, None, None

@@ -15,6 +15,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+
+def in_full(values: Tensor) -> Tensor:
+    """Return values of half precision in float32, in which norms and sums are taken; others as they are."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 # Values of per-example gradients that are formed at once: 64 MiB in float32.
 FORMED = 2**24
 
@@ -26,7 +32,7 @@ class Use(Protocol):
         """Return (n,) squared norms of each example's gradient."""
 
     def scaled_sum(self, factors: Tensor) -> Tensor:
-        """Return the sum over examples of factor x gradient, in the shape of the parameter."""
+        """Return the sum over examples of factor x gradient: the values of the parameter's, in its order."""
 
     def of(self, rows: Tensor) -> "Use":
         """Return the use by some of the examples."""
@@ -50,19 +56,20 @@ class Matrix:
     transposed: bool = False
 
     def squared_norms(self) -> Tensor:
-        positions, d, p = self.inputs.shape[1], self.inputs.shape[2], self.outputs.shape[2]
+        inputs, outputs = in_full(self.inputs), in_full(self.outputs)
+        positions, d, p = inputs.shape[1], inputs.shape[2], outputs.shape[2]
         if positions == 1:
-            return self.inputs.square().sum((1, 2)) * self.outputs.square().sum((1, 2))
+            return inputs.square().sum((1, 2)) * outputs.square().sum((1, 2))
         if positions * (d + p) < d * p:
-            between_inputs = torch.bmm(self.inputs, self.inputs.transpose(1, 2))
-            between_outputs = torch.bmm(self.outputs, self.outputs.transpose(1, 2))
+            between_inputs = torch.bmm(inputs, inputs.transpose(1, 2))
+            between_outputs = torch.bmm(outputs, outputs.transpose(1, 2))
             return between_inputs.mul_(between_outputs).sum((1, 2))
-        pieces = zip(self.inputs.split(size := max(1, FORMED // (d * p))), self.outputs.split(size), strict=True)
+        pieces = zip(inputs.split(size := max(1, FORMED // (d * p))), outputs.split(size), strict=True)
         return torch.cat([torch.bmm(b.transpose(1, 2), a).square_().sum((1, 2)) for a, b in pieces])
 
     def scaled_sum(self, factors: Tensor) -> Tensor:
         # On the narrower side. Not in place: both may be those of another use as well.
-        inputs, outputs, by_example = self.inputs, self.outputs, factors[:, None, None]
+        inputs, outputs, by_example = in_full(self.inputs), in_full(self.outputs), factors[:, None, None]
         if inputs.shape[2] < outputs.shape[2]:
             inputs = inputs * by_example
         else:
@@ -94,11 +101,12 @@ class Rows:
     def squared_norms(self) -> Tensor:
         # An example's positions that share a row add up before they are squared.
         same = self.ids[:, :, None] == self.ids[:, None, :]
-        between = torch.bmm(self.outputs, self.outputs.transpose(1, 2))
+        outputs = in_full(self.outputs)
+        between = torch.bmm(outputs, outputs.transpose(1, 2))
         return between.mul_(same).sum((1, 2))
 
     def scaled_sum(self, factors: Tensor) -> Tensor:
-        scaled = (self.outputs * factors[:, None, None]).flatten(0, 1)
+        scaled = (in_full(self.outputs) * factors[:, None, None]).flatten(0, 1)
         return scaled.new_zeros((self.rows, scaled.shape[1])).index_add_(0, self.ids.flatten(), scaled)
 
     def of(self, rows: Tensor) -> "Rows":
@@ -151,8 +159,8 @@ def inner_products(one: Use, other: Use) -> Tensor:
     if isinstance(one, Matrix) and isinstance(other, Rows) and not one.transposed:
         # <sum_t g_t a_t', sum_s e(id_s) h_s'> = sum_ts g_t[id_s] (a_t . h_s)
         ids = other.ids[:, None, :].expand(-1, one.outputs.shape[1], -1)
-        weights = torch.gather(one.outputs, 2, ids)
-        return torch.bmm(one.inputs, other.outputs.transpose(1, 2)).mul_(weights).sum((1, 2))
+        weights = torch.gather(in_full(one.outputs), 2, ids)
+        return torch.bmm(in_full(one.inputs), in_full(other.outputs).transpose(1, 2)).mul_(weights).sum((1, 2))
     if isinstance(one, Rows) and isinstance(other, Matrix):
         return inner_products(other, one)
     raise TypeError(f"{type(one).__name__} and {type(other).__name__} of one parameter")

@@ -8,177 +8,11 @@ import torch
 from opacus import GradSampleModule
 from opacus.optimizers import DPOptimizer
 from torch import nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
-from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel
 
 from stages.privacy.clipping import ClippedGradients, UnsupportedLayerError
+from tests.stages.privacy.cases import CASES, Recurrent, by_loop, clipped, error, flat, ids, losses, made
 
 TOLERANCE = 1e-5
-
-
-class Wide(nn.Module):
-    """Positions few and matrices large, so that norms come from the inner products; or the other way round."""
-
-    def __init__(self, width):
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(6, width), nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, 3, bias=False)
-        )
-
-    def forward(self, values):
-        return self.layers(values).mean(1)
-
-
-class Lookup(nn.Module):
-    """A table with a row of padding, ids that repeat, and positions whose ids are given once for all examples."""
-
-    def __init__(self):
-        super().__init__()
-        self.words = nn.Embedding(9, 6, padding_idx=0)
-        self.positions = nn.Embedding(7, 6)
-        self.norm = nn.LayerNorm((6,), bias=False)
-        self.scores = nn.Linear(6, 3)
-
-    def forward(self, ids):
-        positions = self.positions(torch.arange(ids.shape[1])[None])
-        return self.scores(self.norm(self.words(ids) + positions).sum(1))
-
-
-class Tied(nn.Module):
-    """A table that is also the matrix of the scores, and a layer that is used twice."""
-
-    def __init__(self):
-        super().__init__()
-        self.words = nn.Embedding(9, 6)
-        self.inner = nn.Linear(6, 6)
-        self.scores = nn.Linear(6, 9, bias=False)
-        self.scores.weight = self.words.weight
-
-    def forward(self, ids):
-        return self.scores(self.inner(torch.tanh(self.inner(self.words(ids))))).mean(1)
-
-
-class Recurrent(nn.Module):
-    """An LSTM over texts of different lengths, packed or padded; all that it returns is used."""
-
-    def __init__(self, packed, layers=1, both=True, in_order=True, **options):
-        super().__init__()
-        self.packed, self.in_order = packed, in_order
-        self.lstm = nn.LSTM(6, 5, layers, bidirectional=both, **options)
-        self.scores = nn.Linear(5 * (1 + both), 3)
-
-    def forward(self, values):
-        first = self.lstm.batch_first
-        if self.packed:
-            # Each example's own length, which a loop over examples sees as well: where its values are zero.
-            lengths = (values != 0).any(2).sum(1)
-            packed = pack_padded_sequence(
-                values if first else values.transpose(0, 1), lengths, batch_first=first, enforce_sorted=self.in_order
-            )
-            outputs, (hidden, cell) = self.lstm(packed)
-            outputs = pad_packed_sequence(outputs, batch_first=True, total_length=values.shape[1])[0]
-        else:
-            outputs, (hidden, cell) = self.lstm(values if first else values.transpose(0, 1))
-            outputs = outputs if first else outputs.transpose(0, 1)
-        return self.scores(outputs.sum(1)) + (hidden.sum((0, 2)) + 0.5 * cell.sum((0, 2)))[:, None]
-
-
-class Bert(nn.Module):
-    def __init__(self):
-        super().__init__()
-        sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 12}
-        dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-        self.model = BertForSequenceClassification(
-            BertConfig(vocab_size=9, max_position_embeddings=16, num_labels=3, **sizes, **dropout)
-        )
-
-    def forward(self, ids):
-        return self.model(input_ids=ids, attention_mask=(ids != 0).long()).logits
-
-
-class Gpt2(nn.Module):
-    """Tied, with transposed matrices; a loss of language modelling, normalised per example."""
-
-    def __init__(self):
-        super().__init__()
-        self.model = GPT2LMHeadModel(
-            GPT2Config(
-                vocab_size=9, n_positions=16, n_embd=8, n_layer=2, n_head=2, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0
-            )
-        )
-
-    def forward(self, ids):
-        return self.model(input_ids=ids).logits.mean(1)
-
-
-def values(n, positions=4):
-    found = torch.randn(n, positions, 6)
-    for row, length in enumerate([positions, positions, 3, 2, 1][:n]):
-        found[row, length:] = 0
-    return found
-
-
-def ids(n):
-    found = torch.randint(1, 9, (n, 7))
-    for row, length in enumerate([7, 7, 5, 3, 2][:n]):
-        found[row, length:] = 0
-    return found
-
-
-CASES = {
-    "one position": (lambda: Wide(5), lambda n: values(n, 1)),
-    "few positions": (lambda: Wide(40), values),
-    "many positions": (lambda: Wide(5), lambda n: values(n, 30)),
-    "embedding": (Lookup, ids),
-    "tied and shared": (Tied, ids),
-    "lstm, padded": (lambda: Recurrent(packed=False, batch_first=True), values),
-    "lstm, packed": (lambda: Recurrent(packed=True, batch_first=True), values),
-    "lstm, two layers, packed": (lambda: Recurrent(packed=True, layers=2), values),
-    "lstm, packed in any order": (lambda: Recurrent(packed=True, in_order=False), lambda n: values(n).flip(0)),
-    "lstm, one direction, no bias": (lambda: Recurrent(packed=False, both=False, bias=False), values),
-    "bert": (Bert, ids),
-    "gpt2": (Gpt2, ids),
-}
-
-
-def made(name, n=5):
-    torch.manual_seed(0)
-    build, inputs = CASES[name]
-    return build().eval(), inputs(n), torch.randint(0, 3, (n,))
-
-
-def losses(model, inputs, labels):
-    return nn.functional.cross_entropy(model(inputs), labels, reduction="none")
-
-
-def by_loop(model, inputs, labels, bound):
-    """Return norms and clipped sum by plain autograd, one example at a time."""
-    norms, total = [], [torch.zeros_like(parameter) for parameter in model.parameters()]
-    for row in range(len(inputs)):
-        model.zero_grad()
-        losses(model, inputs[row : row + 1], labels[row : row + 1]).sum().backward()
-        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]
-        norms.append(torch.cat([gradient.flatten() for gradient in gradients]).norm())
-        factor = min(1.0, bound / float(norms[-1]))
-        total = [summed + factor * gradient for summed, gradient in zip(total, gradients, strict=True)]
-    model.zero_grad()
-    return torch.stack(norms), flat(total)
-
-
-def clipped(model, inputs, labels, bound):
-    recorder = ClippedGradients(model, bound)
-    with recorder.recording(len(inputs)):
-        found = losses(model, inputs, labels)
-    norms = recorder.backward(found)
-    return norms, flat([parameter.grad for parameter in model.parameters()])
-
-
-def flat(tensors):
-    return torch.cat([tensor.detach().flatten() for tensor in tensors])
-
-
-def error(found, expected):
-    return float((found - expected).norm() / expected.norm())
 
 
 @pytest.mark.parametrize("n", [1, 5])
@@ -293,12 +127,23 @@ def test_parity_with_opacus_without_noise_over_several_steps_in_pieces():
     ("layer", "message"),
     [
         (nn.BatchNorm1d(3), "1: BatchNorm1d mixes the examples of a batch; use LayerNorm"),
-        (nn.Conv2d(1, 1, 1), "1: the per-example gradients of Conv2d are not known; known: Conv1D, Embedding, LSTM,"),
+        (
+            nn.Conv2d(1, 1, 1),
+            "1: the per-example gradients of Conv2d are not known; known: Conv1D, Conv1d, Embedding, LSTM,",
+        ),
     ],
 )
 def test_a_layer_that_is_not_known_is_refused_by_name(layer, message):
     with pytest.raises(UnsupportedLayerError, match=message):
         ClippedGradients(nn.Sequential(nn.Linear(3, 3), layer), 1.0)
+
+
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+def test_a_convolution_that_does_not_pad_with_zeros_is_refused_by_name(mode):
+    recorder = ClippedGradients(nn.Conv1d(3, 3, 3, padding=1, padding_mode=mode), 1.0)
+    message = f"Conv1d with padding_mode='{mode}' is not supported; use 'zeros'"
+    with pytest.raises(UnsupportedLayerError, match=message), recorder.recording(2):
+        pass
 
 
 class Bypassed(nn.Module):
@@ -345,7 +190,19 @@ def test_an_lstm_refuses_an_initial_state():
         model.lstm(torch.randn(2, 3, 6), (state, state))
 
 
-@pytest.mark.parametrize("name", ["embedding", "lstm, packed in any order", "bert", "tied and shared"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "embedding",
+        "lstm, packed in any order",
+        "bert",
+        "tied and shared",
+        "llama, tied",
+        "convolution",
+        "convolution, groups",
+        "rms norm, two dimensions",
+    ],
+)
 def test_a_group_is_clipped_as_one_example_would_be(name):
     model, inputs, labels = made(name, 4)
     means = []
