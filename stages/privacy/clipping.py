@@ -112,7 +112,7 @@ class ClippedGradients:
         if self.group > 1:
             uses = {parameter: [use.grouped(self.group) for use in found] for parameter, found in uses.items()}
         self._uses.clear()
-        # A caller's autocast would round the sums.
+        # A caller's autocast would round norms and sums.
         with torch.no_grad(), torch.autocast(losses.device.type, enabled=False):
             norms = _squared_norms(uses, in_full(losses).new_zeros(self.examples // self.group)).sqrt_()
             factors = self.clipping_norm / norms.clamp(min=self.clipping_norm)
@@ -134,7 +134,9 @@ class ClippedGradients:
         before = [parameter.grad for parameter in self.parameters]
         for parameter in self.parameters:
             parameter.grad = None
-        loss.backward()
+        # What is kept is in the precision of the forward pass; a caller's autocast has no say in it.
+        with torch.autocast(loss.device.type, enabled=False):
+            loss.backward()
         past = [
             name for name, parameter in zip(self._names, self.parameters, strict=True) if parameter.grad is not None
         ]
