@@ -32,4 +32,5 @@ def all_reduce_with_noise(parameters: Sequence[nn.Parameter], add_noise: Callabl
     if distributed.get_rank() == 0:
         add_noise()
     for parameter in parameters:
+        assert parameter.grad is not None
         distributed.broadcast(parameter.grad, src=0)

@@ -8,6 +8,7 @@ import torch
 from opacus import GradSampleModule
 from opacus.optimizers import DPOptimizer
 from torch import nn
+from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
 
 from stages.privacy.clipping import ClippedGradients, UnsupportedLayerError
 from tests.stages.privacy.cases import CASES, Recurrent, by_loop, clipped, error, flat, ids, losses, made
@@ -127,6 +128,7 @@ def test_parity_with_opacus_without_noise_over_several_steps_in_pieces():
     ("layer", "message"),
     [
         (nn.BatchNorm1d(3), "1: BatchNorm1d mixes the examples of a batch; use LayerNorm"),
+        (GemmaRMSNorm(3), "1: the per-example gradients of GemmaRMSNorm are not known; known: .*, MistralRMSNorm,"),
         (
             nn.Conv2d(1, 1, 1),
             "1: the per-example gradients of Conv2d are not known; known: Conv1D, Conv1d, Embedding, LSTM,",
