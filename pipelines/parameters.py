@@ -22,12 +22,14 @@ from stages.report.settings import studies as reported
 from stages.results.sources import sources
 from stages.results.verbs import FITTING
 from stages.score.settings import ScoreSettings
+from stages.shadow.settings import ShadowSettings
 from stages.train.settings import TrainSettings
 
 SCHEMAS: dict[str, type[Settings]] = {
     "train": TrainSettings,
     "federate": FederateSettings,
     "distill": DistillSettings,
+    "shadow": ShadowSettings,
     "attack": AttackSettings,
     "score": ScoreSettings,
 }
@@ -127,6 +129,10 @@ class _References:
                 raise InputError(self.cell.key(name), f"{section} has no `{value}`", f"it has: {known}")
         if teacher := self.settings.get("teacher"):
             self._check_teacher(teacher)
+        if self.cell.place.verb == "shadow":
+            self._check_training()
+        if (shadows := self.settings.get("shadows")) and self.cell.place.verb == "attack":
+            self._check_shadows(shadows)
         if partition := self.settings.get("partition"):
             self._check_partition(partition, self.partitions[partition])
 
@@ -146,8 +152,26 @@ class _References:
         seeds = read_cell(self.parameters, study, verb, cell, SCHEMAS[verb]).settings.model_dump()["seeds"]
         self._check_seeds(seeds, teacher)
 
+    def _check_training(self) -> None:
+        study, name = self.cell.place.study, self.cell.place.cell
+        trained = cells(self.parameters, study, "train") if "train" in self.parameters[study] else {}
+        if name not in trained:
+            raise _error(
+                f"{study}.shadow.grid", f"`{name}` is no cell of {study}.train", f"there are: {', '.join(trained)}"
+            )
+
+    def _check_shadows(self, shadows: str) -> None:
+        study = self.cell.place.study
+        known = cells(self.parameters, study, "shadow") if "shadow" in self.parameters[study] else {}
+        if shadows not in known:
+            raise InputError(
+                self.cell.key("shadows"),
+                f"`{shadows}` is no cell of {study}.shadow",
+                f"there are: {', '.join(known) or 'none'}",
+            )
+
     def _check_seeds(self, allowed: list[int], owner: str) -> None:
-        if missing := sorted(set(self.settings["seeds"]) - set(allowed)):
+        if missing := sorted(set(self.settings.get("seeds", [])) - set(allowed)):
             raise InputError(
                 self.cell.key("seeds"),
                 f"{missing} are not among the seeds of {owner}",
@@ -161,7 +185,7 @@ class _References:
                 self.cell.key("partition"), f"`{name}` deals `{partition.dataset}`", f"name one that deals `{ours}`"
             )
         self._check_seeds(partition.seeds, f"partitions.{name}")
-        split = self.settings.get("train_on", "member" if self.cell.place.verb == "attack" else "train")
+        split = self.settings.get("train_on", "member" if self.cell.place.verb in ("shadow", "attack") else "train")
         if split != "train" and partition.membership is None:
             raise InputError(
                 self.cell.key("train_on" if "train_on" in self.settings else "partition"),

@@ -13,7 +13,7 @@ from dvc.repo import Repo
 
 from pipelines import profiles
 from pipelines.parameters import SCHEMAS
-from stages.common.cells import Cell, read_cell
+from stages.common.cells import Cell, Place, read_cell
 from stages.common.paths import partition_path, prepared_path
 from stages.common.settings import read_parameters
 from stages.report.settings import studies
@@ -61,7 +61,11 @@ def test_every_cell_of_the_grids_is_a_stage(project: tuple[Stages, Any]) -> None
 
 def test_a_cell_reads_what_is_declared(project: tuple[Stages, Any]) -> None:
     for stage, cell in cells(project):
-        read = [*cell.settings.inputs(), *([] if cell.place.verb in FITTING else [cell.place.models])]
+        read = cell.settings.inputs()
+        if cell.place.verb in ("attack", "score"):
+            read.append(cell.place.models)
+        if cell.place.verb == "attack" and cell.settings.shadows:
+            read.append(Place(cell.place.study, "shadow", cell.settings.shadows).shadows)
         declared = [Path(dep.def_path) for dep in stage.deps if dep.def_path.startswith("data/")]
         for path in read:
             assert any(path.is_relative_to(dep) for dep in declared), f"{stage.addressing} reads {path}"
@@ -78,6 +82,10 @@ def test_a_cell_depends_on_the_parameters_it_reads(project: tuple[Stages, Any]) 
             for name, origin in cell.origin.items()
             if origin != f"{cell.place.study}.{cell.place.verb}.grid"
         }
+        if cell.place.verb == "shadow":
+            training = read_cell(project[1], cell.place.study, "train", cell.place.cell, SCHEMAS["train"])
+            read |= {f"{origin}.{name}" for name, origin in training.origin.items()}
+            read.add(f"models.{training.settings.model}")
         if cell.place.verb in FITTING:
             read.add(f"models.{cell.settings.model}")
         for key in read:
@@ -87,7 +95,8 @@ def test_a_cell_depends_on_the_parameters_it_reads(project: tuple[Stages, Any]) 
 def test_a_cell_writes_what_is_declared(project: tuple[Stages, Any]) -> None:
     for stage, cell in cells(project):
         place, verb = cell.place, cell.place.verb
-        made = {place.metrics, {"attack": place.attacks, "score": place.scores}.get(verb, place.models)}
+        folders = {"shadow": place.shadows, "attack": place.attacks, "score": place.scores}
+        made = {place.metrics, folders.get(verb, place.models)}
         if verb in FITTING or VERBS[verb].curve:
             made.add(place.curve("history" if verb in FITTING else str(VERBS[verb].curve)))
         assert {Path(out.def_path) for out in stage.outs} == made, stage.addressing

@@ -1,4 +1,4 @@
-"""Attack the models of one cell: infer from the loss which examples each was trained on."""
+"""Attack the models of one cell: infer which examples each was trained on."""
 
 from stages.attack.settings import AttackSettings
 from stages.common import command

@@ -1,49 +1,107 @@
 """Attack the models of one cell and write what came of it."""
 
-from collections.abc import Callable
-from typing import Literal, assert_never
+import sys
+from typing import Any
 
+import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from stages.attack.membership import loss_scores, measure, roc_points
+from stages.attack import audit, membership, methods, roc
+from stages.attack.methods import Shadows
 from stages.attack.settings import AttackSettings
 from stages.common import artifacts, measurements
-from stages.common.cells import Cell
-from stages.models.classifier import TextClassifier
-from stages.models.examples import Examples, read_partition, read_split, rows_of
+from stages.common.cells import Cell, Place
+from stages.common.errors import InputError
+from stages.common.measurements import Measurement, proportion
+from stages.models.examples import read_split, splits_of
 from stages.models.fitted import about_measuring, load_fitted
-
-
-def attack(cell: Cell[AttackSettings], seed: int) -> pd.DataFrame:
-    """Return seed, example_id, member and score of every member and non-member of one seed."""
-    settings = cell.settings
-    model = load_fitted(cell.place.study, cell.place.cell, seed)
-    pool = model.examples(read_split(settings.dataset, "train"))
-    scored, sides = method(settings.method), []
-    for split in ("member", "nonmember"):
-        held = read_partition(settings.partition, seed, split)
-        scores = scored(model.classifier, pool[rows_of(pool.example_ids, list(held["example_id"]))])
-        sides.append(scores.assign(seed=seed, member=split == "member"))
-    return pd.concat(sides, ignore_index=True)[["seed", "example_id", "member", "score"]]
-
-
-def method(name: Literal["loss_threshold"]) -> Callable[[TextClassifier, Examples], pd.DataFrame]:
-    """Return what gives each example a score: the higher, the more like a member."""
-    match name:
-        case "loss_threshold":
-            return loss_scores
-    assert_never(name)
+from stages.models.signals import PARTS, signals
 
 
 def attack_cell(cell: Cell[AttackSettings]) -> None:
-    """Attack all seeds of a cell; write every example's score, the ROC and the metrics."""
+    """Attack all seeds of a cell; write every example's scores, the ROC and the metrics."""
     settings, place = cell.settings, cell.place
-    about = about_measuring(place, settings.dataset, settings.inputs())
-    scores = {seed: attack(cell, seed) for seed in tqdm(settings.seeds, desc="seeds", disable=None)}
-    curves = pd.concat({seed: roc_points(table) for seed, table in scores.items()}, names=["seed"])
-    measured = {seed: measure(table) for seed, table in scores.items()}
+    pool = read_split(settings.dataset, "train")
+    read, shadows = settings.inputs(), None
+    if settings.shadows is not None:
+        read.append(Place(place.study, "shadow", settings.shadows).shadows)
+        shadows = methods.read_shadows(read[-1] / "signals.parquet", pool["example_id"].to_numpy())
+    about = about_measuring(place, settings.dataset, read)
+    watched = tqdm(settings.seeds, desc="seeds", disable=None)
+    scores = {seed: _attack(cell, pool, shadows, seed) for seed in watched}
+    measured = {seed: membership.measure(table, list(settings.methods)) for seed, table in scores.items()}
+    first, every = settings.seeds[0], pd.concat(scores.values(), ignore_index=True)
+    measured[first] |= membership.measure_pooled(every, list(settings.methods), first)
+    for seed, other in zip(settings.seeds, [*settings.seeds[1:], first], strict=True):
+        delta = _privacy(place, seed).get("delta") or 0.0
+        if other != seed:
+            strongest = "lira" if "lira" in settings.methods else settings.methods[0]
+            bound = membership.refuted_epsilon(scores[seed], scores[other], strongest, delta)
+            measured[seed]["pool/epsilon_lower_bound_by_rates"] = bound
+        if settings.guesses is not None:
+            measured[seed] |= _audit(cell, pool, seed, settings.guesses)
+    curves = [membership.roc_points(table, list(settings.methods)).assign(seed=seed) for seed, table in scores.items()]
     with artifacts.atomic_folder(place.attacks) as folder:
-        artifacts.write_table(folder / "scores.parquet", pd.concat(scores.values()))
-    artifacts.write_table(place.curve("roc"), curves.reset_index("seed"))
+        artifacts.write_table(folder / "scores.parquet", every)
+    columns = ["seed", "method", "false_positive_rate", "true_positive_rate"]
+    artifacts.write_table(place.curve("roc"), pd.concat(curves)[columns])
     measurements.write(place.metrics, about, measured)
+
+
+def _attack(cell: Cell[AttackSettings], pool: pd.DataFrame, shadows: Shadows | None, seed: int) -> pd.DataFrame:
+    """Return seed, example_id, member and a column of scores per method, and per method and part if there are two."""
+    settings = cell.settings
+    model = load_fitted(cell.place.study, cell.place.cell, seed)
+    examples = model.examples(pool)
+    said = signals(model.classifier, examples)
+    parts = tuple(part for part in PARTS if part in said.logit)
+    if shadows is not None and tuple(shadows.logit) != parts:
+        raise InputError(cell.key("shadows"), f"`{settings.shadows}` is of other data", "name one of the same study")
+    columns: dict[str, methods.Values] = {}
+    for method in settings.methods:
+        columns[method] = methods.scores(method, said, shadows, parts)
+        for part in parts if len(parts) > 1 else ():
+            columns[f"{method}/{part}"] = methods.scores(method, said, shadows, (part,))
+    split = splits_of(settings.partition, seed, examples.example_ids)
+    # An attack on a partition without these would compare nothing.
+    if missing := {"member", "nonmember"} - set(split):
+        raise InputError(cell.key("partition"), f"has no {min(missing)}", "name one with `membership`")
+    table = pd.DataFrame({"seed": seed, "example_id": examples.example_ids, "member": split == "member"} | columns)
+    return table[np.isin(split, ["member", "nonmember"])]
+
+
+def _audit(cell: Cell[AttackSettings], pool: pd.DataFrame, seed: int, guesses: int) -> dict[str, Measurement]:
+    """Guess from the model of one seed which canaries it was trained on."""
+    place = cell.place
+    canaries = artifacts.read_table(place.models / str(seed) / "canaries.parquet")
+    if guesses > len(canaries):
+        raise InputError(cell.key("guesses"), f"{guesses} of {len(canaries)} canaries", "guess no more than there are")
+    model = load_fitted(place.study, place.cell, seed)
+    table = pool.set_index("example_id").loc[canaries["example_id"]].reset_index().assign(label=canaries["label"])
+    # Only the label of a canary is wrong, so only that tells.
+    scores = signals(model.classifier, model.examples(table)).logit["label"]
+    included = canaries["included"].to_numpy()
+    order = np.argsort(-scores, kind="stable")
+    correct = int(included[order[: guesses // 2]].sum() + (~included[order[-(guesses // 2) :]]).sum())
+    privacy = _privacy(place, seed)
+    bound = audit.one_run(len(canaries), guesses, correct, privacy.get("delta") or 0.0)
+    measured = {
+        "canaries/auc": roc.area(scores[included], scores[~included]),
+        "canaries/correct_guesses": proportion(correct, guesses),
+        "canaries/epsilon_lower_bound": Measurement(bound, guesses),
+    }
+    stated = privacy.get("epsilon") or privacy.get("stated_epsilon")
+    if stated is not None:
+        measured["canaries/refuted"] = Measurement(float(bound > stated), guesses)
+        if bound > stated:
+            print(
+                f"seed {seed}: the audit refutes epsilon {stated:g}: with confidence 95% it is above {bound:.3g}",
+                file=sys.stderr,
+            )
+    return measured
+
+
+def _privacy(place: Place, seed: int) -> dict[str, Any]:
+    content: dict[str, Any] = artifacts.read_json(place.models / str(seed) / "privacy.json")
+    return content

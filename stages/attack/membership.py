@@ -1,45 +1,82 @@
-"""Membership inference by the loss (Yeom et al. 2018): an example with a low loss is guessed to be a member."""
+"""How well members and non-members are told apart, and what epsilon that refutes."""
 
 import numpy as np
 import pandas as pd
 
-from stages.attack import roc
+from stages.attack import audit, roc
 from stages.common.measurements import Measurement
-from stages.models.classifier import TextClassifier
-from stages.models.evaluate import predict
-from stages.models.examples import Examples
+from stages.common.streams import generator
 
 # Below this many non-members, 0.1% of them is too few to set a threshold by.
 NONMEMBERS_FOR_0_1_PERCENT = 10_000
 
 
-def loss_scores(model: TextClassifier, examples: Examples) -> pd.DataFrame:
-    """Return example_id and score, minus the loss of the true label: the higher, the more like a member."""
-    log_probabilities = predict(model, examples).label_log_probabilities
-    truth = examples.labels.numpy()
-    scores = log_probabilities[np.arange(len(truth)), truth]
-    return pd.DataFrame({"example_id": examples.example_ids, "score": scores})
+def metric(method: str, name: str) -> str:
+    """Return the name of a metric of a method; that of the loss has none before it."""
+    return name if method == "loss" else f"{method}_{name}"
 
 
-def measure(scores: pd.DataFrame) -> dict[str, Measurement]:
-    """Return AUC and true positive rates at small false positive rates.
+def measure(scores: pd.DataFrame, methods: list[str]) -> dict[str, Measurement]:
+    """Return the AUC of every column of scores and, for what looks at all parts, the true positive rate at 1%.
 
     Args:
-        scores: Columns member (bool) and score.
+        scores: Columns member (bool), and `method` or `method/part` for each way of scoring.
+        methods: Those that look at all parts.
     """
-    members = scores.loc[scores["member"], "score"].to_numpy()
-    nonmembers = scores.loc[~scores["member"], "score"].to_numpy()
-    measured = {
-        "pool/auc": roc.area(members, nonmembers),
-        "pool/true_positive_rate_at_1_percent": roc.true_positive_rate(members, nonmembers, 0.01),
-    }
-    if len(nonmembers) >= NONMEMBERS_FOR_0_1_PERCENT:
-        measured["pool/true_positive_rate_at_0_1_percent"] = roc.true_positive_rate(members, nonmembers, 0.001)
+    measured = {}
+    for column in scores.columns.drop(["seed", "example_id", "member"]):
+        members, nonmembers = sides(scores, column)
+        method, _, part = column.partition("/")
+        measured[f"pool/{metric(method, 'auc')}" + f"/{part}" * bool(part)] = roc.area(members, nonmembers)
+        if column in methods:
+            rate = roc.true_positive_rate(members, nonmembers, 0.01)
+            measured[f"pool/{metric(method, 'true_positive_rate_at_1_percent')}"] = rate
     return measured
 
 
-def roc_points(scores: pd.DataFrame) -> pd.DataFrame:
-    """Return the thinned ROC of columns member and score."""
-    members = scores.loc[scores["member"], "score"].to_numpy()
-    nonmembers = scores.loc[~scores["member"], "score"].to_numpy()
-    return roc.thinned(*roc.curve(members, nonmembers))
+def measure_pooled(scores: pd.DataFrame, methods: list[str], seed: int) -> dict[str, Measurement]:
+    """Return the true positive rate at 0.1% over the scores of all seeds, if their non-members are enough for it.
+
+    Args:
+        scores: As for `measure`, of all seeds.
+        methods: Those that look at all parts.
+        seed: Of the bootstrap.
+    """
+    if (~scores["member"]).sum() < NONMEMBERS_FOR_0_1_PERCENT:
+        return {}
+    draws = generator(seed, "bootstrap of pooled scores")
+    name = "true_positive_rate_at_0_1_percent"
+    return {f"pooled/{metric(method, name)}": roc.pooled_rate(scores, method, 0.001, draws) for method in methods}
+
+
+def refuted_epsilon(scores: pd.DataFrame, others: pd.DataFrame, method: str, delta: float) -> Measurement:
+    """Return the epsilon that the rates on `scores` refute, at the threshold that refutes most on `others`.
+
+    Args:
+        scores: Of one seed: columns member and `method`.
+        others: Of another seed: the threshold must not be set on what it is judged by.
+        method: The column.
+        delta: Of the guarantee under test, 0 where there is none.
+    """
+    members, nonmembers = sides(others, method)
+    thresholds = np.unique(np.concatenate([members, nonmembers]))
+    best = thresholds[int(np.argmax(_bounds(members, nonmembers, thresholds, delta)))]
+    here = sides(scores, method)
+    return Measurement(float(_bounds(*here, np.array([best]), delta)[0]), len(scores))
+
+
+def sides(scores: pd.DataFrame, column: str) -> tuple[roc.Scores, roc.Scores]:
+    """Return the scores of members and of non-members."""
+    return scores.loc[scores["member"], column].to_numpy(), scores.loc[~scores["member"], column].to_numpy()
+
+
+def roc_points(scores: pd.DataFrame, methods: list[str]) -> pd.DataFrame:
+    """Return the thinned ROC of each method: columns method, false_positive_rate, true_positive_rate."""
+    return pd.concat(
+        [roc.thinned(*roc.curve(*sides(scores, method))).assign(method=method) for method in methods], ignore_index=True
+    )
+
+
+def _bounds(members: roc.Scores, nonmembers: roc.Scores, thresholds: roc.Scores, delta: float) -> roc.Scores:
+    above = [len(side) - np.searchsorted(np.sort(side), thresholds, side="right") for side in (members, nonmembers)]
+    return audit.from_rates(above[0], len(members), above[1], len(nonmembers), delta)

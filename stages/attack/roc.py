@@ -5,7 +5,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from stages.common.measurements import CONFIDENCE, Measurement, proportion
+from stages.common.measurements import BOOTSTRAP_REPLICATES, CONFIDENCE, Measurement, proportion
 
 Scores = NDArray[np.float64]
 POINTS = 200
@@ -40,6 +40,39 @@ def true_positive_rate(members: Scores, nonmembers: Scores, false_positive_rate:
     allowed = int(np.floor(false_positive_rate * len(nonmembers) + 1e-9))
     threshold = np.sort(nonmembers)[::-1][allowed] if allowed < len(nonmembers) else -np.inf
     return proportion(int((members > threshold).sum()), len(members))
+
+
+def pooled_rate(
+    scores: pd.DataFrame, column: str, false_positive_rate: float, draws: np.random.Generator
+) -> Measurement:
+    """Return the true positive rate over pooled scores, with a percentile bootstrap over examples.
+
+    An example is scored under every seed, so examples are drawn, not scores; each replicate sets its own threshold.
+
+    Args:
+        scores: Columns example_id, member and `column`.
+        column: Of the scores.
+        false_positive_rate: At most this share of the non-members is above the threshold.
+        draws: The generator of the bootstrap.
+    """
+    scores = scores.sort_values(column, ascending=False, kind="stable")
+    example, names = pd.factorize(scores["example_id"])
+    member, values = scores["member"].to_numpy(), scores[column].to_numpy()
+    # Only what ends a run of equal scores is a threshold.
+    ends = np.append(values[1:] != values[:-1], True)
+
+    def rate(times: NDArray[np.int64]) -> float:
+        weight = times[example]
+        false, true = np.cumsum(weight * ~member), np.cumsum(weight * member)
+        allowed = ends & (false <= false_positive_rate * false[-1] + 1e-9)
+        return float(true[allowed][-1] / true[-1]) if allowed.any() else 0.0
+
+    value = rate(np.ones(len(names), dtype=np.int64))
+    even = np.full(len(names), 1 / len(names))
+    replicates = [rate(draws.multinomial(len(names), even)) for _ in range(BOOTSTRAP_REPLICATES)]
+    tail = 50 * (1 - CONFIDENCE)
+    low, high = np.percentile(replicates, [tail, 100 - tail])
+    return Measurement(value, int((~member).sum()), float(low), float(high))
 
 
 def thinned(false: Scores, true: Scores) -> pd.DataFrame:

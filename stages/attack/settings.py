@@ -1,20 +1,52 @@
 """Settings of one attack cell: `<study>.attack` in params.yaml."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
 
 from stages.common.paths import partition_path, prepared_path
 from stages.common.settings import Seeds, Settings
 
+Method = Literal[
+    "loss", "lira", "lira_own_variance", "lira_offline", "lira_offline_own_variance", "rmia", "rmia_offline"
+]
+
+
+def _distinct(methods: list[Method]) -> list[Method]:
+    if len(set(methods)) < len(methods):
+        raise ValueError("each method is listed once")
+    return methods
+
 
 class AttackSettings(Settings):
-    """A membership attack on the models of the fitted cell of the same name; the partition says who is a member."""
+    """Membership attacks on the models of the fitted cell of the same name; the partition says who is a member.
+
+    Attributes:
+        dataset: The study's.
+        partition: The study's.
+        seeds: Of the attacked models.
+        methods: `loss` needs nothing else; the others compare with shadow models.
+        shadows: The cell of `<study>.shadow` whose models are compared with: best that of the same name.
+        guesses: How many canaries the audit guesses, half of them in and half out; of a cell trained with `canaries`.
+    """
 
     dataset: str
     partition: str
     seeds: Seeds
-    method: Literal["loss_threshold"]
+    methods: Annotated[list[Method], Field(min_length=1), AfterValidator(_distinct)]
+    shadows: str | None = None
+    guesses: int | None = Field(None, ge=2, multiple_of=2)
+
+    @model_validator(mode="after")
+    def _shadows_where_they_are_needed(self) -> Self:
+        needing = [method for method in self.methods if method != "loss"]
+        if needing and self.shadows is None:
+            raise ValueError(f"method {needing[0]} needs `shadows`, a cell of the study's shadow grid")
+        if self.shadows is not None and not needing:
+            raise ValueError("`shadows` is for other methods than loss")
+        return self
 
     def inputs(self) -> list[Path]:
-        """Return what a cell with these settings reads besides its models: dvc.yaml must declare it."""
+        """Return what a cell with these settings reads besides its models and shadows: dvc.yaml must declare it."""
         return [prepared_path(self.dataset, "train"), partition_path(self.partition)]

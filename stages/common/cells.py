@@ -45,6 +45,11 @@ class Place:
         return paths.MODELS / self.study / self.cell
 
     @property
+    def shadows(self) -> Path:
+        """The folder of what its shadow models say of every example."""
+        return paths.SHADOWS / self.study / self.cell
+
+    @property
     def attacks(self) -> Path:
         """The folder of the scores of an attack on its models."""
         return paths.ATTACKS / self.study / self.cell

@@ -20,7 +20,7 @@ CONFIDENCE = 0.95
 BOOTSTRAP_REPLICATES = 1000
 
 
-Role = Literal["model", "control", "reference", "teacher", "student", "baseline", "partition"]
+Role = Literal["model", "control", "reference", "teacher", "student", "baseline", "shadow", "partition"]
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 PREPARED = Path("data/prepared")
 PARTITIONS = Path("data/partitions")
 MODELS = Path("data/models")
+SHADOWS = Path("data/shadows")
 ATTACKS = Path("data/attacks")
 SCORES = Path("data/scores")
 METRICS = Path("reports/metrics")

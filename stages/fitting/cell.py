@@ -16,6 +16,7 @@ from stages.common.errors import InputError, SettingError
 from stages.common.measurements import About, Measurement
 from stages.common.pool import run_seeds
 from stages.common.settings import block, parse
+from stages.fitting import canaries
 from stages.fitting.settings import SPLITS, CellSettings
 from stages.models import files
 from stages.models.classifier import TextClassifier
@@ -42,13 +43,15 @@ class Data:
         valid: The validation split, for all that is looked at while sizes are chosen.
         test: The test split, measured once at the end.
         clients: (len(train),) client of each example, or None where nobody deals them to clients.
+        canaries: What `canaries.plant` returned, if some were planted.
     """
 
     vocabulary: Vocabulary
     train: Examples
     valid: Examples
     test: Examples
-    clients: NDArray[np.object_] | None
+    clients: NDArray[np.object_] | None = None
+    canaries: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,10 @@ def run_cell(cell: Cell[CellT], parameters: dict[str, Any], fit: Fit[CellT]) -> 
     settings, place = cell.settings, cell.place
     key = f"models.{settings.model}"
     model = parse(ModelSettings, block(parameters, key), key)
-    by_seed = _data(settings, model)
+    try:
+        by_seed = _data(settings, model)
+    except SettingError as error:
+        raise InputError(cell.key(error.setting), error.problem, error.remedy) from None
     for data in by_seed.values():
         if settings.batch_size > len(data.train):
             more = f"{settings.batch_size} is more than the {len(data.train)} examples"
@@ -108,17 +114,22 @@ def run_cell(cell: Cell[CellT], parameters: dict[str, Any], fit: Fit[CellT]) -> 
 
 
 def _data(settings: CellSettings, model: ModelSettings) -> dict[int, Data]:
-    train, valid, test = (read_split(settings.dataset, split) for split in SPLITS)
-    known = vocabulary(train)
-    pool, watched, tested = (examples(table, model, known) for table in (train, valid, test))
+    tables = [read_split(settings.dataset, split) for split in SPLITS]
+    known = vocabulary(tables[0])
+    pool, watched, tested = (examples(table, model, known) for table in tables)
     if settings.train_on == "train" and not settings.dealt:
-        return dict.fromkeys(settings.seeds, Data(known, pool, watched, tested, None))
+        return dict.fromkeys(settings.seeds, Data(known, pool, watched, tested))
     by_seed = {}
     for seed in settings.seeds:
         held = read_partition(str(settings.partition), seed, settings.train_on)
-        rows = rows_of(pool.example_ids, list(held["example_id"]))
+        train = pool[rows_of(pool.example_ids, list(held["example_id"]))]
         clients = held["client_id"].to_numpy() if settings.dealt else None
-        by_seed[seed] = Data(known, pool[rows], watched, tested, clients)
+        planted = None
+        if settings.planted:
+            reserve = read_partition(str(settings.partition), seed, "reserve")
+            rows = rows_of(pool.example_ids, list(reserve["example_id"]))
+            train, planted = canaries.plant(train, pool, rows, known, settings.planted, seed)
+        by_seed[seed] = Data(known, train, watched, tested, clients, planted)
     return by_seed
 
 
@@ -139,6 +150,8 @@ def _run_seed(
     files.save(own, model, data.vocabulary.labels, data.vocabulary.tags, fitted.model)
     artifacts.write_table(own / "history.parquet", fitted.history)
     artifacts.write_json(own / "privacy.json", fitted.privacy)
+    if data.canaries is not None:
+        artifacts.write_table(own / "canaries.parquet", data.canaries)
     trained = sum(tensor.numel() for tensor in files.trained_state(fitted.model).values())
     measured = {
         **utility(fitted.model, data.train, data.vocabulary, "train", seed),

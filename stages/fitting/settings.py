@@ -36,6 +36,11 @@ class CellSettings(Settings):
         """Whether each example must belong to a client."""
         return False
 
+    @property
+    def planted(self) -> int:
+        """How many canaries are drawn, of which about half are trained on."""
+        return 0
+
     def inputs(self) -> list[Path]:
         """Return what a cell with these settings reads: dvc.yaml must declare it."""
         read = [prepared_path(self.dataset, split) for split in SPLITS]

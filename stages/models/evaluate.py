@@ -1,6 +1,6 @@
 """What a classifier predicts, and how well: accuracy, macro-F1 and, for tags, span F1."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stages.common.measurements import BOOTSTRAP_REPLICATES, CONFIDENCE, Measurement, macro_f1, proportion
-from stages.models.classifier import CHUNK, TextClassifier
+from stages.models.classifier import CHUNK, Scores, TextClassifier
 from stages.models.examples import Examples, Vocabulary
 
 
@@ -38,24 +38,40 @@ def predict(
         outside: Tag index given to words that were cut off.
         inputs: What `model.inputs(examples.text)` returned, if the caller has it already.
     """
-    training = model.training
-    model.eval()
-    inputs = model.inputs(examples.text) if inputs is None else inputs
-    # Texts of like length together: the cost of a batch is that of its longest.
-    order = torch.argsort(examples.text.lengths, stable=True)
+    order: list[Tensor] = []
     labels: list[Tensor] = []
     tags: list[Tensor] = []
-    with torch.no_grad():
-        for rows in order.to(model.device).split(CHUNK):
-            scores = model(*(tensor[rows] for tensor in inputs))
-            labels.append(nn.functional.log_softmax(scores.labels.double(), dim=1).cpu())
-            if scores.tags is not None:
-                tags.extend(scores.tags.argmax(dim=2).cpu())
-    model.train(training)
-    back = torch.argsort(order)
+    for rows, scores in scored(model, examples, inputs):
+        order.append(rows)
+        labels.append(nn.functional.log_softmax(scores.labels.double(), dim=1).cpu())
+        if scores.tags is not None:
+            tags.extend(scores.tags.argmax(dim=2).cpu())
+    back = torch.argsort(torch.cat(order))
     return Predictions(
         torch.cat(labels)[back].numpy(), _by_word([tags[row] for row in back] if tags else [], examples, outside)
     )
+
+
+def scored(
+    model: TextClassifier, examples: Examples, inputs: tuple[Tensor, ...] | None = None
+) -> Iterator[tuple[Tensor, Scores]]:
+    """Yield rows of examples and their scores, chunk by chunk in eval mode; the mode is restored.
+
+    Args:
+        model: The classifier.
+        examples: What to score.
+        inputs: What `model.inputs(examples.text)` returned, if the caller has it already.
+    """
+    training = model.training
+    model.eval()
+    inputs = model.inputs(examples.text) if inputs is None else inputs
+    # Texts of like length together: the cost of a chunk is that of its longest.
+    order = torch.argsort(examples.text.lengths, stable=True)
+    with torch.no_grad():
+        for rows in order.split(CHUNK):
+            here = rows.to(model.device)
+            yield rows, model(*(tensor[here] for tensor in inputs))
+    model.train(training)
 
 
 def utility(

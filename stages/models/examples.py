@@ -51,6 +51,23 @@ class Examples:
         return Examples(self.example_ids[rows], self.text[rows], self.labels[rows], tags, words)
 
 
+def joined(first: Examples, second: Examples) -> Examples:
+    """Return the examples of both, which must be of one table and model."""
+    text = EncodedText(
+        torch.cat([first.text.ids, second.text.ids]),
+        torch.cat([first.text.lengths, second.text.lengths]),
+        torch.cat([first.text.words, second.text.words]),
+    )
+    tags = None if first.tags is None or second.tags is None else torch.cat([first.tags, second.tags])
+    return Examples(
+        np.concatenate([first.example_ids, second.example_ids]),
+        text,
+        torch.cat([first.labels, second.labels]),
+        tags,
+        [*first.words, *second.words],
+    )
+
+
 def read_split(dataset: str, split: str) -> pd.DataFrame:
     """Return one prepared split of a data set; InputError if it is not there or empty."""
     path = prepared_path(dataset, split)
@@ -98,14 +115,31 @@ def rows_of(dataset_ids: NDArray[np.object_], wanted: Sequence[str]) -> NDArray[
 
 def read_partition(partition: str, seed: int, split: str) -> pd.DataFrame:
     """Return example_id and client_id of one seed and split of a partition, in example order."""
+    table = _dealing(partition, seed)
+    if split not in set(table["split"]):
+        have = ", ".join(sorted(table["split"].unique()))
+        path = str(partition_path(partition))
+        raise InputError(path, f"has no split {split}", f"it has: {have}; member and reserve need `membership`")
+    return table[table["split"] == split][["example_id", "client_id"]]
+
+
+def splits_of(partition: str, seed: int, example_ids: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Return (n,) the split of each of n examples under one seed of a partition; InputError if it is of other data."""
+    table = _dealing(partition, seed)
+    by_id = dict(zip(table["example_id"], table["split"], strict=True))
+    if set(by_id) != set(example_ids):
+        raise InputError(
+            str(partition_path(partition)), "deals other examples than the data set has", "run `dvc repro`"
+        )
+    return np.array([by_id[name] for name in example_ids], dtype=object)
+
+
+def _dealing(partition: str, seed: int) -> pd.DataFrame:
     path = partition_path(partition)
     table = artifacts.read_table(path, ["seed", "example_id", "client_id", "split"])
     if seed not in set(table["seed"]):
         raise InputError(str(path), f"has no seed {seed}", f"add it to params.yaml: partitions.{partition}.seeds")
-    if split not in set(table["split"]):
-        have = ", ".join(sorted(table["split"].unique()))
-        raise InputError(str(path), f"has no split {split}", f"it has: {have}; member and reserve need `membership`")
-    return table[(table["seed"] == seed) & (table["split"] == split)][["example_id", "client_id"]]
+    return table[table["seed"] == seed]
 
 
 def _token_tags(text: EncodedText, by_word: list[list[str]], known: Vocabulary) -> Tensor:

@@ -13,7 +13,7 @@ NUMBERS = {
     "federate": ["seed", "step", "value"],
     "attack": ["seed", "false_positive_rate", "true_positive_rate"],
 }
-NAMES = {"partition": ["label"], "federate": ["metric"], "attack": []}
+NAMES = {"partition": ["label"], "federate": ["metric"], "attack": ["method"]}
 POINTS = 120  # of an averaged ROC
 
 

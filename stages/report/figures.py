@@ -15,6 +15,9 @@ from stages.results.summaries import headline
 from stages.results.verbs import FITTING
 
 UTILITY = ("accuracy", "macro_f1", "slot_f1")
+# Of an attack's metrics, the first there is: what leaks by the stronger attack.
+LEAKAGE = ("lira_auc", "auc")
+ATTACKS = {"loss": "a threshold on the loss", "lira": "LiRA"}
 LABELS_SHOWN = 30
 
 
@@ -35,14 +38,22 @@ def figures(study: str, summary: pd.DataFrame, sources: list[Source], target: fl
     guaranteed = headline(trained, "epsilon")
     utility = headline(trained, UTILITY[0])
     if len(guaranteed) and len(utility):
-        drawn.append(_against_epsilon(utility, UTILITY[0], guaranteed))
+        drawn.append(_against_epsilon("utility-epsilon", "train", utility, UTILITY[0], guaranteed))
+    attacked = summary[summary["verb"] == "attack"]
+    leakage = next((metric for metric in LEAKAGE if len(headline(attacked, metric))), None)
+    if len(guaranteed) and leakage:
+        leaks = headline(attacked, leakage)
+        drawn.append(_against_epsilon("leakage-epsilon", "attack", leaks, leakage, guaranteed))
     histories = {source.cell: curves.read(source) for source in sources if source.verb == "federate"}
     for metric in _followed(histories)[:1]:
         drawn.append(_rounds(histories, metric))
         if target is not None:
             drawn.append(_rounds_to_target(histories, metric, target))
     attacks = {source.cell: curves.read(source) for source in sources if source.verb == "attack"}
-    drawn += [_roc(attacks)] if attacks else []
+    for method in ATTACKS:
+        rates = {cell: table[table["method"] == method] for cell, table in attacks.items()}
+        if rates := {cell: table for cell, table in rates.items() if len(table)}:
+            drawn.append(_roc(rates, method))
     return [tidy(figure, study) for figure in drawn]
 
 
@@ -116,7 +127,7 @@ def _utility(rows: pd.DataFrame, metric: str) -> Figure:
     )
 
 
-def _against_epsilon(rows: pd.DataFrame, metric: str, guaranteed: pd.DataFrame) -> Figure:
+def _against_epsilon(name: str, step: str, rows: pd.DataFrame, metric: str, guaranteed: pd.DataFrame) -> Figure:
     # Without an interval, for one seed, the line is a point.
     lone = dict.fromkeys(("ci_low", "ci_high"), rows["mean"])
     table = rows[["cell", "mean", "ci_low", "ci_high"]].fillna(lone)
@@ -137,8 +148,8 @@ def _against_epsilon(rows: pd.DataFrame, metric: str, guaranteed: pd.DataFrame) 
     said = [f"{row.cell} {row.mean:.3f} at epsilon {row.epsilon:.3g}" for row in private.itertuples()]
     said += [f"{row.cell} {row.mean:.3f} without a guarantee" for row in others.itertuples()]
     return draw(
-        "utility-epsilon",
-        "train",
+        name,
+        step,
         alt.hconcat(*sides, spacing=12).resolve_scale(y="shared", shape="shared", color="shared"),
         f"{title[:1].upper()}{title[1:]} against epsilon: mean and interval over seeds; on the right, training that "
         "guarantees nothing.",
@@ -205,7 +216,7 @@ def _rounds_to_target(histories: dict[str, pd.DataFrame], metric: str, target: f
     )
 
 
-def _roc(attacks: dict[str, pd.DataFrame]) -> Figure:
+def _roc(attacks: dict[str, pd.DataFrame], method: str) -> Figure:
     rates = pd.concat([table["false_positive_rate"] for table in attacks.values()])
     floor = 10 ** np.floor(np.log10(rates[rates > 0].min()))
     grid = np.geomspace(floor, 1, curves.POINTS)
@@ -218,9 +229,10 @@ def _roc(attacks: dict[str, pd.DataFrame]) -> Figure:
     ends = pd.DataFrame({"false_positive_rate": [floor, 1], "true_positive_rate": [floor, 1]})
     chance = alt.Chart(ends).mark_line(color="#999", strokeWidth=1).encode(x=x, y=y)
     return draw(
-        "roc",
+        "roc" if method == "loss" else f"roc-{method}",
         "attack",
         overlay([chance, *lines(rising, x, y)], height=WIDTH - 60),
-        "Membership inference, ROC on log axes. Thick: mean over seeds. Thin: each seed. The straight line is chance.",
-        f"ROC of the attack on {', '.join(attacks)}, beside the diagonal of chance.",
+        f"Membership inference by {ATTACKS[method]}, ROC on log axes. Thick: mean over seeds. Thin: each seed. The "
+        "straight line is chance.",
+        f"ROC of {ATTACKS[method]} on {', '.join(attacks)}, beside the diagonal of chance.",
     )

@@ -13,9 +13,10 @@ from stages.results.verbs import VERBS
 # Steps of a study, each with the verbs whose metrics its table compares.
 STEPS = {verb.step: tuple(each.name for each in VERBS.values() if each.step == verb.step) for verb in VERBS.values()}
 TITLES = {
-    "joint": "Joint: utility, epsilon, leakage and group gaps of the same models",
+    "joint": "Joint: utility, guarantee and what was measured further, of the same models",
     "partition": "Partition: who holds what",
     "train": "Train: what the models can do, and what their training guarantees",
+    "shadow": "Shadow: the models that attacks compare with, on the examples that each did not see",
     "attack": "Attack: what an attacker finds",
     "score": "Score: how the models treat groups",
 }
@@ -25,13 +26,17 @@ GUARANTEES = {
     "edpsgd": "replacing one example, Poisson sampling of groups that were dealt without looking at the data",
 }
 ATTACKS = (
-    "The attack is membership inference by a threshold on the loss. It is a weak one: what it finds leaks, what it "
-    "does not find may leak all the same."
+    "Attacks are membership inference, by a threshold on the loss unless another is named. That one is weak; LiRA and "
+    "RMIA, which compare with shadow models, are stronger. What an attack finds leaks; what none finds may leak all "
+    "the same."
 )
 # Columns of the joint table, in order: utility and guarantee, leakage, group gaps and sensitivity.
 JOINT_METRICS = {
-    "train": ("accuracy", "slot_f1", "epsilon"),
-    "attack": ("auc", "true_positive_rate_at_1_percent"),
+    "train": ("accuracy", "macro_f1", "slot_f1", "epsilon", "claimed_epsilon"),
+    "attack": (
+        *("auc", "true_positive_rate_at_1_percent", "lira_auc", "lira_true_positive_rate_at_1_percent"),
+        *("lira_true_positive_rate_at_0_1_percent", "epsilon_lower_bound_by_rates", "epsilon_lower_bound"),
+    ),
     "score": ("true_positive_rate_gap", "false_positive_rate_gap", "counterfactual_flip_rate"),
 }
 ESTIMATE = ["mean", "ci_low", "ci_high", "seeds", "n", "sampling_half_width"]
@@ -88,14 +93,15 @@ def guarantees(results: pd.DataFrame) -> str:
 
 
 def tables(summary: pd.DataFrame, guaranteed: str = "") -> list[Table]:
-    """Return the tables of one study: the joint one if it has all three kinds, then one a step.
+    """Return the tables of one study: the joint one if its trained models are measured further, then one a step.
 
     Args:
         summary: The study's rows of `summaries.summarise`.
         guaranteed: What its epsilons hold under, see `guarantees`.
     """
     steps = {name: summary[summary["verb"].isin(verbs)] for name, verbs in STEPS.items()}
-    joint = [_joint(steps, guaranteed)] if all(len(steps[name]) for name in JOINT_METRICS) else []
+    further = len(steps["attack"]) + len(steps["score"])
+    joint = [_joint(steps, guaranteed)] if len(steps["train"]) and further else []
     notes = {"train": guaranteed, "attack": ATTACKS}
     return joint + [_step(name, rows, notes.get(name, "")) for name, rows in steps.items() if len(rows)]
 

@@ -12,6 +12,15 @@ class Metric:
     title: str
 
 
+METHODS = {
+    "lira": "LiRA",
+    "lira_own_variance": "LiRA with each example's own variance",
+    "lira_offline": "offline LiRA",
+    "lira_offline_own_variance": "offline LiRA with each example's own variance",
+    "rmia": "RMIA",
+    "rmia_offline": "offline RMIA",
+}
+
 METRICS: dict[str, Metric] = {
     "accuracy": Metric("fraction", "max", "accuracy"),
     "macro_f1": Metric("fraction", "max", "macro-F1"),
@@ -24,6 +33,19 @@ METRICS: dict[str, Metric] = {
     "auc": Metric("fraction", 0.5, "attack AUC"),
     "true_positive_rate_at_1_percent": Metric("fraction", 0.01, "TPR at 1% FPR"),
     "true_positive_rate_at_0_1_percent": Metric("fraction", 0.001, "TPR at 0.1% FPR"),
+    **{
+        f"{method}_{name}": Metric("fraction", chance, f"{title}: {said}")
+        for method, title in METHODS.items()
+        for name, chance, said in (
+            ("auc", 0.5, "AUC"),
+            ("true_positive_rate_at_1_percent", 0.01, "TPR at 1% FPR"),
+            ("true_positive_rate_at_0_1_percent", 0.001, "TPR at 0.1% FPR"),
+        )
+    },
+    "epsilon_lower_bound": Metric("epsilon", "min", "lower bound on epsilon by audit"),
+    "epsilon_lower_bound_by_rates": Metric("epsilon", "min", "lower bound on epsilon by rates"),
+    "correct_guesses": Metric("fraction", 0.5, "canaries guessed right"),
+    "refuted": Metric("fraction", "min", "epsilon refuted by its audit"),
     "true_positive_rate": Metric("fraction", None, "TPR"),
     "false_positive_rate": Metric("fraction", None, "FPR"),
     "true_positive_rate_gap": Metric("fraction", "min", "TPR gap"),

@@ -27,6 +27,7 @@ VERBS = {
         Verb("train", "train", fits=True),
         Verb("federate", "train", fits=True, curve="history"),
         Verb("distill", "train", fits=True),
+        Verb("shadow", "shadow"),
         Verb("attack", "attack", curve="roc"),
         Verb("score", "score"),
     )

@@ -27,11 +27,25 @@ class PrivacySettings(Settings):
 
 
 class TrainSettings(CellSettings):
-    """Central training: `batch_size` is the expected one for DP-SGD, whose batches are Poisson samples."""
+    """Central training: `batch_size` is the expected one for DP-SGD, whose batches are Poisson samples.
+
+    With `canaries`, that many mislabelled examples of the reserve may be trained on as well, for an audit.
+    """
 
     mechanism: Literal["none", "dpsgd", "edpsgd"]
     epochs: int = Field(ge=1)
     privacy: PrivacySettings | None = None
+    canaries: int = Field(0, ge=0)
+
+    @property
+    def planted(self) -> int:
+        return self.canaries
+
+    @model_validator(mode="after")
+    def _canaries_are_of_a_reserve(self) -> Self:
+        if self.canaries and self.train_on == "train":
+            raise ValueError("canaries are drawn from the reserve of a partition: train_on: member")
+        return self
 
     @model_validator(mode="after")
     def _privacy_fits_the_mechanism(self) -> Self:

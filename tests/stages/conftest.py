@@ -168,7 +168,7 @@ class Study:
                 },
                 "attack": {
                     "grid": {"variant": ["none", "control"]},
-                    "base": {"method": "loss_threshold"},
+                    "base": {"methods": ["loss"]},
                     "variant": {"none": {}, "control": {}},
                 },
                 "score": {

@@ -28,7 +28,7 @@ def test_every_member_and_nonmember_is_scored_once_and_the_reserve_is_not(fitted
     fitted.done("attack", "none")
     scores = pd.read_parquet("data/attacks/toy/none/scores.parquet")
     held = pd.read_parquet("data/partitions/halves/clients.parquet").query("seed == 0 and split != 'reserve'")
-    assert list(scores.columns) == ["seed", "example_id", "member", "score"]
+    assert list(scores.columns) == ["seed", "example_id", "member", "loss"]
     truth = dict(zip(held["example_id"], held["split"] == "member", strict=True))
     assert dict(zip(scores["example_id"], scores["member"], strict=True)) == truth
     assert len(scores) == len(held)
@@ -37,7 +37,7 @@ def test_every_member_and_nonmember_is_scored_once_and_the_reserve_is_not(fitted
 def test_the_area_is_that_of_the_scores_with_n_and_interval(fitted):
     found = fitted.done("attack", "none")["metrics"]["pool/auc"]["0"]
     scores = pd.read_parquet("data/attacks/toy/none/scores.parquet")
-    assert found["value"] == pytest.approx(roc_auc_score(scores["member"], scores["score"]))
+    assert found["value"] == pytest.approx(roc_auc_score(scores["member"], scores["loss"]))
     assert found["n"] == 320
     assert found["ci_low"] < found["value"] < found["ci_high"]
 
@@ -89,7 +89,7 @@ def test_the_curve_has_the_points_of_every_seed(fitted):
     fitted.parameters["toy"]["seeds"] = [0, 1]
     fitted.done("attack", "none")
     curve = pd.read_csv("reports/curves/toy/none/roc.csv")
-    assert list(curve.columns) == ["seed", "false_positive_rate", "true_positive_rate"]
+    assert list(curve.columns) == ["seed", "method", "false_positive_rate", "true_positive_rate"]
     assert curve["seed"].unique().tolist() == [0, 1]
 
 
@@ -97,9 +97,22 @@ def test_the_curve_has_the_points_of_every_seed(fitted):
     ("changes", "message"),
     [
         ({"seeds": [0, 1]}, "data/models/toy/none/1: no model of this seed; add 1 to params.yaml: toy.seeds"),
-        ({"method": "lira"}, "toy.attack.base.method: 'lira' is not allowed; input should be 'loss_threshold'"),
+        ({"methods": ["lyra"]}, "toy.attack.base.methods.0: 'lyra' is not allowed; input should be 'loss', 'lira'"),
+        ({"methods": []}, "toy.attack.base.methods: [] is not allowed; list should have at least 1 item"),
+        ({"methods": ["loss", "loss"]}, "each method is listed once"),
+        ({"methods": ["lira"]}, "method lira needs `shadows`, a cell of the study's shadow grid"),
+        ({"shadows": "none"}, "`shadows` is for other methods than loss"),
+        (
+            {"methods": ["lira"], "shadows": "none"},
+            "data/shadows/toy/none/signals.parquet: no such file; run `dvc repro`",
+        ),
+        ({"guesses": 3}, "toy.attack.base.guesses: 3 is not allowed; input should be a multiple of 2"),
+        ({"guesses": 4}, "data/models/toy/none/0/canaries.parquet: no such file; run `dvc repro`"),
         ({"partition": "thirds"}, "data/partitions/thirds/clients.parquet: no such file"),
-        ({"epochs": 1}, "toy.attack.base.epochs: no such setting; allowed: dataset, method, partition, seeds"),
+        (
+            {"epochs": 1},
+            "toy.attack.base.epochs: no such setting; allowed: dataset, guesses, methods, partition, seeds, shadows",
+        ),
     ],
 )
 def test_a_wrong_input_is_one_line_and_leaves_nothing(fitted, changes, message):

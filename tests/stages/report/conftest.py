@@ -157,7 +157,7 @@ def curve(verb: str, generator: np.random.Generator) -> pd.DataFrame:
     if verb == "attack":
         rates = np.linspace(0, 1, 201)
         power = generator.uniform(0.6, 0.95)
-        return pd.DataFrame({"false_positive_rate": rates, "true_positive_rate": rates**power})
+        return pd.DataFrame({"method": "loss", "false_positive_rate": rates, "true_positive_rate": rates**power})
     steps = np.arange(1, 41)
     values = 0.8 - 0.5 * np.exp(-steps / 10) + generator.normal(0, 0.01, len(steps))
     accuracy = pd.DataFrame({"step": steps, "metric": "test/accuracy", "value": values})
