@@ -36,6 +36,11 @@ class CellSettings(Settings):
         """Whether each example must belong to a client."""
         return False
 
+    def cautions(self, examples: int) -> list[tuple[str, str, str]]:
+        """Return what is allowed but hardly meant, with so many training examples: setting, problem, remedy."""
+        del examples
+        return []
+
     def inputs(self) -> list[Path]:
         """Return what a cell with these settings reads: dvc.yaml must declare it."""
         read = [prepared_path(self.dataset, split) for split in SPLITS]

@@ -13,6 +13,7 @@ The accountant (Koskela et al. 2020) is that of dp-accounting; its epsilon is an
 """
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -26,7 +27,8 @@ from stages.common.errors import SettingError
 
 # Width of the accountant's grid; epsilon is an upper bound at any width, tighter at smaller ones.
 DISCRETIZATION = 1e-3
-LEAST_NOISE = 0.1
+# Where a calibration ends: with less noise the accountant takes hours, with more nothing is learnt.
+LEAST_NOISE, MOST_NOISE = 0.1, 1000.0
 NOISE_TOLERANCE = 1e-3
 ADD_OR_REMOVE, REPLACE = "add or remove one example", "replace one example"
 
@@ -124,24 +126,41 @@ def noise_multiplier(target: float, delta: float, make: Callable[[float], Mechan
         make: Returns the mechanism for a noise multiplier; the whole schedule is calibrated.
 
     Raises:
-        SettingError: That is less than LEAST_NOISE.
+        SettingError: That is less than LEAST_NOISE, or more than MOST_NOISE; it names the nearest epsilon that is not.
     """
     low, high = 0.8, 1.0
     # The accountant's cost grows steeply as the noise falls, so the bracket goes down no further than it must.
     while epsilon(make(low), delta) <= target:
-        low, high = 0.8 * low, low
-        if low < LEAST_NOISE:
+        if low == LEAST_NOISE:
+            reached = _rounded(epsilon(make(low), delta), math.floor)
             raise SettingError(
                 "privacy.epsilon",
                 f"{target:g} at delta {delta:g} asks for less noise than {LEAST_NOISE} clipping norms",
-                "give a smaller epsilon",
+                f"give at most {reached}"
+                if reached
+                else f"give a smaller delta: at this one {LEAST_NOISE} has epsilon 0",
             )
-    while epsilon(make(high), delta) > target:
-        low, high = high, 1.5 * high
+        low, high = max(LEAST_NOISE, 0.8 * low), low
+    while (reached := epsilon(make(high), delta)) > target:
+        if high == MOST_NOISE:
+            raise SettingError(
+                "privacy.epsilon",
+                f"{target:g} at delta {delta:g} asks for more noise than {MOST_NOISE:g} clipping norms",
+                f"give at least {_rounded(reached, math.ceil)}, or a larger delta",
+            )
+        low, high = high, min(MOST_NOISE, 1.5 * high)
     while high - low > NOISE_TOLERANCE:
         middle = (low + high) / 2
         low, high = (low, middle) if epsilon(make(middle), delta) <= target else (middle, high)
     return high
+
+
+def _rounded(value: float, towards: Callable[[float], int]) -> float:
+    """Return a value to three digits, no further than `towards`; 0 for 0."""
+    if value == 0:
+        return 0.0
+    digit = 2 - math.floor(math.log10(value))
+    return round(towards(value * 10.0**digit) / 10.0**digit, digit)
 
 
 def statement(mechanism: Mechanism, delta: float, clipping_norm: float) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def flat(model: nn.Module) -> list[Bound]:
 
 def equal(model: nn.Module) -> list[Bound]:
     """Bound each of L layers by C / sqrt(L). Source: McMahan et al. 2018, section 2.3."""
-    return _divided(model, lambda layer: 1.0)
+    return _divided(model, lambda _: 1.0)
 
 
 def by_size(model: nn.Module) -> list[Bound]:
@@ -93,9 +93,7 @@ def _divided(model: nn.Module, weigh: Callable[[Bound], float]) -> list[Bound]:
     layers = list(_layers(model))
     weights = [weigh(layer) for layer in layers]
     whole = math.hypot(*weights)
-    return [
-        Bound(layer.name, layer.parameters, weight / whole) for layer, weight in zip(layers, weights, strict=True)
-    ]
+    return [Bound(layer.name, layer.parameters, weight / whole) for layer, weight in zip(layers, weights, strict=True)]
 
 
 def _layers(model: nn.Module) -> Iterator[Bound]:

@@ -89,7 +89,9 @@ class ClippedGradients:
         self.parameters = list(trained.values())
         self._names = list(trained)
         self.bounds = checked(flat(model) if bounds is None else bounds, self.parameters)
-        self._part = {parameter: part for part, bound in enumerate(self.bounds) for parameter in bound.parameters}
+        self._part: dict[Tensor, int] = {
+            parameter: part for part, bound in enumerate(self.bounds) for parameter in bound.parameters
+        }
         self.examples = 0
         self._layers = _recorded(model)
         self._uses: dict[Tensor, list[Use]] = {}

@@ -1,15 +1,15 @@
 """A clipping norm that follows a quantile of the gradients' norms, privately.
 
 Source: Andrew et al. 2021, "Differentially Private Learning with Adaptive Clipping", algorithm 1. Each step releases a
-second sum beside that of the gradients: how many of the batch's units (examples, or groups) had a norm of at most C, each
-counted as +1/2 if it had and -1/2 if not, with noise of its own.
+second sum beside that of the gradients: how many of the batch's units (examples, or groups) had a norm of at most C,
+each counted as +1/2 if it had and -1/2 if not, with noise of its own.
 
-What both sums cost together. A unit adds (g, b) with |g| <= C and b = 1/2 or -1/2, noised by C z and s. Measured in the
-noise, that is a vector in a ball of radius r = sqrt(1 / z^2 + 1 / (2 s)^2): one Gaussian mechanism of multiplier 1 / r.
-The accountant is given 1 / r = sigma, so z = (sigma^-2 - (2 s)^-2)^(-1/2), theorem 1 of the source. Adding or removing a
-unit moves the sum by at most r. Replacing an example turns its group's vector into any other of the ball, at worst into
-its opposite, from (C, 1/2) to (-C, -1/2): the pair at +r and -r that groups are accounted for with. C itself is computed
-from what earlier steps released, which composition allows.
+What both sums cost together. A unit adds (g, b) with |g| <= C and b = 1/2 or -1/2, noised by C z and s. Measured in
+the noise, that is a vector in a ball of radius r = sqrt(1 / z^2 + 1 / (2 s)^2): one Gaussian mechanism of multiplier
+1 / r. The accountant is given 1 / r = sigma, so z = (sigma^-2 - (2 s)^-2)^(-1/2), theorem 1 of the source. Adding or
+removing a unit moves the sum by at most r. Replacing an example turns its group's vector into any other of the ball, at
+worst into its opposite, from (C, 1/2) to (-C, -1/2): the pair at +r and -r that groups are accounted for with. C itself
+is computed from what earlier steps released, which composition allows.
 """
 
 import math

@@ -86,10 +86,11 @@ class Opacus:
 
     def add_clipped_sum(self, forward: Forward, rows: Tensor) -> tuple[Tensor, Tensor]:
         before = [parameter.grad for parameter in self.parameters]
+        for parameter in self.parameters:
+            parameter.grad = None
         # Opacus computes in train mode only, and warns of each first layer that its inputs take no gradient.
         with warnings.catch_warnings(), self._hooked() as (wrapped, optimiser):
             warnings.filterwarnings("ignore", message="Full backward hook is firing")
-            optimiser.zero_grad()
             losses = forward(rows)
             if self._ghost:
                 norms = _run_twice(wrapped, optimiser, losses)
@@ -97,8 +98,7 @@ class Opacus:
                 losses.sum().backward()
                 norms = torch.stack([each.flatten(1).norm(dim=1) for each in optimiser.grad_samples]).norm(dim=0)
                 optimiser.clip_and_accumulate()
-            sums = [parameter.grad if self._ghost else parameter.summed_grad for parameter in self.parameters]
-            optimiser.zero_grad()
+            sums = [getattr(each, "grad" if self._ghost else "summed_grad") for each in self.parameters]
         for parameter, gradient in zip(self.parameters, before, strict=True):
             parameter.grad = gradient
         _add(self.parameters, sums)
@@ -132,12 +132,12 @@ def _run_twice(wrapped: Any, optimiser: Any, losses: Tensor) -> Tensor:
     from opacus.utils.fast_gradient_clipping_utils import DPTensorFastGradientClipping
 
     DPTensorFastGradientClipping(wrapped, optimiser, losses, loss_reduction="sum").backward()
-    norms: Tensor = wrapped.per_sample_gradient_norms
-    return norms
+    return wrapped.per_sample_gradient_norms  # type: ignore[no-any-return]
 
 
 def _norm(gradients: Sequence[Tensor]) -> Tensor:
-    return torch.stack([gradient.norm() for gradient in gradients]).norm()
+    norm: Tensor = torch.cat([gradient.flatten() for gradient in gradients]).norm()
+    return norm
 
 
 def _add(parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor]) -> None:

@@ -7,6 +7,7 @@ from stages.fitting.objective import examples_objective
 from stages.models import files
 from stages.models.examples import examples, vocabulary
 from stages.privacy.accounting import Mechanism, Phase
+from stages.privacy.clipping import ClippedGradients
 from stages.train import dpsgd
 
 HEADS = ["mean", "mean, tags", "bilstm, tags", "bert"]
@@ -50,7 +51,8 @@ class Case:
 
 def train(model, data, probability, steps, learning_rate, noise, norm, seed, group=1):
     mechanism = Mechanism(probability, (Phase(steps, noise),), group)
-    return dpsgd.train(model, data, mechanism, learning_rate, norm, seed)
+    clipping = ClippedGradients(model, norm, group)
+    return dpsgd.train(model, data, mechanism, learning_rate, clipping, norm, seed)
 
 
 def trained(model):
