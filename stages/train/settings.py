@@ -87,4 +87,4 @@ class TrainSettings(CellSettings):
         if self.privacy is None or self.privacy.delta < 1 / examples:
             return []
         problem = f"{self.privacy.delta:g} is no less than one in the {examples} training examples"
-        return [("privacy.delta", problem, f"give one well below 1/{examples} = {1 / examples:.2g}")]
+        return [("privacy.delta", problem, f"give one well below 1/{examples} = {1 / examples:.3g}")]
