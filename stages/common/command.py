@@ -54,6 +54,11 @@ def run(main: Callable[[], str]) -> None:
         sys.exit(_fail(f"{error.filename or 'the disk'}: no space left; free some and run again, nothing was kept"))
 
 
+def warn(message: str) -> None:
+    """Say in one line on stderr what the user may not have meant; the run goes on."""
+    print(f"warning: {message}", file=sys.stderr)
+
+
 def _fail(message: str) -> int:
     print(f"error: {message}", file=sys.stderr)
     return 2

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from stages.common import artifacts, measurements
+from stages.common import artifacts, command, measurements
 from stages.common.cells import Cell
 from stages.common.errors import InputError, SettingError
 from stages.common.measurements import About, Measurement
@@ -104,6 +104,9 @@ def run_cell(cell: Cell[CellT], parameters: dict[str, Any], fit: Fit[CellT]) -> 
         if settings.batch_size > len(data.train):
             more = f"{settings.batch_size} is more than the {len(data.train)} examples"
             raise InputError(cell.key("batch_size"), more, "give a smaller batch")
+    most = max(len(data.train) for data in by_seed.values())
+    for setting, problem, remedy in settings.cautions(most):
+        command.warn(f"{cell.key(setting)}: {problem}; {remedy}")
     about = _about(cell)
     with artifacts.atomic_folder(place.models) as temporary:
         results = run_seeds(_run_seed, by_seed, fit, cell, model, temporary)

@@ -41,6 +41,11 @@ class CellSettings(Settings):
         """How many canaries are drawn, of which about half are trained on."""
         return 0
 
+    def cautions(self, examples: int) -> list[tuple[str, str, str]]:
+        """Return what is allowed but hardly meant, with so many training examples: setting, problem, remedy."""
+        del examples
+        return []
+
     def inputs(self) -> list[Path]:
         """Return what a cell with these settings reads: dvc.yaml must declare it."""
         read = [prepared_path(self.dataset, split) for split in SPLITS]

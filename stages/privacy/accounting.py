@@ -13,20 +13,24 @@ The accountant (Koskela et al. 2020) is that of dp-accounting; its epsilon is an
 """
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import dp_accounting
 from dp_accounting import NeighboringRelation
 from dp_accounting.pld import privacy_loss_distribution
 from dp_accounting.rdp import RdpAccountant
+from scipy.optimize import brentq
 
 from stages.common.errors import SettingError
 
 # Width of the accountant's grid; epsilon is an upper bound at any width, tighter at smaller ones.
 DISCRETIZATION = 1e-3
-LEAST_NOISE = 0.1
+# Where a calibration ends: with less noise the accountant takes hours, with more nothing is learnt.
+LEAST_NOISE, MOST_NOISE = 0.1, 1000.0
 NOISE_TOLERANCE = 1e-3
 ADD_OR_REMOVE, REPLACE = "add or remove one example", "replace one example"
 
@@ -77,8 +81,13 @@ def decaying(probability: float, steps: int, noise: float, decay: float, group: 
     return Mechanism(probability, tuple(phases), group)
 
 
-def epsilon(mechanism: Mechanism, delta: float, adjacency: str | None = None) -> float:
+@lru_cache(maxsize=1024)  # the models of a cell have one mechanism, and calibrating it asks many times
+def epsilon(
+    mechanism: Mechanism, delta: float, adjacency: str | None = None, discretization: float = DISCRETIZATION
+) -> float:
     """Return epsilon at `delta`, under the mechanism's own adjacency or, if it is given, under REPLACE.
+
+    It is an upper bound at any `discretization`, the width of the accountant's grid.
 
     Raises:
         ValueError: Groups are asked for under ADD_OR_REMOVE: dealt without looking at the data, their number is fixed.
@@ -87,11 +96,11 @@ def epsilon(mechanism: Mechanism, delta: float, adjacency: str | None = None) ->
     if mechanism.group > 1 and adjacency != REPLACE:
         raise ValueError("examples clipped in groups are accounted for under the replacement of one only")
     relation = NeighboringRelation.REPLACE_ONE if adjacency == REPLACE else NeighboringRelation.ADD_OR_REMOVE_ONE
-    total = privacy_loss_distribution.identity(value_discretization_interval=DISCRETIZATION)
+    total = privacy_loss_distribution.identity(value_discretization_interval=discretization)
     for phase in mechanism.schedule:
         step = privacy_loss_distribution.from_gaussian_mechanism(
             phase.noise_multiplier,
-            value_discretization_interval=DISCRETIZATION,
+            value_discretization_interval=discretization,
             sampling_prob=mechanism.probability,
             neighboring_relation=relation,
         )
@@ -124,24 +133,50 @@ def noise_multiplier(target: float, delta: float, make: Callable[[float], Mechan
         make: Returns the mechanism for a noise multiplier; the whole schedule is calibrated.
 
     Raises:
-        SettingError: That is less than LEAST_NOISE.
+        SettingError: That is less than LEAST_NOISE, or more than MOST_NOISE; it names the nearest epsilon that is not.
     """
+    # Looked for on a coarser grid, which costs in proportion, and then moved to where the fine one has it.
+    coarse = min(10 * DISCRETIZATION, max(DISCRETIZATION, target / 100))
+
+    def over(noise: float, discretization: float = coarse) -> float:
+        return epsilon(make(noise), delta, None, discretization) - target
+
     low, high = 0.8, 1.0
     # The accountant's cost grows steeply as the noise falls, so the bracket goes down no further than it must.
-    while epsilon(make(low), delta) <= target:
-        low, high = 0.8 * low, low
-        if low < LEAST_NOISE:
+    while over(low) <= 0:
+        if low == LEAST_NOISE:
+            reached = _rounded(epsilon(make(low), delta), math.floor)
             raise SettingError(
                 "privacy.epsilon",
                 f"{target:g} at delta {delta:g} asks for less noise than {LEAST_NOISE} clipping norms",
-                "give a smaller epsilon",
+                f"give at most {reached}"
+                if reached
+                else f"give a smaller delta: at this one {LEAST_NOISE} has epsilon 0",
             )
-    while epsilon(make(high), delta) > target:
-        low, high = high, 1.5 * high
-    while high - low > NOISE_TOLERANCE:
-        middle = (low + high) / 2
-        low, high = (low, middle) if epsilon(make(middle), delta) <= target else (middle, high)
-    return high
+        low, high = max(LEAST_NOISE, 0.8 * low), low
+    while over(high) > 0:
+        if high == MOST_NOISE:
+            reached = epsilon(make(high), delta)
+            raise SettingError(
+                "privacy.epsilon",
+                f"{target:g} at delta {delta:g} asks for more noise than {MOST_NOISE:g} clipping norms",
+                f"give at least {_rounded(reached, math.ceil)}, or a larger delta",
+            )
+        low, high = high, min(MOST_NOISE, 1.5 * high)
+    noise = float(brentq(over, low, high, xtol=NOISE_TOLERANCE / 10, rtol=1e-6))
+    while over(noise, DISCRETIZATION) > 0:
+        noise += NOISE_TOLERANCE / 2
+    while over(noise - NOISE_TOLERANCE, DISCRETIZATION) <= 0:
+        noise -= NOISE_TOLERANCE
+    return noise
+
+
+def _rounded(value: float, towards: Callable[[float], int]) -> float:
+    """Return a value to three digits, no further than `towards`; 0 for 0."""
+    if value == 0:
+        return 0.0
+    digit = 2 - math.floor(math.log10(value))
+    return round(towards(value * 10.0**digit) / 10.0**digit, digit)
 
 
 def statement(mechanism: Mechanism, delta: float, clipping_norm: float) -> dict[str, Any]:

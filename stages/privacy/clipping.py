@@ -1,13 +1,15 @@
 """Clip the gradient of every example exactly, at about the price of an ordinary step."""
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from stages.privacy import layers
+from stages.privacy.bounds import Bound, checked, flat
 from stages.privacy.convolution import conv1d
 from stages.privacy.layers import UnsupportedLayerError
 from stages.privacy.normalisation import RMS_NORMS, layer_norm, rms_norm
@@ -27,11 +29,37 @@ KNOWN: dict[type | str, Callable[..., layers.Forward]] = {
 }
 
 
+class Clipping(Protocol):
+    """A way to the clipped sum: by book-keeping, as here, or by one of its peers (references.py).
+
+    Attributes:
+        parameters: The trained ones.
+        group: How many examples, one after the other in a pass, are clipped as one.
+        clipping_norm: May be set anew between passes.
+    """
+
+    parameters: list[nn.Parameter]
+    group: int
+    clipping_norm: float
+
+    def add_clipped_sum(self, forward: Callable[[Tensor], Tensor], rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Add the clipped sum of some examples' gradients to `.grad`; passes add up.
+
+        Args:
+            forward: Returns (n,) losses of n rows, in their order.
+            rows: (n,) at least one.
+
+        Returns:
+            (n,) losses, and (n / group,) norms before clipping; both are private.
+        """
+
+
 class ClippedGradients:
     """The sum of a batch's per-example gradients, each scaled to an L2 norm of at most `clipping_norm`.
 
-    The norm is over all trained parameters (flat clipping). The model must treat examples one by one and have them in
-    the first dimension of everything that its layers take, in the order of the losses. A pass:
+    The norm is over all trained parameters (flat clipping), unless `bounds` divide it among layers. The model must
+    treat examples one by one and have them in the first dimension of everything that its layers take, in the order of
+    the losses. A pass:
 
         with clipped.recording(examples=len(inputs)):
             losses = loss(model(inputs))        # (n,), one per example
@@ -41,16 +69,19 @@ class ClippedGradients:
 
     Args:
         model: Its trained parameters must all be in layers of KNOWN.
-        clipping_norm: Above 0.
+        clipping_norm: Above 0; may be set anew between passes. Infinite, nothing is clipped.
         group: How many examples, one after the other in a batch, have their mean gradient clipped as one. With more
             than 1 an example can move the sum by twice the clipping norm: its guarantee is another one (accounting).
+        bounds: The parts of the gradient that are clipped apart, each to its share of the clipping norm; flat if None.
 
     Raises:
         UnsupportedLayerError: The model has a layer that is not known, or that mixes examples.
-        ValueError: The clipping norm is not above 0, or the group has no example.
+        ValueError: The clipping norm is not above 0, the group has no example, or the bounds are not of this model.
     """
 
-    def __init__(self, model: nn.Module, clipping_norm: float, group: int = 1) -> None:
+    def __init__(
+        self, model: nn.Module, clipping_norm: float, group: int = 1, bounds: Sequence[Bound] | None = None
+    ) -> None:
         if not clipping_norm > 0:
             raise ValueError(f"a clipping norm is above 0, not {clipping_norm}")
         if group < 1:
@@ -59,6 +90,10 @@ class ClippedGradients:
         trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         self.parameters = list(trained.values())
         self._names = list(trained)
+        self.bounds = checked(flat(model) if bounds is None else bounds, self.parameters)
+        self._part: dict[Tensor, int] = {
+            parameter: part for part, bound in enumerate(self.bounds) for parameter in bound.parameters
+        }
         self.examples = 0
         self._layers = _recorded(model)
         self._uses: dict[Tensor, list[Use]] = {}
@@ -89,6 +124,12 @@ class ClippedGradients:
                 else:
                     layer.forward = original
 
+    def add_clipped_sum(self, forward: Callable[[Tensor], Tensor], rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Run a pass; see Clipping."""
+        with self.recording(len(rows)):
+            losses = forward(rows)
+        return losses.detach(), self.backward(losses)
+
     def backward(self, losses: Tensor) -> Tensor:
         """Add the clipped sum of the examples' gradients to `.grad`; return their norms before clipping.
 
@@ -114,11 +155,18 @@ class ClippedGradients:
         self._uses.clear()
         # A caller's autocast would round norms and sums.
         with torch.no_grad(), torch.autocast(losses.device.type, enabled=False):
-            norms = _squared_norms(uses, in_full(losses).new_zeros(self.examples // self.group)).sqrt_()
-            factors = self.clipping_norm / norms.clamp(min=self.clipping_norm)
+            squares = self._squared_norms(
+                uses, in_full(losses).new_zeros(len(self.bounds), self.examples // self.group)
+            )
+            norms = squares.sum(0).sqrt_()
+            by_part = [
+                _factors(part, self.clipping_norm * bound.share)
+                for part, bound in zip(squares.sqrt_(), self.bounds, strict=True)
+            ]
             finite = norms.isfinite()
             all_finite = bool(finite.all())
             for parameter in self.parameters:
+                factors = by_part[self._part[parameter]]
                 # Popped, so that what a layer kept is freed as soon as its gradient is there.
                 for use in uses.pop(parameter, ()):
                     # What is not finite stays so however it is scaled, so it is left out.
@@ -128,6 +176,16 @@ class ClippedGradients:
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
         return norms
+
+    def _squared_norms(self, uses: dict[Tensor, list[Use]], squares: Tensor) -> Tensor:
+        """Add to `squares`, (parts, n / group)."""
+        for parameter, found in uses.items():
+            total = squares[self._part[parameter]]
+            for place, use in enumerate(found):
+                total += use.squared_norms()
+                for other in found[:place]:
+                    total += 2 * inner_products(use, other)
+        return squares
 
     def _run_backward(self, loss: Tensor) -> None:
         """Have the layers record; refuse a gradient that reaches a parameter past them."""
@@ -147,13 +205,8 @@ class ClippedGradients:
             raise UnsupportedLayerError(f"{past[0]}: is used otherwise than by its layer, where it cannot be clipped")
 
 
-def _squared_norms(uses: dict[Tensor, list[Use]], total: Tensor) -> Tensor:
-    for found in uses.values():
-        for place, use in enumerate(found):
-            total += use.squared_norms()
-            for other in found[:place]:
-                total += 2 * inner_products(use, other)
-    return total
+def _factors(norms: Tensor, bound: float) -> Tensor:
+    return torch.ones_like(norms) if math.isinf(bound) else bound / norms.clamp(min=bound)
 
 
 def _recorded(model: nn.Module) -> list[tuple[Any, Callable[..., layers.Forward]]]:

@@ -28,6 +28,7 @@ METRICS: dict[str, Metric] = {
     "epsilon": Metric("epsilon", "min", "epsilon"),
     "replace_one_epsilon": Metric("epsilon", "min", "epsilon, replacing one"),
     "claimed_epsilon": Metric("epsilon", None, "epsilon as usually claimed"),
+    "stated_epsilon": Metric("epsilon", None, "epsilon it would state"),
     "delta": Metric("probability", None, "delta"),
     "noise_multiplier": Metric("ratio", None, "noise multiplier"),
     "auc": Metric("fraction", 0.5, "attack AUC"),

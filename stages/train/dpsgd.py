@@ -1,5 +1,7 @@
 """DP-SGD: Poisson batches, exact clipping of each example, Gaussian noise (Abadi et al. 2016).
 
+The clipping norm may follow a quantile of the gradients' norms (stages/privacy/quantile.py).
+
 And eDP-SGD (Dupuy et al. 2022), as far as it is known: examples are clipped in groups, the noise decays from pass to
 pass. Its body could not be read, so what is here is a reconstruction with a sampler that can be accounted for: groups
 are dealt once, without looking at the data, and each is in a batch independently.
@@ -15,8 +17,9 @@ from stages.fitting.objective import Objective, examples_objective
 from stages.models.classifier import TextClassifier
 from stages.models.examples import Examples
 from stages.privacy.accounting import Mechanism
-from stages.privacy.clipping import ClippedGradients
+from stages.privacy.clipping import Clipping
 from stages.privacy.noise import add_noise
+from stages.privacy.quantile import Quantile, shifted_count
 
 # Examples in one pass; a larger batch is summed in pieces, with the same result and less memory.
 PHYSICAL_BATCH = 128
@@ -27,8 +30,10 @@ def train(
     examples: Examples,
     mechanism: Mechanism,
     learning_rate: float,
+    clipping: Clipping,
     clipping_norm: float,
     seed: int,
+    quantile: Quantile | None = None,
 ) -> list[float]:
     """Train in place with Adam on privatised gradients; return the mean loss of about each epoch.
 
@@ -37,15 +42,22 @@ def train(
         examples: The private examples, n of them. Of n that are no whole groups, the last dealt are left out.
         mechanism: Sampler, schedule of the noise and size of groups, as they are accounted for.
         learning_rate: Adam's.
-        clipping_norm: Largest L2 norm of the gradient of an example, or of the mean of a group, over all trained
-            parameters.
+        clipping: Of the model, by the mechanism's groups. With `quantile` its clipping norm is the last one afterwards.
+        clipping_norm: What noise multipliers are multiplied by: that of `clipping`, unless it clips nothing.
         seed: Of groups, batches, dropout and noise. A seeded generator is no secret: for experiments only.
+        quantile: How the clipping norm is adapted; it stays if None.
+
+    Raises:
+        SettingError: The quantile takes more than the mechanism's noise allows.
+        ValueError: Groups are clipped that are not those accounted for.
     """
+    if clipping.group != mechanism.group:
+        raise ValueError(f"groups of {clipping.group} are clipped, groups of {mechanism.group} accounted for")
     torch.manual_seed(torch_seed(seed, "dropout"))
     batches = generator(seed, "poisson batches")
     noise = torch.Generator(device=model.device).manual_seed(torch_seed(seed, "noise"))
-    clipped = ClippedGradients(model, clipping_norm, mechanism.group)
-    optimiser = torch.optim.Adam(clipped.parameters, lr=learning_rate)
+    counts = generator(seed, "noise of the counts")
+    optimiser = torch.optim.Adam(clipping.parameters, lr=learning_rate)
     groups = _deal(len(examples), mechanism.group, seed)
     expected_batch_size = max(1, round(mechanism.probability * len(groups)))
     inputs = model.inputs(examples.text)
@@ -53,13 +65,20 @@ def train(
     step_losses = []
     model.train()
     for phase in mechanism.schedule:
-        deviation = phase.noise_multiplier * clipping_norm
+        multiplier = (
+            phase.noise_multiplier if quantile is None else quantile.gradient_multiplier(phase.noise_multiplier)
+        )
         for _ in range(phase.steps):
             rows = groups[batches.random(len(groups)) < mechanism.probability].flatten()
             optimiser.zero_grad()
-            step_losses.append(_sum_clipped(model, clipped, inputs, objective, torch.from_numpy(rows).to(model.device)))
+            loss, norms = _sum_clipped(model, clipping, inputs, objective, torch.from_numpy(rows).to(model.device))
+            step_losses.append(loss)
             # An empty batch still takes its noise: skipping it would tell that it was empty.
-            add_noise(clipped.parameters, deviation, expected_batch_size, noise)
+            add_noise(clipping.parameters, multiplier * clipping_norm, expected_batch_size, noise)
+            if quantile is not None:
+                count = shifted_count(norms, clipping_norm)
+                clipping_norm = quantile.next(clipping_norm, count, expected_batch_size, counts)
+                clipping.clipping_norm = clipping_norm
             optimiser.step()
     model.eval()
     epoch = max(1, round(1 / mechanism.probability))
@@ -77,15 +96,18 @@ def _deal(count: int, group: int, seed: int) -> NDArray[np.int64]:
 
 
 def _sum_clipped(
-    model: TextClassifier, clipped: ClippedGradients, inputs: tuple[Tensor, ...], objective: Objective, rows: Tensor
-) -> float | None:
-    """Add up the clipped gradients of a batch; return its mean loss, None for an empty one."""
+    model: TextClassifier, clipping: Clipping, inputs: tuple[Tensor, ...], objective: Objective, rows: Tensor
+) -> tuple[float | None, Tensor]:
+    """Add up the clipped gradients of a batch; return its mean loss, None for an empty one, and the norms."""
     if len(rows) == 0:
-        return None
-    total = 0.0
-    for piece in rows.split(max(1, PHYSICAL_BATCH // clipped.group) * clipped.group):
-        with clipped.recording(len(piece)):
-            losses = objective(model(*(tensor[piece] for tensor in inputs)), piece)
-        clipped.backward(losses)
-        total += float(losses.detach().sum())
-    return total / len(rows)
+        return None, torch.empty(0)
+
+    def losses_of(piece: Tensor) -> Tensor:
+        return objective(model(*(tensor[piece] for tensor in inputs)), piece)
+
+    total, norms = 0.0, []
+    for piece in rows.split(max(1, PHYSICAL_BATCH // clipping.group) * clipping.group):
+        losses, found = clipping.add_clipped_sum(losses_of, piece)
+        total += float(losses.sum())
+        norms.append(found)
+    return total / len(rows), torch.cat(norms)

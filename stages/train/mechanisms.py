@@ -1,6 +1,8 @@
 """Fit one seed centrally, by the mechanism of the cell."""
 
-from typing import assert_never
+import math
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, assert_never
 
 from stages.common.measurements import Measurement
 from stages.fitting import ordinary
@@ -11,6 +13,10 @@ from stages.models.classifier import TextClassifier
 from stages.models.settings import ModelSettings
 from stages.train.settings import PrivacySettings, TrainSettings
 
+if TYPE_CHECKING:
+    from stages.privacy.bounds import Bound
+    from stages.privacy.clipping import Clipping
+
 
 def fit(settings: TrainSettings, model: ModelSettings, data: Data, seed: int) -> Fitted:
     """Return the model that one seed of a training cell gives."""
@@ -20,7 +26,7 @@ def fit(settings: TrainSettings, model: ModelSettings, data: Data, seed: int) ->
             return _fit_ordinarily(settings, classifier, data, seed)
         case "dpsgd" | "edpsgd":
             assert settings.privacy is not None
-            return _fit_privately(settings, settings.privacy, classifier, data, seed)
+            return _fit_privately(settings, settings.privacy, model.max_length, classifier, data, seed)
     assert_never(settings.mechanism)
 
 
@@ -38,10 +44,16 @@ def _fit_ordinarily(settings: TrainSettings, classifier: TextClassifier, data: D
 
 
 def _fit_privately(
-    settings: TrainSettings, asked: PrivacySettings, classifier: TextClassifier, data: Data, seed: int
+    settings: TrainSettings,
+    asked: PrivacySettings,
+    max_length: int,
+    classifier: TextClassifier,
+    data: Data,
+    seed: int,
 ) -> Fitted:
     # The accountant takes seconds to import; ordinary training does without it.
     from stages.privacy import accounting
+    from stages.privacy.quantile import Quantile
     from stages.train import dpsgd
 
     probability = settings.batch_size / len(data.train)
@@ -52,9 +64,75 @@ def _fit_privately(
 
     noise = accounting.noise_multiplier(asked.epsilon, asked.delta, mechanism)
     run = mechanism(noise)
-    losses = dpsgd.train(classifier, data.train, run, settings.learning_rate, asked.clipping_norm, seed)
+    bounds = _bounds(asked, classifier, max_length, seed)
+    clipping = _clipping(asked, classifier, bounds)
+    quantile = Quantile(**asked.quantile.model_dump()) if asked.quantile else None
+    losses = dpsgd.train(
+        classifier,
+        data.train,
+        mechanism(0.0) if asked.control == "no_noise" else run,
+        settings.learning_rate,
+        clipping,
+        asked.clipping_norm,
+        seed,
+        quantile,
+    )
     privacy = accounting.statement(run, asked.delta, asked.clipping_norm)
+    if bounds is not None:
+        by_layer = {bound.name: asked.clipping_norm * bound.share for bound in bounds}
+        privacy["layers"] = {"rule": asked.layers, "clipping_norms": by_layer}
+    if quantile is not None:
+        multipliers = [quantile.gradient_multiplier(phase.noise_multiplier) for phase in run.schedule]
+        privacy["quantile"] = asdict(quantile) | {
+            "gradient_noise_multipliers": multipliers,
+            "last_clipping_norm": clipping.clipping_norm,
+        }
+    if asked.control:
+        return Fitted(classifier, loss_history(losses), *_controlled(asked.control, privacy, noise))
     stated = ("epsilon", "replace_one_epsilon", "claimed_epsilon", "delta")
     measured = {f"train/{name}": Measurement(privacy[name]) for name in stated}
     measured["train/noise_multiplier"] = Measurement(noise)
     return Fitted(classifier, loss_history(losses), privacy, measured)
+
+
+def _bounds(asked: PrivacySettings, classifier: TextClassifier, max_length: int, seed: int) -> "list[Bound] | None":
+    from stages.privacy import bounds
+    from stages.train.public import random_losses
+
+    match asked.layers:
+        case "flat":
+            return None
+        case "equal":
+            return bounds.equal(classifier)
+        case "size":
+            return bounds.by_size(classifier)
+        case "public":
+            return bounds.by_public_norms(classifier, random_losses(classifier, max_length, seed))
+    assert_never(asked.layers)
+
+
+def _clipping(asked: PrivacySettings, classifier: TextClassifier, bounds: "list[Bound] | None") -> "Clipping":
+    from stages.privacy import references
+    from stages.privacy.clipping import ClippedGradients
+
+    norm = math.inf if asked.control == "no_clipping" else asked.clipping_norm
+    match asked.clipping:
+        case "book_keeping":
+            return ClippedGradients(classifier, norm, asked.group, bounds)
+        case "loop":
+            return references.Loop(classifier, norm, asked.group, bounds)
+        case "opacus_hooks" | "opacus_ghost":
+            return references.Opacus(classifier, norm, ghost=asked.clipping == "opacus_ghost")
+    assert_never(asked.clipping)
+
+
+def _controlled(control: str, stated: dict[str, Any], noise: float) -> tuple[dict[str, Any], dict[str, Measurement]]:
+    """Return privacy.json and measurements of a model that an audit must find to leak."""
+    left_out = {"no_noise": "no noise was added", "no_clipping": "no gradient was clipped"}[control]
+    privacy = no_guarantee(f"a control: {left_out}") | {"stated_epsilon": stated["epsilon"], "stated": stated}
+    measured = {
+        "train/stated_epsilon": Measurement(stated["epsilon"]),
+        "train/delta": Measurement(stated["delta"]),
+        "train/noise_multiplier": Measurement(0.0 if control == "no_noise" else noise),
+    }
+    return privacy, measured

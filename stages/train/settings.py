@@ -8,15 +8,33 @@ from stages.common.settings import Settings
 from stages.fitting.settings import CellSettings
 
 
+class QuantileSettings(Settings):
+    """The clipping norm follows a quantile of the gradients' norms, privately (stages/privacy/quantile.py).
+
+    Attributes:
+        target: The fraction of norms that shall be at most the clipping norm.
+        learning_rate: Of the logarithm of the clipping norm.
+        noise: Standard deviation of the noise on a step's count, in examples or groups.
+    """
+
+    target: float = Field(0.5, gt=0, lt=1)
+    learning_rate: float = Field(0.2, gt=0)
+    noise: float = Field(10.0, gt=0)
+
+
 class PrivacySettings(Settings):
     """The guarantee asked for; the noise follows from it, the sampler and the number of steps.
 
     Attributes:
         epsilon: For DP-SGD under adding or removing an example, for eDP-SGD under replacing one.
         delta: Of the same.
-        clipping_norm: Of the gradient of an example, or of the mean of a group.
+        clipping_norm: Of the gradient of an example, or of the mean of a group; with `quantile` that of the first step.
         group: Examples that are clipped as one; eDP-SGD only.
         noise_decay: What the noise is multiplied by after every pass over the data; eDP-SGD only.
+        layers: How the clipping norm is divided among layers (stages/privacy/bounds.py); flat: not at all.
+        quantile: The clipping norm is adapted; it stays if None.
+        control: What is left out, so that an audit has something to catch; nothing is guaranteed then.
+        clipping: How gradients are clipped; all give the same, at different speeds.
     """
 
     epsilon: float = Field(gt=0)
@@ -24,6 +42,22 @@ class PrivacySettings(Settings):
     clipping_norm: float = Field(gt=0)
     group: int = Field(1, ge=1)
     noise_decay: float = Field(1.0, gt=0, le=1)
+    layers: Literal["flat", "equal", "size", "public"] = "flat"
+    quantile: QuantileSettings | None = None
+    control: Literal["no_noise", "no_clipping"] | None = None
+    clipping: Literal["book_keeping", "loop", "opacus_hooks", "opacus_ghost"] = "book_keeping"
+
+    @model_validator(mode="after")
+    def _parts_fit_each_other(self) -> Self:
+        if self.quantile and self.layers != "flat":
+            raise ValueError(f"quantile counts norms over all parameters: it takes layers: flat, not {self.layers}")
+        if self.quantile and self.control:
+            raise ValueError(f"control: {self.control} takes no quantile: all else is as without it")
+        if self.clipping.startswith("opacus"):
+            asked = {"group": self.group > 1, "layers": self.layers != "flat", "quantile": self.quantile}
+            if others := [name for name, given in asked.items() if given]:
+                raise ValueError(f"clipping: {self.clipping} takes no {others[0]}; book_keeping and loop do")
+        return self
 
 
 class TrainSettings(CellSettings):
@@ -53,9 +87,18 @@ class TrainSettings(CellSettings):
             raise ValueError(f"mechanism: {self.mechanism} {'takes no' if self.privacy else 'needs'} `privacy`")
         if self.privacy and self.privacy.group > self.batch_size:
             raise ValueError("privacy: group is at most batch_size")
+        if self.privacy and self.privacy.control and self.role != "control":
+            raise ValueError(f"privacy: control: {self.privacy.control} guarantees nothing and needs role: control")
         plain = self.privacy is not None and self.privacy.group == 1 and self.privacy.noise_decay == 1
         if self.mechanism == "dpsgd" and not plain:
             raise ValueError("mechanism: dpsgd takes no group and no noise_decay; edpsgd does")
         if self.mechanism == "edpsgd" and plain:
             raise ValueError("mechanism: edpsgd needs a group of 2 or more, or a noise_decay below 1")
         return self
+
+    def cautions(self, examples: int) -> list[tuple[str, str, str]]:
+        """Warn of a delta that publishing one whole example at random would keep."""
+        if self.privacy is None or self.privacy.delta < 1 / examples:
+            return []
+        problem = f"{self.privacy.delta:g} is no less than one in the {examples} training examples"
+        return [("privacy.delta", problem, f"give one well below 1/{examples} = {1 / examples:.3g}")]

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from stages.common.errors import SettingError
@@ -66,6 +68,33 @@ def test_the_noise_is_enough_and_hardly_more(target, run):
 def test_an_epsilon_that_asks_for_next_to_no_noise_is_refused():
     with pytest.raises(SettingError, match=r"8 at delta 0.01 asks for less noise than 0.1 clipping"):
         enough(8.0, 0.001, 1, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("target", "run", "message"),
+    [
+        (50.0, (1.0, 1), "less noise than 0.5 clipping norms"),
+        (50.0, (0.1, 20), "less noise than 0.5 clipping norms"),
+        (1e-7, (1.0, 10), "more noise than 1000 clipping norms"),
+        (1e-4, (0.5, 50), "more noise than 1000 clipping norms"),
+    ],
+)
+def test_an_epsilon_out_of_reach_is_refused_with_one_that_is_not(target, run, message, monkeypatch):
+    # At 0.1 the accountant takes many seconds.
+    monkeypatch.setattr(accounting, "LEAST_NOISE", 0.5)
+    with pytest.raises(SettingError, match=message) as refused:
+        enough(target, *run, DELTA)
+    nearest = float(re.search(r"give at (?:most|least) ([\d.e-]+)", refused.value.remedy)[1])
+    noise = enough(nearest, *run, DELTA)
+    assert spent(noise, *run, DELTA) <= nearest
+    assert accounting.LEAST_NOISE <= noise <= accounting.MOST_NOISE
+
+
+def test_a_delta_that_asks_for_next_to_no_noise_at_any_epsilon_is_the_one_to_change(monkeypatch):
+    monkeypatch.setattr(accounting, "LEAST_NOISE", 0.5)
+    with pytest.raises(SettingError) as refused:
+        enough(8.0, 0.001, 1, 0.01)
+    assert refused.value.remedy == "give a smaller delta: at this one 0.5 has epsilon 0"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.torch import load_file
 
 from stages.common.artifacts import read_json
 
@@ -146,9 +147,171 @@ def private(study):
     return study.parameters["toy"]["train"]["variant"]["dpsgd"]
 
 
+def asked(study, **privacy):
+    private(study)["privacy"].update(privacy)
+
+
+def stated():
+    return read_json(Path("data/models/toy/dpsgd/0/privacy.json"))
+
+
+@pytest.mark.parametrize("rule", ["equal", "size", "public"])
+def test_a_cell_that_clips_by_layer_states_the_norms_of_its_layers_and_the_same_epsilon(study, rule):
+    usual = study.done("train", "dpsgd")["metrics"]
+    asked(study, layers=rule)
+    found = study.done("train", "dpsgd")["metrics"]
+    layers = stated()["layers"]
+    assert layers["rule"] == rule
+    assert list(layers["clipping_norms"]) == ["hidden.0", "labels"]
+    assert np.hypot(*layers["clipping_norms"].values()) == pytest.approx(0.1)
+    assert found["train/epsilon"] == usual["train/epsilon"]
+    assert found["train/accuracy"] != usual["train/accuracy"]
+
+
+def test_public_norms_do_not_depend_on_the_private_texts(study, texts):
+    texts_of = Path("data/prepared/trees/train.parquet")
+    asked(study, layers="public")
+    study.done("train", "dpsgd")
+    before = stated()["layers"]
+    table = pd.read_parquet(texts_of)
+    table.assign(text="ba", label=table["label"].to_numpy()[::-1]).to_parquet(texts_of)
+    study.done("train", "dpsgd")
+    assert stated()["layers"] == before
+
+
+@pytest.mark.parametrize("kind", ["static", "bert"])
+def test_public_texts_are_made_for_taggers_and_transformers(study, texts, bert, kind):
+    for split, n, seed in (("train", 60, 1), ("valid", 20, 3), ("test", 30, 2)):
+        texts(n, tags=True, seed=seed).to_parquet(f"data/prepared/trees/{split}.parquet")
+    if kind == "bert":
+        study.parameters["models"]["mean"] |= {"encoder": bert}
+    else:
+        study.parameters["models"]["mean"] |= {"head": "bilstm", "hidden": 4}
+    base(study).update(train_on="train", batch_size=10)
+    private(study).update(epochs=1)
+    asked(study, layers="public")
+    study.done("train", "dpsgd")
+    layer = {"bert": "encoder.model.encoder.layer.1.attention.self.query", "static": "recurrent"}[kind]
+    assert {layer, "labels", "tags"} <= set(stated()["layers"]["clipping_norms"])
+
+
+@pytest.mark.parametrize("groups", [{}, {"group": 4, "noise_decay": 0.9}])
+def test_a_quantile_is_stated_with_the_norm_it_ended_at(study, groups):
+    asked(study, quantile={"noise": 8.0}, **groups)
+    private(study).update(mechanism="edpsgd" if groups else "dpsgd")
+    content = study.done("train", "dpsgd")["metrics"]
+    privacy = stated()
+    assert 2.9 < privacy["epsilon"] <= 3.0
+    quantile = privacy["quantile"]
+    assert (quantile["target"], quantile["learning_rate"], quantile["noise"]) == (0.5, 0.2, 8.0)
+    multipliers = [phase["noise_multiplier"] for phase in privacy["schedule"]]
+    assert multipliers[0] == content["train/noise_multiplier"]["0"]["value"]
+    expected = [(sigma**-2 - 16.0**-2) ** -0.5 for sigma in multipliers]
+    assert quantile["gradient_noise_multipliers"] == pytest.approx(expected)
+    assert quantile["last_clipping_norm"] not in (0.1, privacy["clipping_norm"])
+
+
+@pytest.mark.parametrize(
+    ("control", "reason"), [("no_noise", "no noise was added"), ("no_clipping", "no gradient was clipped")]
+)
+def test_a_control_guarantees_nothing_and_says_what_it_would_state(study, control, reason):
+    usual = study.done("train", "dpsgd")["metrics"]
+    expected = stated()
+    private(study).update(role="control")
+    asked(study, control=control)
+    metrics = study.done("train", "dpsgd")["metrics"]
+    assert stated() == {
+        "epsilon": None,
+        "reason": f"a control: {reason}",
+        "stated_epsilon": expected["epsilon"],
+        "stated": expected,
+    }
+    assert metrics["train/stated_epsilon"] == usual["train/epsilon"]
+    assert not {"train/epsilon", "train/replace_one_epsilon", "train/claimed_epsilon"} & set(metrics)
+    sigma = usual["train/noise_multiplier"]["0"]["value"]
+    assert metrics["train/noise_multiplier"]["0"]["value"] == (0.0 if control == "no_noise" else sigma)
+
+
+def test_the_controls_leave_out_what_they_say(study):
+    """Without noise all epsilons give one model; without clipping, noise of next to nothing gives the same."""
+    models = []
+    private(study).update(role="control")
+    for control, epsilon, norm in (("no_noise", 3.0, 1e6), ("no_noise", 5.0, 1e6), ("no_clipping", 3.0, 1e-6)):
+        asked(study, control=control, epsilon=epsilon, clipping_norm=norm)
+        study.done("train", "dpsgd")
+        models.append(load_file("data/models/toy/dpsgd/0/model.safetensors"))
+    for name, tensor in models[0].items():
+        assert tensor.equal(models[1][name])
+        np.testing.assert_allclose(tensor, models[2][name], atol=2e-3)
+    asked(study, control="no_noise", clipping_norm=1e-6)
+    study.done("train", "dpsgd")
+    clipped = load_file("data/models/toy/dpsgd/0/model.safetensors")
+    assert max(float((tensor - models[0][name]).abs().max()) for name, tensor in clipped.items()) > 0.01
+
+
+@pytest.mark.parametrize("clipping", ["loop", "opacus_hooks", "opacus_ghost"])
+def test_a_peer_trains_what_book_keeping_does(study, clipping):
+    usual = study.done("train", "dpsgd")["metrics"]
+    ours = load_file("data/models/toy/dpsgd/0/model.safetensors")
+    asked(study, clipping=clipping)
+    assert study.done("train", "dpsgd")["metrics"]["train/epsilon"] == usual["train/epsilon"]
+    for name, tensor in load_file("data/models/toy/dpsgd/0/model.safetensors").items():
+        np.testing.assert_allclose(tensor, ours[name], atol=1e-4)
+
+
+def test_a_delta_of_one_in_n_is_warned_of_once(study):
+    study.parameters["toy"]["seeds"] = [0, 1]
+    private(study).update(epochs=1)
+    asked(study, delta=1 / 160)
+    code, error = study.run_apart("train", "dpsgd")
+    assert code == 0
+    assert error == (
+        "warning: params.yaml: toy.train.variant.dpsgd.privacy.delta: "
+        "0.00625 is no less than one in the 160 training examples; give one well below 1/160 = 0.00625\n"
+    )
+
+
+def test_an_epsilon_out_of_reach_is_refused_with_one_that_is_not(study):
+    asked(study, epsilon=1e-7)
+    error = study.refused("train", "dpsgd")
+    assert "toy.train.variant.dpsgd.privacy.epsilon: 1e-07 at delta 1e-05 asks for more noise than 1000" in error
+    asked(study, epsilon=float(error.split("give at least ")[1].split(",")[0]))
+    study.done("train", "dpsgd")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (lambda study: asked(study, clipping_norm=0.0), "clipping_norm: 0.0 is not allowed; input should be greater"),
+        (lambda study: asked(study, layers="each"), "should be 'flat', 'equal', 'size' or 'public'"),
+        (
+            lambda study: asked(study, layers="equal", quantile={}),
+            "quantile counts norms over all parameters: it takes layers: flat, not equal",
+        ),
+        (lambda study: asked(study, quantile={"target": 1.0}), "privacy.quantile.target: 1.0 is not allowed"),
+        (
+            lambda study: asked(study, quantile={"noise": 0.1}),
+            "privacy.quantile.noise: 0.1 leaves nothing of a noise multiplier of ",
+        ),
+        (
+            lambda study: asked(study, control="no_noise"),
+            "privacy: control: no_noise guarantees nothing and needs role: control",
+        ),
+        (
+            lambda study: asked(study, control="no_clipping", quantile={}),
+            "control: no_clipping takes no quantile: all else is as without it",
+        ),
+        (
+            lambda study: asked(study, clipping="opacus_ghost", layers="size"),
+            "clipping: opacus_ghost takes no layers; book_keeping and loop do",
+        ),
+        (
+            lambda study: (
+                asked(study, clipping="opacus_hooks"),
+                study.parameters["models"]["mean"].update(head="bilstm"),
+            ),
+            "privacy.clipping: opacus_hooks cannot take gradients of nn.LSTM",
+        ),
         (
             lambda study: base(study).update(batch_size=161),
             "params.yaml: toy.train.base.batch_size: 161 is more than the 160 examples; give a smaller batch",

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -6,7 +8,11 @@ import torch
 from stages.fitting.objective import examples_objective
 from stages.models import files
 from stages.models.examples import examples, vocabulary
+from stages.privacy import bounds
 from stages.privacy.accounting import Mechanism, Phase
+from stages.privacy.clipping import ClippedGradients
+from stages.privacy.quantile import Quantile
+from stages.privacy.references import Loop, Opacus
 from stages.train import dpsgd
 
 HEADS = ["mean", "mean, tags", "bilstm, tags", "bert"]
@@ -50,7 +56,8 @@ class Case:
 
 def train(model, data, probability, steps, learning_rate, noise, norm, seed, group=1):
     mechanism = Mechanism(probability, (Phase(steps, noise),), group)
-    return dpsgd.train(model, data, mechanism, learning_rate, norm, seed)
+    clipping = ClippedGradients(model, norm, group)
+    return dpsgd.train(model, data, mechanism, learning_rate, clipping, norm, seed)
 
 
 def trained(model):
@@ -190,6 +197,88 @@ def test_the_noise_has_the_standard_deviation_it_is_accounted_with(still, probab
     # 2001 draws: the standard error of the standard deviation is 1.6%.
     assert 0.93 * 1.5 < noise.std() < 1.07 * 1.5
     assert abs(noise.mean()) < 4 * 1.5 / np.sqrt(len(noise))
+
+
+def adapted(case, steps, noise=0.0, start=0.5, quantile=None, probability=1.0, learning_rate=1.0, group=1):
+    """Return the model, and the clipping norm after some steps that a quantile adapts."""
+    model = case.model()
+    clipping = ClippedGradients(model, start, group)
+    mechanism = Mechanism(probability, (Phase(steps, noise),), group)
+    quantile = quantile or Quantile(0.5, 0.2, noise=1.0)
+    dpsgd.train(model, case.data, mechanism, learning_rate, clipping, start, 0, quantile)
+    return model, clipping.clipping_norm
+
+
+def test_with_a_quantile_the_noise_follows_the_clipping_norm_and_pays_for_the_count(still):
+    quantile = Quantile(0.5, 0.2, noise=2.0)
+    start, ends = trained(still.model()), []
+    for steps in (0, 1, 2):
+        model, end = adapted(still, steps, noise=3.0, quantile=quantile)
+        ends.append((flat({name: (start[name] - after) * 200 for name, after in trained(model).items()}), end))
+    # 3 / sqrt(1 - (3 / 4)^2), of the clipping norm that the step began with.
+    multiplier = 3 / np.sqrt(7 / 16)
+    for (before, norm_before), (after, norm_after) in itertools.pairwise(ends):
+        assert 0.93 * multiplier * norm_before < (after - before).std() < 1.07 * multiplier * norm_before
+        # All norms are 0, so that the fraction is 1 but for its noise of 0.01.
+        assert norm_after / norm_before == pytest.approx(np.exp(-0.2 * 0.5), rel=0.01)
+
+
+@pytest.mark.parametrize("group", [1, 4])
+@pytest.mark.parametrize("case", ["mean, tags"], indirect=True)
+def test_with_a_quantile_the_clipping_norm_goes_to_that_of_the_gradients_it_clips(case, group):
+    gradients = case.gradients_one_at_a_time()
+    groups = [[gradients[row] for row in rows] for rows in dpsgd._deal(8, group, seed=0)]
+    norms = sorted(norm({name: sum(one[name] for one in rows) / group for name in rows[0]}) for rows in groups)
+    middle = len(norms) // 2
+    quantile = Quantile(0.5, 0.1, noise=0.05)
+    # Steps too small to move the weights: the norms stay.
+    _, end = adapted(case, 150, start=100.0, quantile=quantile, learning_rate=1e-30, group=group)
+    assert 0.9 * norms[middle - 1] < end < 1.1 * norms[middle]
+
+
+def test_a_count_of_an_empty_batch_takes_its_noise_too(still):
+    assert adapted(still, 1, probability=1e-9)[1] not in (0.5, adapted(still, 2, probability=1e-9)[1])
+
+
+def test_groups_that_are_not_those_accounted_for_are_refused(still):
+    model = still.model()
+    with pytest.raises(ValueError, match="groups of 2 are clipped, groups of 1 accounted for"):
+        dpsgd.train(model, still.data, Mechanism(1.0, ()), 1.0, ClippedGradients(model, 1.0, 2), 1.0, 0)
+
+
+@pytest.mark.parametrize("rule", [bounds.flat, bounds.equal, bounds.by_size])
+def test_all_parameters_take_the_noise_of_the_whole_clipping_norm(still, rule):
+    model = still.model()
+    start = trained(model)
+    clipping = ClippedGradients(model, 0.5, 1, rule(model))
+    dpsgd.train(model, still.data, Mechanism(1.0, (Phase(1, 3.0),)), 1.0, clipping, 0.5, 0)
+    noise = {name: (start[name] - after).flatten().numpy() * 200 for name, after in trained(model).items()}
+    bias, weight = noise["hidden.0.bias"], noise["hidden.0.weight"]
+    # 200 and 1600 draws: four standard errors of the standard deviation.
+    assert 0.8 * 1.5 < bias.std() < 1.2 * 1.5
+    assert 0.93 * 1.5 < weight.std() < 1.07 * 1.5
+    assert correlation(bias, noise["labels.weight"]) < 0.3
+    assert correlation(bias, weight[:200]) < 0.3
+    assert correlation(weight[:800], weight[800:]) < 0.14
+
+
+@pytest.mark.parametrize("case", ["mean", "mean, tags", "bert"], indirect=True)
+def test_all_ways_of_clipping_train_the_same_model(case):
+    ends = {}
+    for name, make in {
+        "book_keeping": ClippedGradients,
+        "loop": Loop,
+        "opacus_hooks": lambda model, norm: Opacus(model, norm, ghost=False),
+        "opacus_ghost": lambda model, norm: Opacus(model, norm, ghost=True),
+    }.items():
+        model = case.model()
+        losses = dpsgd.train(model, case.data, Mechanism(0.5, (Phase(4, 0.1),)), 1.0, make(model, 0.5), 0.5, 0)
+        ends[name] = (trained(model), losses)
+    start = trained(case.model())
+    for found, losses in ends.values():
+        expected = {name: start[name] - after for name, after in ends["loop"][0].items()}
+        assert error({name: start[name] - after for name, after in found.items()}, expected) <= 1e-4
+        assert losses == pytest.approx(ends["loop"][1], rel=1e-4)
 
 
 def correlation(one, other):
