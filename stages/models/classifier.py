@@ -44,7 +44,7 @@ class TextClassifier(nn.Module):
         width = self.encoder.dimension
         self.recurrent: nn.Module | None = None
         if settings.head == "bilstm":
-            self.recurrent = nn.LSTM(width, settings.hidden, batch_first=True, bidirectional=True)
+            self.recurrent = nn.LSTM(width, settings.hidden, settings.layers, batch_first=True, bidirectional=True)
             width = 2 * settings.hidden
         # With a frozen table and no recurrence, a text is one vector that never changes.
         self.pooled_inputs = static and self.recurrent is None and not tags

@@ -42,11 +42,15 @@ class TransformerEncoder(Weights):
 
 
 class ModelSettings(Settings):
-    """A text classifier: encoder, head, and, for data with tags, one tag score per token."""
+    """A text classifier: encoder, head, and, for data with tags, one tag score per token.
+
+    `layers` is of a BiLSTM, `hidden` its units in each direction.
+    """
 
     encoder: Annotated[StaticEncoder | TransformerEncoder, Field(discriminator="kind")]
     head: Literal["mean", "bilstm"]
     hidden: int = Field(ge=0)
+    layers: int = Field(1, ge=1)
     dropout: float = Field(ge=0, lt=1)
     max_length: int = Field(ge=1, le=4096)
 
@@ -54,4 +58,6 @@ class ModelSettings(Settings):
     def _head_has_units(self) -> Self:
         if self.head == "bilstm" and self.hidden == 0:
             raise ValueError("head: bilstm needs hidden of at least 1")
+        if self.head != "bilstm" and self.layers > 1:
+            raise ValueError(f"layers: {self.layers} is for head: bilstm; this is {self.head}")
         return self
