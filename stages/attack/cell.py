@@ -96,7 +96,7 @@ def _audit(cell: Cell[AttackSettings], pool: pd.DataFrame, seed: int, guesses: i
         measured["canaries/refuted"] = Measurement(float(bound > stated), guesses)
         if bound > stated:
             print(
-                f"seed {seed}: the audit refutes epsilon {stated:g}: with confidence 95% it is above {bound:.3g}",
+                f"seed {seed}: the audit refutes epsilon {stated:.3g}: with confidence 95% it is above {bound:.3g}",
                 file=sys.stderr,
             )
     return measured

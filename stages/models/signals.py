@@ -23,12 +23,14 @@ class Signals:
     """Signals of n examples, by part: `label` and, for a model with tags, `tags`.
 
     Attributes:
+        correct: (n,) whether the most probable label is the true one.
         log_probability: Part -> (n,) log p of what is true; of tags, the mean over the example's own words, so that a
             long text is no likelier a member for its length.
         logit: Part -> (n,) log p - log(1 - p) of the same, which is nearer to a Gaussian over models (Carlini et al.
             2022, "Membership Inference Attacks From First Principles", section IV.C).
     """
 
+    correct: NDArray[np.bool_]
     log_probability: dict[Part, Values]
     logit: dict[Part, Values]
 
@@ -37,6 +39,7 @@ def signals(model: TextClassifier, examples: Examples) -> Signals:
     """Return the signals of examples in eval mode, in float64."""
     log_probability: dict[Part, Values] = {}
     logit: dict[Part, Values] = {}
+    correct = np.empty(len(examples), dtype=bool)
     for rows, scores in scored(model, examples):
         parts: dict[Part, tuple[Tensor, Tensor]] = {"label": _of_truth(scores.labels, examples.labels[rows])}
         if scores.tags is not None and examples.tags is not None:
@@ -44,7 +47,8 @@ def signals(model: TextClassifier, examples: Examples) -> Signals:
         for part, (probability, scaled) in parts.items():
             for found, values in ((log_probability, probability), (logit, scaled)):
                 found.setdefault(part, np.empty(len(examples)))[rows.numpy()] = values.cpu().numpy()
-    return Signals(log_probability, logit)
+        correct[rows.numpy()] = (scores.labels.argmax(dim=1).cpu() == examples.labels[rows]).numpy()
+    return Signals(correct, log_probability, logit)
 
 
 def _of_truth(scores: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:

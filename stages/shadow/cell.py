@@ -16,7 +16,6 @@ from stages.common.settings import block, parse
 from stages.common.streams import generator, torch_seed
 from stages.fitting.cell import Data
 from stages.models import files
-from stages.models.evaluate import predict
 from stages.models.examples import examples, read_split, splits_of, vocabulary
 from stages.models.settings import ModelSettings
 from stages.models.signals import signals
@@ -82,9 +81,8 @@ def _run_shadow(
     columns = {f"{part}_log_probability": values for part, values in said.log_probability.items()}
     columns |= {f"{part}_logit": values for part, values in said.logit.items()}
     table = pd.DataFrame({"shadow": number, "example_id": pool.train.example_ids, "member": sees} | columns)
-    others = pool.train[np.flatnonzero(~sees)]
-    correct = predict(fitted.model, others).labels == others.labels.numpy()
-    return table, {"held_out/accuracy": proportion(int(correct.sum()), len(others))}
+    correct = said.correct[~sees]
+    return table, {"held_out/accuracy": proportion(int(correct.sum()), len(correct))}
 
 
 def _about(cell: Cell[ShadowSettings], training: Cell[TrainSettings]) -> About:

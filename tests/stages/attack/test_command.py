@@ -123,3 +123,79 @@ def test_a_wrong_input_is_one_line_and_leaves_nothing(fitted, changes, message):
 
 def test_a_cell_that_was_not_fitted_is_refused(study):
     assert "data/models/toy/none/about.json: no such file; run `dvc repro`" in study.refused("attack", "none")
+
+
+@pytest.fixture
+def shadowed(fitted):
+    fitted.parameters["toy"]["train"]["base"]["epochs"] = 100
+    fitted.parameters["toy"]["shadow"] = {
+        "grid": {"variant": ["none"]},
+        "base": {"shadows": 8},
+        "variant": {"none": {}},
+    }
+    fitted.done("train", "none")
+    fitted.done("shadow", "none")
+    fitted.change("attack", {"methods": ["loss", "lira", "rmia_offline"], "shadows": "none"})
+    return fitted
+
+
+def test_shadow_models_find_more_than_the_loss_and_nothing_in_the_control(shadowed):
+    found = {name: entry["0"]["value"] for name, entry in shadowed.done("attack", "none")["metrics"].items()}
+    assert found["pool/lira_auc"] > found["pool/auc"]
+    assert found["pool/rmia_offline_auc"] > found["pool/auc"]
+    control = {name: entry["0"]["value"] for name, entry in shadowed.done("attack", "control")["metrics"].items()}
+    assert all(0.37 < control[f"pool/{name}"] < 0.63 for name in ("lira_auc", "rmia_offline_auc"))
+
+
+def test_every_method_has_its_scores_and_its_curve(shadowed):
+    shadowed.done("attack", "none")
+    scores = pd.read_parquet("data/attacks/toy/none/scores.parquet")
+    assert list(scores.columns) == ["seed", "example_id", "member", "loss", "lira", "rmia_offline"]
+    curve = pd.read_csv("reports/curves/toy/none/roc.csv")
+    assert curve["method"].unique().tolist() == ["loss", "lira", "rmia_offline"]
+
+
+def test_shadows_of_other_data_are_refused(shadowed):
+    path = Path("data/shadows/toy/none/signals.parquet")
+    pd.read_parquet(path).query("example_id != 'e1-0'").to_parquet(path)
+    assert "is of other examples than the data set has; run `dvc repro`" in shadowed.refused("attack", "none")
+
+
+def audited(study, guesses=40, **settings):
+    cell = {"mechanism": "dpsgd", "epochs": 20, "canaries": 80, "batch_size": 64, "learning_rate": 0.05} | settings
+    cell["privacy"] = {"epsilon": 1.0, "delta": 1e-4, "clipping_norm": 0.01} | settings.get("privacy", {})
+    study.parameters["toy"]["train"]["variant"]["dpsgd"] = cell
+    # Room to learn canaries by heart.
+    study.parameters["models"]["mean"]["hidden"] = 256
+    study.parameters["toy"]["attack"]["grid"]["variant"] = ["dpsgd"]
+    study.parameters["toy"]["attack"]["variant"] = {"dpsgd": {"guesses": guesses}}
+    study.run("train", "dpsgd")
+    code, said = study.run("attack", "dpsgd")
+    assert code == 0
+    return {name: entry["0"] for name, entry in study.metrics("attack", "dpsgd")["metrics"].items()}, said
+
+
+def test_the_audit_of_what_is_private_refutes_nothing(study):
+    found, said = audited(study)
+    assert found["canaries/refuted"]["value"] == 0
+    assert found["canaries/epsilon_lower_bound"]["value"] <= 1
+    assert said == ""
+
+
+@pytest.mark.parametrize("control", ["no_noise", "no_clipping"])
+def test_the_audit_refutes_an_epsilon_whose_noise_or_clipping_is_off(study, control):
+    found, said = audited(
+        study, role="control", epochs=80, learning_rate=0.1, privacy={"control": control, "clipping_norm": 0.01}
+    )
+    assert found["canaries/refuted"]["value"] == 1
+    assert found["canaries/epsilon_lower_bound"]["value"] > 0.5
+    assert found["canaries/correct_guesses"]["n"] == 40
+    assert "seed 0: the audit refutes epsilon 0.5: with confidence 95% it is above" in said
+
+
+def test_the_audit_guesses_no_more_canaries_than_there_are(study):
+    study.parameters["toy"]["train"]["variant"]["dpsgd"]["canaries"] = 10
+    study.parameters["toy"]["attack"]["grid"]["variant"] = ["dpsgd"]
+    study.parameters["toy"]["attack"]["variant"] = {"dpsgd": {"guesses": 12}}
+    study.done("train", "dpsgd")
+    assert "toy.attack.variant.dpsgd.guesses: 12 of 10 canaries" in study.refused("attack", "dpsgd")

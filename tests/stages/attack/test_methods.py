@@ -26,7 +26,7 @@ def world():
 
 
 def said(logit):
-    return Signals({"label": -np.logaddexp(0, -logit)}, {"label": logit})
+    return Signals(logit > 0, {"label": -np.logaddexp(0, -logit)}, {"label": logit})
 
 
 @pytest.mark.parametrize("method", METHODS[1:])
@@ -89,12 +89,12 @@ def test_models_that_all_say_the_same_give_finite_scores(method):
 
 def test_the_signals_of_label_and_tags_add_up(world):
     observed, _, logits, sees = world
-    two = Signals({"label": observed, "tags": 2 * observed}, {"label": observed, "tags": 2 * observed})
+    two = Signals(observed > 0, {"label": observed, "tags": 2 * observed}, {"label": observed, "tags": 2 * observed})
     shadows = Shadows(sees, {"label": logits, "tags": 2 * logits}, {"label": logits, "tags": 2 * logits})
     for method in ("lira", "rmia"):
         both = scores(method, two, shadows, ("label", "tags"))
         tripled = Shadows(sees, {"label": 3 * logits}, {"label": 3 * logits})
-        three = Signals({"label": 3 * observed}, {"label": 3 * observed})
+        three = Signals(observed > 0, {"label": 3 * observed}, {"label": 3 * observed})
         np.testing.assert_allclose(both, scores(method, three, tripled, ("label",)))
 
 

@@ -410,3 +410,37 @@ def test_private_training_is_as_good_as_its_noise_and_clipping_allow_and_no_bett
     private(study)["privacy"].update(clipping_norm=0.05)
     # Chance is 0.33. Without noise it is 0.77, without clipping 0.79, with noise as large as a batch 0.38.
     assert 0.56 < study.done("train", "dpsgd")["metrics"]["test/accuracy"]["0"]["value"] < 0.69
+
+
+def test_canaries_are_of_the_reserve_mislabelled_and_in_by_a_coin(study):
+    study.parameters["toy"]["train"]["variant"]["none"]["canaries"] = 60
+    content = study.done("train", "none")
+    canaries = pd.read_parquet("data/models/toy/none/0/canaries.parquet")
+    truth = pd.read_parquet("data/prepared/trees/train.parquet").set_index("example_id")["label"]
+    held = pd.read_parquet("data/partitions/halves/clients.parquet").query("seed == 0").set_index("example_id")["split"]
+    assert list(canaries.columns) == ["example_id", "label", "included"]
+    assert canaries["example_id"].nunique() == 60
+    assert set(held[canaries["example_id"]]) == {"reserve"}
+    assert (canaries["label"].to_numpy() != truth[canaries["example_id"]].to_numpy()).all()
+    assert 15 < canaries["included"].sum() < 45
+    assert content["metrics"]["train/accuracy"]["0"]["n"] == 160 + canaries["included"].sum()
+
+
+def test_canaries_differ_from_seed_to_seed(study):
+    study.parameters["toy"]["train"]["variant"]["none"]["canaries"] = 40
+    study.change("train", {"seeds": [0, 1]})
+    study.done("train", "none")
+    first, second = (pd.read_parquet(f"data/models/toy/none/{seed}/canaries.parquet") for seed in (0, 1))
+    assert set(first["example_id"]) != set(second["example_id"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"canaries": 81}, "canaries: 81 of a reserve of 80; give fewer, or a larger reserve"),
+        ({"canaries": 5, "train_on": "train"}, "canaries are drawn from the reserve of a partition: train_on: member"),
+    ],
+)
+def test_canaries_that_cannot_be_are_refused(study, changes, message):
+    study.parameters["toy"]["train"]["variant"]["none"] |= changes
+    assert message in study.refused("train", "none")
