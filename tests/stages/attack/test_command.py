@@ -185,7 +185,7 @@ def test_the_audit_of_what_is_private_refutes_nothing(study):
 @pytest.mark.parametrize("control", ["no_noise", "no_clipping"])
 def test_the_audit_refutes_an_epsilon_whose_noise_or_clipping_is_off(study, control):
     found, said = audited(
-        study, role="control", epochs=80, learning_rate=0.1, privacy={"control": control, "clipping_norm": 0.01}
+        study, role="control", epochs=300, learning_rate=0.02, privacy={"control": control, "epsilon": 0.5}
     )
     assert found["canaries/refuted"]["value"] == 1
     assert found["canaries/epsilon_lower_bound"]["value"] > 0.5
