@@ -8,7 +8,7 @@ from scipy.special import ndtri
 from stages.common.measurements import BOOTSTRAP_REPLICATES, CONFIDENCE, Measurement, proportion
 
 Scores = NDArray[np.float64]
-POINTS = 200
+POINTS = 120
 
 
 def curve(members: Scores, nonmembers: Scores) -> tuple[Scores, Scores]:

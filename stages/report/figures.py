@@ -17,7 +17,7 @@ from stages.results.verbs import FITTING
 UTILITY = ("accuracy", "macro_f1", "slot_f1")
 # Of an attack's metrics, the first there is: what leaks by the stronger attack.
 LEAKAGE = ("lira_auc", "auc")
-ATTACKS = {"loss": "a threshold on the loss", "lira": "LiRA"}
+ATTACKS = {"loss": "a threshold on the loss", "lira": "LiRA", "rmia": "RMIA"}
 LABELS_SHOWN = 30
 
 

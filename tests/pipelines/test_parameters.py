@@ -105,8 +105,20 @@ def test_studies_are_the_blocks_that_are_not_shared():
             "joint.train.base.train_on",
             "`member` is a part .* has none; give",
         ),
-        ("joint/attack/base/method", "lira", "joint.attack.base.method", "'lira' is not allowed; .*'loss_threshold'"),
-        ("joint/train/grid/variant", ["dpsgd", "control"], "joint.attack.grid", "`none`.*dpsgd"),
+        (
+            "joint/attack/base/methods",
+            ["lyra"],
+            "joint.attack.base.methods.0",
+            "'lyra' is not allowed; .*'loss', 'lira'",
+        ),
+        ("joint/attack/variant/none/shadows", "gone", "joint.attack.variant.none.shadows", "no cell of .* none, dpsgd"),
+        (
+            "joint/shadow",
+            {"grid": {"variant": ["fedavg"]}, "base": {"shadows": 8}, "variant": {"fedavg": {}}},
+            "joint.shadow.grid",
+            "`fedavg` is no cell of joint.train",
+        ),
+        ("joint/train/grid/variant", ["dpsgd", "control"], "joint.shadow.grid", "`none`.*dpsgd"),
         ("joint/federate/grid/variant", ["none"], "joint.federate.variant", "has no `none`; it has: fedavg"),
         (
             "distillation/distill/base/teacher",

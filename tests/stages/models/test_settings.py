@@ -11,7 +11,10 @@ MODEL = {"encoder": STATIC, "head": "mean", "hidden": 4, "dropout": 0.0, "max_le
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"heads": 2}, "models.mean.heads: no such setting; allowed: dropout, encoder, head, hidden, max_length"),
+        (
+            {"heads": 2},
+            "models.mean.heads: no such setting; allowed: dropout, encoder, head, hidden, layers, max_length",
+        ),
         ({"head": "max"}, "models.mean.head: 'max' is not allowed; input should be 'mean' or 'bilstm'"),
         ({"dropout": 1.0}, "models.mean.dropout: 1.0 is not allowed; input should be less than 1"),
         ({"max_length": 0}, "models.mean.max_length: 0 is not allowed; input should be greater than or equal to 1"),

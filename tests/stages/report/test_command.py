@@ -54,7 +54,7 @@ def test_a_preview_shows_one_study_and_leaves_the_report_alone(
     command.main()
 
     shown = capsys.readouterr().out
-    assert "Joint: utility, epsilon, leakage and group gaps of the same models" in shown
+    assert "Joint: utility, guarantee and what was measured further, of the same models" in shown
     assert "2.97 (all" in shown
     assert written() == before
     preview = REPORTS / "preview/whole"

@@ -37,6 +37,7 @@ def test_a_study_has_the_figures_it_has_data_for(drawn: dict[str, dict[str, Figu
         "partition-halves",
         "utility-accuracy",
         "utility-epsilon",
+        "leakage-epsilon",
         "rounds",
         "rounds-to-target",
         "roc",

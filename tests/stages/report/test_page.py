@@ -61,7 +61,7 @@ def test_every_figure_and_every_scrolling_table_is_named(html: str) -> None:
 
     figures = [attributes for tag, attributes in elements.found if tag == "svg"]
     tables = [attributes for _, attributes in elements.found if attributes.get("role") == "region"]
-    assert len(figures) == 7
+    assert len(figures) == 8
     assert len(tables) == 8
     assert all(attributes.get("aria-label") for attributes in figures + tables)
 

@@ -177,7 +177,7 @@ def test_an_epsilon_states_what_it_holds_under(parameters: dict[str, Any]) -> No
     found = {table.name: table.note for table in tables(summarise(results), said)}
     assert said in found["joint"]
     assert found["train"] == said
-    assert "a weak one" in found["attack"]
+    assert "That one is weak" in found["attack"]
     assert guarantees(results[results["cell"] == "none"]) == ""
 
 
