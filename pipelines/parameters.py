@@ -8,6 +8,7 @@ from typing import Any
 from pipelines.compare import DiffSettings
 from pipelines.profiles import FOLDER, available
 from stages.attack.settings import AttackSettings
+from stages.audit.settings import AuditSettings
 from stages.common.cells import SHARED, Cell, cells, read_cell
 from stages.common.errors import InputError
 from stages.common.settings import PARAMETERS, Settings, block, parse
@@ -31,6 +32,7 @@ SCHEMAS: dict[str, type[Settings]] = {
     "distill": DistillSettings,
     "shadow": ShadowSettings,
     "attack": AttackSettings,
+    "audit": AuditSettings,
     "score": ScoreSettings,
 }
 NO_STUDIES = ("profile", "datasets", "partitions", "models", "report", "diff")
@@ -129,7 +131,7 @@ class _References:
                 raise InputError(self.cell.key(name), f"{section} has no `{value}`", f"it has: {known}")
         if teacher := self.settings.get("teacher"):
             self._check_teacher(teacher)
-        if self.cell.place.verb == "shadow":
+        if self.cell.place.verb in ("shadow", "audit"):
             self._check_training()
         if (shadows := self.settings.get("shadows")) and self.cell.place.verb == "attack":
             self._check_shadows(shadows)
@@ -157,7 +159,9 @@ class _References:
         trained = cells(self.parameters, study, "train") if "train" in self.parameters[study] else {}
         if name not in trained:
             raise _error(
-                f"{study}.shadow.grid", f"`{name}` is no cell of {study}.train", f"there are: {', '.join(trained)}"
+                f"{study}.{self.cell.place.verb}.grid",
+                f"`{name}` is no cell of {study}.train",
+                f"there are: {', '.join(trained)}",
             )
 
     def _check_shadows(self, shadows: str) -> None:

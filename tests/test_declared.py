@@ -22,7 +22,7 @@ from stages.results.verbs import FITTING, OF_STUDIES, VERBS
 
 ROOT = Path(__file__).parents[1]
 COMMAND = re.compile(r"python -m stages\.(?P<verb>\w+) --study (?P<study>\w+) --cell (?P<cell>\S+)")
-PROFILES = ("quick", "smoke", "full")
+PROFILES = ("quick", "smoke", "full", "paper")
 Stages = dict[str, Any]
 
 
@@ -62,7 +62,7 @@ def test_every_cell_of_the_grids_is_a_stage(project: tuple[Stages, Any]) -> None
 def test_a_cell_reads_what_is_declared(project: tuple[Stages, Any]) -> None:
     for stage, cell in cells(project):
         read = cell.settings.inputs()
-        if cell.place.verb in ("attack", "score"):
+        if cell.place.verb in ("attack", "audit", "score"):
             read.append(cell.place.models)
         if cell.place.verb == "attack" and cell.settings.shadows:
             read.append(Place(cell.place.study, "shadow", cell.settings.shadows).shadows)
@@ -96,7 +96,7 @@ def test_a_cell_writes_what_is_declared(project: tuple[Stages, Any]) -> None:
     for stage, cell in cells(project):
         place, verb = cell.place, cell.place.verb
         folders = {"shadow": place.shadows, "attack": place.attacks, "score": place.scores}
-        made = {place.metrics, folders.get(verb, place.models)}
+        made = {place.metrics} if verb == "audit" else {place.metrics, folders.get(verb, place.models)}
         if verb in FITTING or VERBS[verb].curve:
             made.add(place.curve("history" if verb in FITTING else str(VERBS[verb].curve)))
         assert {Path(out.def_path) for out in stage.outs} == made, stage.addressing

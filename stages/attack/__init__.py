@@ -1,1 +1,1 @@
-"""Attacks on trained models: membership inference by the loss."""
+"""Attacks on trained models: membership inference."""

@@ -1,19 +1,15 @@
 """Attack the models of one cell and write what came of it."""
 
-import sys
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from stages.attack import audit, membership, methods, roc
+from stages.attack import membership, methods
 from stages.attack.methods import Shadows
 from stages.attack.settings import AttackSettings
 from stages.common import artifacts, measurements
 from stages.common.cells import Cell, Place
 from stages.common.errors import InputError
-from stages.common.measurements import Measurement, proportion
 from stages.models.examples import read_split, splits_of
 from stages.models.fitted import about_measuring, load_fitted
 from stages.models.signals import PARTS, signals
@@ -28,19 +24,22 @@ def attack_cell(cell: Cell[AttackSettings]) -> None:
         read.append(Place(place.study, "shadow", settings.shadows).shadows)
         shadows = methods.read_shadows(read[-1] / "signals.parquet", pool["example_id"].to_numpy())
     about = about_measuring(place, settings.dataset, read)
+    if shadows is not None and (theirs := artifacts.read_json(read[-1] / "about.json")["model"]) != about.model:
+        raise InputError(
+            cell.key("shadows"),
+            f"`{settings.shadows}` has shadow models of `{theirs}`, and this is a `{about.model}`",
+            "name a cell of the same model",
+        )
     watched = tqdm(settings.seeds, desc="seeds", disable=None)
     scores = {seed: _attack(cell, pool, shadows, seed) for seed in watched}
     measured = {seed: membership.measure(table, list(settings.methods)) for seed, table in scores.items()}
     first, every = settings.seeds[0], pd.concat(scores.values(), ignore_index=True)
     measured[first] |= membership.measure_pooled(every, list(settings.methods), first)
     for seed, other in zip(settings.seeds, [*settings.seeds[1:], first], strict=True):
-        delta = _privacy(place, seed).get("delta") or 0.0
-        if other != seed:
-            strongest = "lira" if "lira" in settings.methods else settings.methods[0]
-            bound = membership.refuted_epsilon(scores[seed], scores[other], strongest, delta)
-            measured[seed]["pool/epsilon_lower_bound_by_rates"] = bound
-        if settings.guesses is not None:
-            measured[seed] |= _audit(cell, pool, seed, settings.guesses)
+        delta = _delta(place, seed)
+        for method in settings.methods if other != seed else ():
+            estimate = membership.estimated_epsilon(scores[seed], scores[other], method, delta)
+            measured[seed][f"pool/{membership.metric(method, 'epsilon_estimate')}"] = estimate
     curves = [membership.roc_points(table, list(settings.methods)).assign(seed=seed) for seed, table in scores.items()]
     with artifacts.atomic_folder(place.attacks) as folder:
         artifacts.write_table(folder / "scores.parquet", every)
@@ -71,39 +70,7 @@ def _attack(cell: Cell[AttackSettings], pool: pd.DataFrame, shadows: Shadows | N
     return table[np.isin(split, ["member", "nonmember"])]
 
 
-def _audit(cell: Cell[AttackSettings], pool: pd.DataFrame, seed: int, guesses: int) -> dict[str, Measurement]:
-    """Guess from the model of one seed which canaries it was trained on."""
-    place = cell.place
-    canaries = artifacts.read_table(place.models / str(seed) / "canaries.parquet")
-    if guesses > len(canaries):
-        raise InputError(cell.key("guesses"), f"{guesses} of {len(canaries)} canaries", "guess no more than there are")
-    model = load_fitted(place.study, place.cell, seed)
-    table = pool.set_index("example_id").loc[canaries["example_id"]].reset_index().assign(label=canaries["label"])
-    # Only the label of a canary is wrong, so only that tells.
-    scores = signals(model.classifier, model.examples(table)).logit["label"]
-    included = canaries["included"].to_numpy()
-    order = np.argsort(-scores, kind="stable")
-    correct = int(included[order[: guesses // 2]].sum() + (~included[order[-(guesses // 2) :]]).sum())
-    privacy = _privacy(place, seed)
-    bound = audit.one_run(len(canaries), guesses, correct, privacy.get("delta") or 0.0)
-    measured = {
-        "canaries/auc": roc.area(scores[included], scores[~included]),
-        "canaries/correct_guesses": proportion(correct, guesses),
-        "canaries/epsilon_lower_bound": Measurement(bound, guesses),
-    }
-    stated = privacy["epsilon"]
-    if stated is not None:
-        measured["canaries/refuted"] = Measurement(float(bound > stated), guesses)
-        if bound > stated:
-            print(
-                f"seed {seed}: the audit refutes epsilon {stated:.3g}: with confidence 95% it is above {bound:.3g}",
-                file=sys.stderr,
-            )
-    return measured
-
-
-def _privacy(place: Place, seed: int) -> dict[str, Any]:
-    """Return what is stated of one seed's model; of a control, what would be if nothing had been switched off."""
-    content: dict[str, Any] = artifacts.read_json(place.models / str(seed) / "privacy.json")
-    stated: dict[str, Any] = content.get("stated", content)
-    return stated
+def _delta(place: Place, seed: int) -> float:
+    """Return delta of what is stated of one seed's model; of a control, of what would be; 0 of no guarantee."""
+    content = artifacts.read_json(place.models / str(seed) / "privacy.json")
+    return float(content.get("stated", content).get("delta") or 0.0)

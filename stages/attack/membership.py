@@ -1,10 +1,12 @@
-"""How well members and non-members are told apart, and what epsilon that refutes."""
+"""How well members and non-members are told apart, and what epsilon that speaks for."""
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import betaincinv
 
-from stages.attack import audit, roc
-from stages.common.measurements import Measurement
+from stages.attack import roc
+from stages.common.measurements import CONFIDENCE, Measurement
 from stages.common.streams import generator
 
 # Below this many non-members, 0.1% of them is too few to set a threshold by.
@@ -49,20 +51,48 @@ def measure_pooled(scores: pd.DataFrame, methods: list[str], seed: int) -> dict[
     return {f"pooled/{metric(method, name)}": roc.pooled_rate(scores, method, 0.001, draws) for method in methods}
 
 
-def refuted_epsilon(scores: pd.DataFrame, others: pd.DataFrame, method: str, delta: float) -> Measurement:
-    """Return the epsilon that the rates on `scores` refute, at the threshold that refutes most on `others`.
+def estimated_epsilon(scores: pd.DataFrame, others: pd.DataFrame, method: str, delta: float) -> Measurement:
+    """Return the epsilon that the rates on `scores` speak for, at the threshold that speaks for most on `others`.
 
     Args:
         scores: Of one seed: columns member and `method`.
         others: Of another seed: the threshold must not be set on what it is judged by.
         method: The column.
-        delta: Of the guarantee under test, 0 where there is none.
+        delta: Of the guarantee, 0 where there is none.
     """
     members, nonmembers = sides(others, method)
     thresholds = np.unique(np.concatenate([members, nonmembers]))
-    best = thresholds[int(np.argmax(_bounds(members, nonmembers, thresholds, delta)))]
-    here = sides(scores, method)
-    return Measurement(float(_bounds(*here, np.array([best]), delta)[0]), len(scores))
+    best = thresholds[int(np.argmax(_from_scores(members, nonmembers, thresholds, delta)))]
+    return Measurement(float(_from_scores(*sides(scores, method), np.array([best]), delta)[0]), len(scores))
+
+
+def epsilon_from_rates(
+    true_positives: NDArray[np.int64], positives: int, false_positives: NDArray[np.int64], negatives: int, delta: float
+) -> NDArray[np.float64]:
+    """Return epsilon from the rates of a threshold that was set on other data: log((TPR - delta) / FPR), at least 0.
+
+    Either rate is at the end of its exact one-sided interval (Clopper and Pearson 1934), at half the level each. The
+    examples are taken for independent, as they are over many trainings; within one training it is an estimate.
+
+    Args:
+        true_positives: Members above each threshold.
+        positives: Members.
+        false_positives: Non-members above each threshold.
+        negatives: Non-members.
+        delta: Of the guarantee under test.
+    """
+    tail = (1 - CONFIDENCE) / 2
+    # Where nothing or everything is above, the beta distribution is a point.
+    low = np.where(
+        true_positives > 0, betaincinv(np.maximum(true_positives, 1), positives - true_positives + 1, tail), 0.0
+    )
+    high = np.where(
+        false_positives < negatives,
+        betaincinv(false_positives + 1, np.maximum(negatives - false_positives, 1), 1 - tail),
+        1.0,
+    )
+    bound: NDArray[np.float64] = np.log(np.maximum((low - delta) / high, 1.0))
+    return bound
 
 
 def sides(scores: pd.DataFrame, column: str) -> tuple[roc.Scores, roc.Scores]:
@@ -77,6 +107,6 @@ def roc_points(scores: pd.DataFrame, methods: list[str]) -> pd.DataFrame:
     )
 
 
-def _bounds(members: roc.Scores, nonmembers: roc.Scores, thresholds: roc.Scores, delta: float) -> roc.Scores:
+def _from_scores(members: roc.Scores, nonmembers: roc.Scores, thresholds: roc.Scores, delta: float) -> roc.Scores:
     above = [len(side) - np.searchsorted(np.sort(side), thresholds, side="right") for side in (members, nonmembers)]
-    return audit.from_rates(above[0], len(members), above[1], len(nonmembers), delta)
+    return epsilon_from_rates(above[0], len(members), above[1], len(nonmembers), delta)

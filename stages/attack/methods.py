@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stages.attack import likelihood_ratio, relative_likelihood
+from stages.attack import lira, rmia
 from stages.attack.settings import Method
 from stages.common import artifacts
 from stages.common.errors import InputError
@@ -66,11 +66,11 @@ def scores(method: Method, said: Signals, shadows: Shadows | None, parts: tuple[
         return _sum(said.log_probability, parts)
     assert shadows is not None
     if method.startswith("rmia"):
-        relative = relative_likelihood.offline if "offline" in method else relative_likelihood.online
+        relative = rmia.offline if "offline" in method else rmia.online
         return relative(_sum(said.log_probability, parts), _sum(shadows.log_probability, parts), shadows.sees)
-    ratio = likelihood_ratio.offline if "offline" in method else likelihood_ratio.online
+    ratio = lira.offline if "offline" in method else lira.online
     own = method.endswith("own_variance")
-    deviation = likelihood_ratio.own_deviation if own else likelihood_ratio.one_deviation
+    deviation = lira.own_deviation if own else lira.global_deviation
     return ratio(_sum(said.logit, parts), _sum(shadows.logit, parts), shadows.sees, deviation)
 
 

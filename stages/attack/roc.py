@@ -14,8 +14,9 @@ POINTS = 120
 def curve(members: Scores, nonmembers: Scores) -> tuple[Scores, Scores]:
     """Return false and true positive rates, from (0, 0) to (1, 1), of guessing "member" above each threshold."""
     thresholds = np.unique(np.concatenate([members, nonmembers]))[::-1]
-    false = 1 - np.searchsorted(np.sort(nonmembers), thresholds) / len(nonmembers)
-    true = 1 - np.searchsorted(np.sort(members), thresholds) / len(members)
+    # Counted before it is divided: 1 - 0.99 is more than 0.01 in floating point, and a step at 1% would be past it.
+    false = (len(nonmembers) - np.searchsorted(np.sort(nonmembers), thresholds)) / len(nonmembers)
+    true = (len(members) - np.searchsorted(np.sort(members), thresholds)) / len(members)
     return np.concatenate([[0.0], false]), np.concatenate([[0.0], true])
 
 

@@ -28,7 +28,6 @@ class AttackSettings(Settings):
         seeds: Of the attacked models.
         methods: `loss` needs nothing else; the others compare with shadow models.
         shadows: The cell of `<study>.shadow` whose models are compared with: best that of the same name.
-        guesses: How many canaries the audit guesses, half of them in and half out; of a cell trained with `canaries`.
     """
 
     dataset: str
@@ -36,15 +35,12 @@ class AttackSettings(Settings):
     seeds: Seeds
     methods: Annotated[list[Method], Field(min_length=1), AfterValidator(_distinct)]
     shadows: str | None = None
-    guesses: int | None = Field(None, ge=2, multiple_of=2)
 
     @model_validator(mode="after")
     def _shadows_where_they_are_needed(self) -> Self:
         needing = [method for method in self.methods if method != "loss"]
         if needing and self.shadows is None:
             raise ValueError(f"method {needing[0]} needs `shadows`, a cell of the study's shadow grid")
-        if self.shadows is not None and not needing:
-            raise ValueError("`shadows` is for other methods than loss")
         return self
 
     def inputs(self) -> list[Path]:

@@ -136,9 +136,8 @@ def _data(settings: CellSettings, model: ModelSettings) -> dict[int, Data]:
     return by_seed
 
 
-def _run_seed(
-    seed: int, data: Data, fit: Fit[CellT], cell: Cell[CellT], model: ModelSettings, folder: Path
-) -> tuple[dict[str, Measurement], pd.DataFrame]:
+def fit_safely(fit: Fit[CellT], cell: Cell[CellT], model: ModelSettings, data: Data, seed: int) -> Fitted:
+    """Return what one seed gives, deterministically; InputError for a setting that cannot be, or that diverges."""
     # use_deterministic_algorithms does the same, and imports torch._inductor, which takes two seconds.
     torch.set_deterministic_debug_mode("error")
     try:
@@ -149,15 +148,24 @@ def _run_seed(
         rate = cell.settings.learning_rate
         problem = f"with {rate:g} the loss of seed {seed} stopped being a number"
         raise InputError(cell.key("learning_rate"), problem, "give a smaller one")
+    return fitted
+
+
+def _run_seed(
+    seed: int, data: Data, fit: Fit[CellT], cell: Cell[CellT], model: ModelSettings, folder: Path
+) -> tuple[dict[str, Measurement], pd.DataFrame]:
+    fitted = fit_safely(fit, cell, model, data, seed)
     own = folder / str(seed)
     files.save(own, model, data.vocabulary.labels, data.vocabulary.tags, fitted.model)
     artifacts.write_table(own / "history.parquet", fitted.history)
     artifacts.write_json(own / "privacy.json", fitted.privacy)
     if data.canaries is not None:
         artifacts.write_table(own / "canaries.parquet", data.canaries)
+    # Canaries come last, and what they are taught is wrong.
+    true = len(data.train) - (0 if data.canaries is None else int(data.canaries["included"].sum()))
     trained = sum(tensor.numel() for tensor in files.trained_state(fitted.model).values())
     measured = {
-        **utility(fitted.model, data.train, data.vocabulary, "train", seed),
+        **utility(fitted.model, data.train[np.arange(true)], data.vocabulary, "train", seed),
         **utility(fitted.model, data.test, data.vocabulary, "test", seed),
         **fitted.measured,
         "train/parameters": Measurement(float(trained)),

@@ -194,7 +194,8 @@ def _estimate(target: float, delta: float, make: Callable[[float], Mechanism]) -
         mechanism = make(noise)
         # Of a pair that spans from one side of the ball to the other.
         width = mechanism.probability * (1 if mechanism.group == 1 else 2)
-        squares = [phase.steps * math.expm1(phase.noise_multiplier**-2) for phase in mechanism.schedule]
+        # Of little noise the exponential overflows, and nothing is private.
+        squares = [phase.steps * math.expm1(min(phase.noise_multiplier**-2, 600.0)) for phase in mechanism.schedule]
         return width * math.sqrt(sum(squares))
 
     # Beyond 1e3 nothing is private, below 1e-6 everything.

@@ -9,15 +9,15 @@ import pandas as pd
 
 from stages.report import curves
 from stages.report.drawing import COLOURS, SHAPES, WIDTH, Figure, draw, lines, overlay, tidy
-from stages.results.metrics import METRICS
+from stages.results.metrics import METHODS, METRICS
 from stages.results.sources import Source
 from stages.results.summaries import headline
 from stages.results.verbs import FITTING
 
 UTILITY = ("accuracy", "macro_f1", "slot_f1")
-# Of an attack's metrics, the first there is: what leaks by the stronger attack.
-LEAKAGE = ("lira_auc", "auc")
-ATTACKS = {"loss": "a threshold on the loss", "lira": "LiRA", "rmia": "RMIA"}
+# Of an attack's metrics, the first there is.
+LEAKAGE = ("rmia_auc", "lira_auc", "auc")
+ATTACKS = {"loss": "a threshold on the loss"} | {method: METHODS[method] for method in ("lira", "rmia")}
 LABELS_SHOWN = 30
 
 
@@ -35,7 +35,8 @@ def figures(study: str, summary: pd.DataFrame, sources: list[Source], target: fl
     drawn = [_partition(name, table, sizes.get(name)) for name, table in dealt.items()]
     trained = summary[summary["verb"].isin(FITTING)]
     drawn += [_utility(rows, metric) for metric in UTILITY if len(rows := headline(trained, metric))]
-    guaranteed = headline(trained, "epsilon")
+    # Under one adjacency for all: that of the mechanism differs from one to another.
+    guaranteed = headline(trained, "replace_one_epsilon")
     utility = headline(trained, UTILITY[0])
     if len(guaranteed) and len(utility):
         drawn.append(_against_epsilon("utility-epsilon", "train", utility, UTILITY[0], guaranteed))
@@ -139,7 +140,9 @@ def _against_epsilon(name: str, step: str, rows: pd.DataFrame, metric: str, guar
     powers = np.log10(private["epsilon"])
     least, most = np.floor(powers.min()), max(np.ceil(powers.max()), np.floor(powers.min()) + 1)
     log = alt.Scale(type="log", domain=[10**least, 10**most])
-    epsilon = alt.X("epsilon:Q", title="epsilon", scale=log, axis=alt.Axis(format="~g", tickCount=4))
+    epsilon = alt.X(
+        "epsilon:Q", title="epsilon, replacing one example", scale=log, axis=alt.Axis(format="~g", tickCount=4)
+    )
     no_axis = alt.Axis(labels=False, ticks=False, grid=False, domain=False)
     sides = [_points(private, epsilon, {"title": title, "scale": scale}, cells, 230)]
     if len(others):
@@ -151,8 +154,8 @@ def _against_epsilon(name: str, step: str, rows: pd.DataFrame, metric: str, guar
         name,
         step,
         alt.hconcat(*sides, spacing=12).resolve_scale(y="shared", shape="shared", color="shared"),
-        f"{title[:1].upper()}{title[1:]} against epsilon: mean and interval over seeds; on the right, training that "
-        "guarantees nothing.",
+        f"{title[:1].upper()}{title[1:]} against epsilon under the replacement of one example: mean and interval over "
+        "seeds; on the right, training that guarantees nothing.",
         f"{title} against epsilon: {', '.join(said)}.",
     )
 

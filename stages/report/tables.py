@@ -18,6 +18,7 @@ TITLES = {
     "train": "Train: what the models can do, and what their training guarantees",
     "shadow": "Shadow: the models that attacks compare with, on the examples that each did not see",
     "attack": "Attack: what an attacker finds",
+    "audit": "Audit: what canaries say of the epsilon that is stated",
     "score": "Score: how the models treat groups",
 }
 # What an epsilon holds under, by the mechanism that gives it.
@@ -27,16 +28,18 @@ GUARANTEES = {
 }
 ATTACKS = (
     "Attacks are membership inference, by a threshold on the loss unless another is named. That one is weak; LiRA and "
-    "RMIA, which compare with shadow models, are stronger. What an attack finds leaks; what none finds may leak all "
-    "the same."
+    "RMIA compare with shadow models, and are stronger where those were trained as the attacked model was. What an "
+    "attack finds leaks; what none finds may leak all the same."
 )
 # Columns of the joint table, in order: utility and guarantee, leakage, group gaps and sensitivity.
 JOINT_METRICS = {
-    "train": ("accuracy", "macro_f1", "slot_f1", "epsilon", "claimed_epsilon"),
+    "train": ("accuracy", "macro_f1", "slot_f1", "epsilon", "replace_one_epsilon", "claimed_epsilon"),
     "attack": (
         *("auc", "true_positive_rate_at_1_percent", "lira_auc", "lira_true_positive_rate_at_1_percent"),
-        *("lira_true_positive_rate_at_0_1_percent", "epsilon_lower_bound_by_rates", "epsilon_lower_bound"),
+        *("rmia_auc", "rmia_true_positive_rate_at_1_percent", "rmia_true_positive_rate_at_0_1_percent"),
+        "rmia_epsilon_estimate",
     ),
+    "audit": ("epsilon_lower_bound",),
     "score": ("true_positive_rate_gap", "false_positive_rate_gap", "counterfactual_flip_rate"),
 }
 ESTIMATE = ["mean", "ci_low", "ci_high", "seeds", "n", "sampling_half_width"]
@@ -100,7 +103,7 @@ def tables(summary: pd.DataFrame, guaranteed: str = "") -> list[Table]:
         guaranteed: What its epsilons hold under, see `guarantees`.
     """
     steps = {name: summary[summary["verb"].isin(verbs)] for name, verbs in STEPS.items()}
-    further = len(steps["attack"]) + len(steps["score"])
+    further = sum(len(steps[name]) for name in ("attack", "audit", "score"))
     joint = [_joint(steps, guaranteed)] if len(steps["train"]) and further else []
     notes = {"train": guaranteed, "attack": ATTACKS}
     return joint + [_step(name, rows, notes.get(name, "")) for name, rows in steps.items() if len(rows)]
@@ -173,7 +176,7 @@ def _numbers(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _joint(steps: dict[str, pd.DataFrame], guaranteed: str) -> Table:
-    measured = {*steps["attack"]["cell"], *steps["score"]["cell"]}
+    measured = {*steps["attack"]["cell"], *steps["audit"]["cell"], *steps["score"]["cell"]}
     cells = steps["train"].drop_duplicates("cell").set_index("cell")[["role"]]
     cells = cells[cells.index.isin(measured)]
     numbers, shown = [cells], [list(cells.index), [formats.text(role) for role in cells["role"]]]

@@ -12,6 +12,7 @@ class Metric:
     title: str
 
 
+# Of membership inference, besides the threshold on the loss, whose metrics have no name before them.
 METHODS = {
     "lira": "LiRA",
     "lira_own_variance": "LiRA with each example's own variance",
@@ -34,19 +35,20 @@ METRICS: dict[str, Metric] = {
     "auc": Metric("fraction", 0.5, "attack AUC"),
     "true_positive_rate_at_1_percent": Metric("fraction", 0.01, "TPR at 1% FPR"),
     "true_positive_rate_at_0_1_percent": Metric("fraction", 0.001, "TPR at 0.1% FPR"),
+    "epsilon_estimate": Metric("epsilon", "min", "epsilon as estimated by rates"),
     **{
-        f"{method}_{name}": Metric("fraction", chance, f"{title}: {said}")
+        f"{method}_{name}": Metric(unit, best, f"{title}: {said}")
         for method, title in METHODS.items()
-        for name, chance, said in (
-            ("auc", 0.5, "AUC"),
-            ("true_positive_rate_at_1_percent", 0.01, "TPR at 1% FPR"),
-            ("true_positive_rate_at_0_1_percent", 0.001, "TPR at 0.1% FPR"),
+        for name, unit, best, said in (
+            ("auc", "fraction", 0.5, "AUC"),
+            ("true_positive_rate_at_1_percent", "fraction", 0.01, "TPR at 1% FPR"),
+            ("true_positive_rate_at_0_1_percent", "fraction", 0.001, "TPR at 0.1% FPR"),
+            ("epsilon_estimate", "epsilon", "min", "epsilon as estimated by rates"),
         )
     },
-    "epsilon_lower_bound": Metric("epsilon", "min", "lower bound on epsilon by audit"),
-    "epsilon_lower_bound_by_rates": Metric("epsilon", "min", "lower bound on epsilon by rates"),
+    "epsilon_lower_bound": Metric("epsilon", "min", "lower bound on epsilon by audit, at 95% a seed"),
     "correct_guesses": Metric("fraction", 0.5, "canaries guessed right"),
-    "refuted": Metric("fraction", "min", "epsilon refuted by its audit"),
+    "refuted": Metric("fraction", "min", "epsilon refuted by its audit, at 95% a seed"),
     "true_positive_rate": Metric("fraction", None, "TPR"),
     "false_positive_rate": Metric("fraction", None, "FPR"),
     "true_positive_rate_gap": Metric("fraction", "min", "TPR gap"),

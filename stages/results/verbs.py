@@ -29,6 +29,7 @@ VERBS = {
         Verb("distill", "train", fits=True),
         Verb("shadow", "shadow"),
         Verb("attack", "attack", curve="roc"),
+        Verb("audit", "audit"),
         Verb("score", "score"),
     )
 }

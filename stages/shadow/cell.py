@@ -1,10 +1,10 @@
 """Train the shadow models of one cell and write what each says of every example of the pool."""
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
 from stages.common import artifacts, measurements
@@ -14,7 +14,7 @@ from stages.common.measurements import About, Measurement, proportion
 from stages.common.pool import run_seeds
 from stages.common.settings import block, parse
 from stages.common.streams import generator, torch_seed
-from stages.fitting.cell import Data
+from stages.fitting.cell import Data, fit_safely
 from stages.models import files
 from stages.models.examples import examples, read_split, splits_of, vocabulary
 from stages.models.settings import ModelSettings
@@ -43,6 +43,12 @@ def run_cell(cell: Cell[ShadowSettings], training: Cell[TrainSettings], paramete
             f"shadow models are of cells that train on the members, not on `{training.settings.train_on}`",
             f"take `{place.cell}` out of {place.study}.shadow.grid",
         )
+    if training.settings.canaries:
+        raise InputError(
+            training.key("canaries"),
+            "shadow models see no canaries",
+            f"take `{place.cell}` out of {place.study}.shadow.grid",
+        )
     key = f"models.{training.settings.model}"
     model = parse(ModelSettings, block(parameters, key), key)
     data = _pool(settings, model)
@@ -51,11 +57,11 @@ def run_cell(cell: Cell[ShadowSettings], training: Cell[TrainSettings], paramete
     size = int((split == "member").sum())
     sees = deal(len(data.train), size, settings.shadows, generator(settings.seed, "shadow pool"))
     results = run_seeds(_run_shadow, dict(enumerate(sees)), training, model, data, settings.seed)
+    about = _about(cell, training)
     with artifacts.atomic_folder(place.shadows) as folder:
+        artifacts.write_json(folder / "about.json", asdict(about))
         artifacts.write_table(folder / "signals.parquet", pd.concat([table for table, _ in results.values()]))
-    measurements.write(
-        place.metrics, _about(cell, training), {number: measured for number, (_, measured) in results.items()}
-    )
+    measurements.write(place.metrics, about, {number: measured for number, (_, measured) in results.items()})
 
 
 def _pool(settings: ShadowSettings, model: ModelSettings) -> Data:
@@ -72,11 +78,9 @@ def _run_shadow(
     pool: Data,
     seed: int,
 ) -> tuple[pd.DataFrame, dict[str, Measurement]]:
-    # use_deterministic_algorithms does the same, and imports torch._inductor, which takes two seconds.
-    torch.set_deterministic_debug_mode("error")
     data = Data(pool.vocabulary, pool.train[np.flatnonzero(sees)], pool.valid, pool.test)
     # A seed of its own, unlike any that a reader gives to the models under attack.
-    fitted = fit(training.settings, model, data, torch_seed(seed, "shadow model", number))
+    fitted = fit_safely(fit, training, model, data, torch_seed(seed, "shadow model", number))
     said = signals(fitted.model, pool.train)
     columns = {f"{part}_log_probability": values for part, values in said.log_probability.items()}
     columns |= {f"{part}_logit": values for part, values in said.logit.items()}

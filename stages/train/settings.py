@@ -77,8 +77,11 @@ class TrainSettings(CellSettings):
 
     @model_validator(mode="after")
     def _canaries_are_of_a_reserve(self) -> Self:
-        if self.canaries and self.train_on == "train":
+        if self.canaries and self.train_on != "member":
             raise ValueError("canaries are drawn from the reserve of a partition: train_on: member")
+        if self.canaries and self.privacy and self.privacy.group > 1:
+            # A canary's coin adds or removes an example, and of groups only the replacement of one is accounted for.
+            raise ValueError("canaries audit what is stated of adding or removing one example; of groups nothing is")
         return self
 
     @model_validator(mode="after")

@@ -101,17 +101,14 @@ def test_the_curve_has_the_points_of_every_seed(fitted):
         ({"methods": []}, "toy.attack.base.methods: [] is not allowed; list should have at least 1 item"),
         ({"methods": ["loss", "loss"]}, "each method is listed once"),
         ({"methods": ["lira"]}, "method lira needs `shadows`, a cell of the study's shadow grid"),
-        ({"shadows": "none"}, "`shadows` is for other methods than loss"),
         (
             {"methods": ["lira"], "shadows": "none"},
             "data/shadows/toy/none/signals.parquet: no such file; run `dvc repro`",
         ),
-        ({"guesses": 3}, "toy.attack.base.guesses: 3 is not allowed; input should be a multiple of 2"),
-        ({"guesses": 4}, "data/models/toy/none/0/canaries.parquet: no such file; run `dvc repro`"),
         ({"partition": "thirds"}, "data/partitions/thirds/clients.parquet: no such file"),
         (
             {"epochs": 1},
-            "toy.attack.base.epochs: no such setting; allowed: dataset, guesses, methods, partition, seeds, shadows",
+            "toy.attack.base.epochs: no such setting; allowed: dataset, methods, partition, seeds, shadows",
         ),
     ],
 )
@@ -161,41 +158,11 @@ def test_shadows_of_other_data_are_refused(shadowed):
     assert "is of other examples than the data set has; run `dvc repro`" in shadowed.refused("attack", "none")
 
 
-def audited(study, guesses=40, **settings):
-    cell = {"mechanism": "dpsgd", "epochs": 20, "canaries": 80, "batch_size": 64, "learning_rate": 0.05} | settings
-    cell["privacy"] = {"epsilon": 1.0, "delta": 1e-4, "clipping_norm": 0.01} | settings.get("privacy", {})
-    study.parameters["toy"]["train"]["variant"]["dpsgd"] = cell
-    # Room to learn canaries by heart.
-    study.parameters["models"]["mean"]["hidden"] = 256
-    study.parameters["toy"]["attack"]["grid"]["variant"] = ["dpsgd"]
-    study.parameters["toy"]["attack"]["variant"] = {"dpsgd": {"guesses": guesses}}
-    study.run("train", "dpsgd")
-    code, said = study.run("attack", "dpsgd")
-    assert code == 0
-    return {name: entry["0"] for name, entry in study.metrics("attack", "dpsgd")["metrics"].items()}, said
-
-
-def test_the_audit_of_what_is_private_refutes_nothing(study):
-    found, said = audited(study)
-    assert found["canaries/refuted"]["value"] == 0
-    assert found["canaries/epsilon_lower_bound"]["value"] <= 1
-    assert said == ""
-
-
-@pytest.mark.parametrize("control", ["no_noise", "no_clipping"])
-def test_the_audit_refutes_an_epsilon_whose_noise_or_clipping_is_off(study, control):
-    found, said = audited(
-        study, role="control", epochs=300, learning_rate=0.02, privacy={"control": control, "epsilon": 0.5}
-    )
-    assert found["canaries/refuted"]["value"] == 1
-    assert found["canaries/epsilon_lower_bound"]["value"] > 0.5
-    assert found["canaries/correct_guesses"]["n"] == 40
-    assert "seed 0: the audit refutes epsilon 0.5: with confidence 95% it is above" in said
-
-
-def test_the_audit_guesses_no_more_canaries_than_there_are(study):
-    study.parameters["toy"]["train"]["variant"]["dpsgd"]["canaries"] = 10
-    study.parameters["toy"]["attack"]["grid"]["variant"] = ["dpsgd"]
-    study.parameters["toy"]["attack"]["variant"] = {"dpsgd": {"guesses": 12}}
-    study.done("train", "dpsgd")
-    assert "toy.attack.variant.dpsgd.guesses: 12 of 10 canaries" in study.refused("attack", "dpsgd")
+def test_shadow_models_of_another_kind_are_refused(shadowed):
+    shadowed.parameters["toy"]["train"]["variant"]["small"] = {}
+    del shadowed.parameters["toy"]["model"]
+    shadowed.parameters["toy"]["train"]["base"]["model"] = "small"
+    shadowed.parameters["toy"]["train"]["variant"]["none"]["model"] = "small"
+    shadowed.done("train", "none")
+    message = "`none` has shadow models of `mean`, and this is a `small`; name a cell of the same model"
+    assert message in shadowed.refused("attack", "none")

@@ -1,15 +1,19 @@
+from typing import get_args
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from stages.attack import likelihood_ratio, relative_likelihood
+from stages.attack import lira, rmia
 from stages.attack.methods import Shadows, read_shadows, scores
+from stages.attack.settings import Method
 from stages.common.errors import InputError
 from stages.models.signals import Signals
+from stages.results.metrics import METHODS as NAMED
 
-METHODS = ["loss", "lira", "lira_own_variance", "lira_offline", "lira_offline_own_variance", "rmia", "rmia_offline"]
+METHODS = list(get_args(Method))
 N, MODELS = 2_000, 32
 
 
@@ -23,6 +27,10 @@ def world():
     member = draws.random(N) < 0.5
     observed = hard + member + draws.normal(0, 1, N)
     return observed, member, logits, sees
+
+
+def test_every_method_has_a_title_in_the_report():
+    assert {*METHODS} == {"loss", *NAMED}
 
 
 def said(logit):
@@ -51,8 +59,8 @@ def test_an_outsider_is_told_from_nothing(world, method):
 @pytest.mark.parametrize("own", [True, False])
 def test_the_likelihood_ratio_is_that_of_two_gaussians(world, own):
     observed, _, logits, sees = world
-    deviation = likelihood_ratio.own_deviation if own else likelihood_ratio.one_deviation
-    found = likelihood_ratio.online(observed, logits, sees, deviation)
+    deviation = lira.own_deviation if own else lira.global_deviation
+    found = lira.online(observed, logits, sees, deviation)
     inside = [logits[sees[:, row], row] for row in range(N)]
     outside = [logits[~sees[:, row], row] for row in range(N)]
     for row in range(5):
@@ -65,7 +73,7 @@ def test_the_likelihood_ratio_is_that_of_two_gaussians(world, own):
 
 def test_the_offline_score_ranks_as_the_distribution_function_does(world):
     observed, _, logits, sees = world
-    found = likelihood_ratio.offline(observed, logits, sees, likelihood_ratio.own_deviation)
+    found = lira.offline(observed, logits, sees, lira.own_deviation)
     row = 7
     out = logits[~sees[:, row], row]
     assert norm.cdf(found[row]) == pytest.approx(norm(out.mean(), out.std(ddof=1)).cdf(observed[row]))
@@ -73,7 +81,7 @@ def test_the_offline_score_ranks_as_the_distribution_function_does(world):
 
 def test_the_relative_likelihood_is_that_of_the_mean_probability(world):
     observed, _, logits, sees = world
-    found = relative_likelihood.online(said(observed).log_probability["label"], -np.logaddexp(0, -logits), sees)
+    found = rmia.online(said(observed).log_probability["label"], -np.logaddexp(0, -logits), sees)
     p = 1 / (1 + np.exp(-logits[:, 3]))
     mean = (p[sees[:, 3]].mean() + p[~sees[:, 3]].mean()) / 2
     assert np.exp(found[3]) == pytest.approx(1 / (1 + np.exp(-observed[3])) / mean)

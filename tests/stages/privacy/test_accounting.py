@@ -161,3 +161,15 @@ def test_the_statement_says_what_epsilon_holds_under():
         "clipping_norm": 0.5,
         "schedule": [{"steps": 175, "noise_multiplier": 1.442}],
     }
+
+
+def test_noise_that_falls_for_many_passes_is_calibrated():
+    # It begins its search where the last of 40 passes would have next to no noise.
+    noise = enough(8, 256 / 1300, 200, 1e-4, decay=0.95)
+    assert accounting.epsilon(decaying(256 / 1300, 200, noise, 0.95), 1e-4) == pytest.approx(8, abs=0.05)
+
+
+def test_thousands_of_steps_are_calibrated():
+    # The grid that the search begins on says more than twice too much of them.
+    noise = enough(0.5, 0.01, 10_000, 1e-6)
+    assert accounting.epsilon(decaying(0.01, 10_000, noise, 1), 1e-6) == pytest.approx(0.5, abs=1e-3)

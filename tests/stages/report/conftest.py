@@ -142,7 +142,9 @@ def measured(verb: str, private: bool, generator: np.random.Generator) -> dict[s
         "train/noise_multiplier": Measurement(generator.uniform(0.4, 0.6)),
         "train/parameters": Measurement(66_051.0),
     }
-    return utility | ({"train/epsilon": Measurement(2.97), "train/delta": Measurement(1e-5)} if private else {})
+    epsilons = {"epsilon": 2.97, "replace_one_epsilon": 5.41, "delta": 1e-5}
+    stated = {f"train/{name}": Measurement(value) for name, value in epsilons.items()}
+    return utility | (stated if private else {})
 
 
 def curve(verb: str, generator: np.random.Generator) -> pd.DataFrame:

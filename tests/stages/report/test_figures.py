@@ -152,7 +152,7 @@ def test_seeds_that_never_reach_the_target_are_counted(report: Path, synthetic: 
 def test_utility_stands_beside_epsilon_and_beside_no_guarantee(drawn: dict[str, dict[str, Figure]]) -> None:
     words = drawn["whole"]["utility-epsilon"].alt
 
-    assert re.search(r"dpsgd 0\.7\d\d at epsilon 2\.97", words)
+    assert re.search(r"dpsgd 0\.7\d\d at epsilon 5\.41", words)
     assert re.search(r"none 0\.8\d\d without a guarantee", words)
 
 

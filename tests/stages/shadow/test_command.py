@@ -21,6 +21,7 @@ def test_a_cell_writes_signals_and_metrics_and_nothing_else(shadowed):
     before = set(shadowed.files())
     shadowed.done("shadow", "none")
     assert set(shadowed.files()) - before == {
+        "data/shadows/toy/none/about.json",
         "data/shadows/toy/none/signals.parquet",
         "reports/metrics/toy/none/shadow.json",
     }

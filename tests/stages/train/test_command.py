@@ -423,7 +423,8 @@ def test_canaries_are_of_the_reserve_mislabelled_and_in_by_a_coin(study):
     assert set(held[canaries["example_id"]]) == {"reserve"}
     assert (canaries["label"].to_numpy() != truth[canaries["example_id"]].to_numpy()).all()
     assert 15 < canaries["included"].sum() < 45
-    assert content["metrics"]["train/accuracy"]["0"]["n"] == 160 + canaries["included"].sum()
+    # What they are taught is wrong, so they have no part in the accuracy.
+    assert content["metrics"]["train/accuracy"]["0"]["n"] == 160
 
 
 def test_canaries_differ_from_seed_to_seed(study):
@@ -438,9 +439,27 @@ def test_canaries_differ_from_seed_to_seed(study):
     ("changes", "message"),
     [
         ({"canaries": 81}, "canaries: 81 of a reserve of 80; give fewer, or a larger reserve"),
-        ({"canaries": 5, "train_on": "train"}, "canaries are drawn from the reserve of a partition: train_on: member"),
+        (
+            {"canaries": 5, "train_on": "reserve"},
+            "canaries are drawn from the reserve of a partition: train_on: member",
+        ),
     ],
 )
 def test_canaries_that_cannot_be_are_refused(study, changes, message):
     study.parameters["toy"]["train"]["variant"]["none"] |= changes
     assert message in study.refused("train", "none")
+
+
+def test_canaries_are_not_for_groups(study):
+    study.parameters["toy"]["train"]["variant"]["dpsgd"] |= {"canaries": 10, "mechanism": "edpsgd"}
+    study.parameters["toy"]["train"]["variant"]["dpsgd"]["privacy"]["group"] = 2
+    assert "canaries audit what is stated of adding or removing one example" in study.refused("train", "dpsgd")
+
+
+def test_the_noise_is_fixed_before_the_coins_are_thrown(study):
+    study.parameters["toy"]["train"]["variant"]["dpsgd"]["canaries"] = 40
+    study.change("train", {"seeds": [0, 1]})
+    noise = study.done("train", "dpsgd")["metrics"]["train/noise_multiplier"]
+    included = [pd.read_parquet(f"data/models/toy/dpsgd/{s}/canaries.parquet")["included"].sum() for s in (0, 1)]
+    assert included[0] != included[1]
+    assert noise["0"]["value"] == noise["1"]["value"]

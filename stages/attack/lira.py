@@ -11,26 +11,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 Values = NDArray[np.float64]
-Variance = Callable[[Values, NDArray[np.bool_]], Values]
+Deviation = Callable[[Values, NDArray[np.bool_]], Values]
 # Of a signal over models, so that one that does not move at all divides nothing by zero.
 LEAST_DEVIATION = 1e-6
 
 
-def online(observed: Values, shadows: Values, sees: NDArray[np.bool_], deviation: Variance) -> Values:
+def online(observed: Values, shadows: Values, sees: NDArray[np.bool_], deviation: Deviation) -> Values:
     """Return the log likelihood ratio of "member" to "no member" (their equation 4).
 
     Args:
         observed: (n,) logits of the attacked model.
         shadows: (models, n) logits of the shadow models.
         sees: (models, n) whether a model saw an example; each example by two models or more, and not by two or more.
-        deviation: `own_deviation` or `one_deviation`.
+        deviation: `own_deviation` or `global_deviation`.
     """
     ways = (sees, ~sees)
     inside, outside = (_log_density(observed, _mean(shadows, way), deviation(shadows, way)) for way in ways)
     return inside - outside
 
 
-def offline(observed: Values, shadows: Values, sees: NDArray[np.bool_], deviation: Variance) -> Values:
+def offline(observed: Values, shadows: Values, sees: NDArray[np.bool_], deviation: Deviation) -> Values:
     """Return how far each logit is above those of the models that did not see the example, in standard deviations.
 
     Their offline score is the Gaussian distribution function of it, which ranks examples alike. Arguments: `online`.
@@ -45,7 +45,7 @@ def own_deviation(shadows: Values, of: NDArray[np.bool_]) -> Values:
     return deviation
 
 
-def one_deviation(shadows: Values, of: NDArray[np.bool_]) -> Values:
+def global_deviation(shadows: Values, of: NDArray[np.bool_]) -> Values:
     """Return (n,) the same standard deviation for all, pooled over examples (their "fixed variance")."""
     squares = np.where(of, np.square(shadows - _mean(shadows, of)), 0.0).sum()
     pooled = np.sqrt(squares / (of.sum() - of.shape[1]))

@@ -1,0 +1,1 @@
+"""Audits of a guarantee: guess from a trained model which canaries it was trained on."""

@@ -1,0 +1,55 @@
+"""Audit the models of one cell and write what came of it."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from stages.audit.one_run import lower_bound
+from stages.audit.settings import AuditSettings
+from stages.common import artifacts, measurements
+from stages.common.cells import Cell
+from stages.common.command import warn
+from stages.common.errors import InputError
+from stages.common.measurements import Measurement, proportion
+from stages.models.examples import read_split
+from stages.models.fitted import about_measuring, load_fitted
+from stages.models.signals import signals
+
+
+def audit_cell(cell: Cell[AuditSettings]) -> None:
+    """Audit all seeds of a cell; write the metrics, and say aloud which stated epsilon is refuted."""
+    settings, place = cell.settings, cell.place
+    pool = read_split(settings.dataset, "train").set_index("example_id")
+    about = about_measuring(place, settings.dataset, settings.inputs())
+    watched = tqdm(settings.seeds, desc="seeds", disable=None)
+    measurements.write(place.metrics, about, {seed: _audit(cell, pool, seed) for seed in watched})
+
+
+def _audit(cell: Cell[AuditSettings], pool: pd.DataFrame, seed: int) -> dict[str, Measurement]:
+    place, guesses = cell.place, cell.settings.guesses
+    folder = place.models / str(seed)
+    canaries = artifacts.read_table(folder / "canaries.parquet")
+    if guesses > len(canaries):
+        raise InputError(cell.key("guesses"), f"{guesses} of {len(canaries)} canaries", "guess no more than there are")
+    model = load_fitted(place.study, place.cell, seed)
+    table = pool.loc[canaries["example_id"]].reset_index().assign(label=canaries["label"])
+    # Only the label of a canary is wrong, so only that tells.
+    scores = signals(model.classifier, model.examples(table)).logit["label"]
+    included = canaries["included"].to_numpy()
+    order = np.argsort(-scores, kind="stable")
+    correct = int(included[order[: guesses // 2]].sum() + (~included[order[-(guesses // 2) :]]).sum())
+    content: dict[str, Any] = artifacts.read_json(folder / "privacy.json")
+    # Of a control, what would be stated if nothing had been switched off.
+    stated = content.get("stated", content)
+    bound = lower_bound(len(canaries), guesses, correct, stated.get("delta") or 0.0)
+    measured = {
+        "canaries/correct_guesses": proportion(correct, guesses),
+        "canaries/epsilon_lower_bound": Measurement(bound, guesses),
+    }
+    if stated["epsilon"] is not None:
+        measured["canaries/refuted"] = Measurement(float(bound > stated["epsilon"]), guesses)
+        if bound > stated["epsilon"]:
+            warn(f"seed {seed}: the audit refutes epsilon {stated['epsilon']:.3g}: at 95% it is above {bound:.3g}")
+    return measured
