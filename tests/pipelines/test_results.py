@@ -41,7 +41,7 @@ def test_claims_of_an_unknown_study_or_before_a_report_are_one_line(results, ass
 def test_show_has_the_tables_of_a_study(results, assay):
     status, out, err = assay("show", "joint")
     assert (status, err) == (0, "")
-    for said in ("Joint: utility, epsilon, leakage", "attack AUC → 0.5", "no guarantee", "dpsgd"):
+    for said in ("Joint: utility, guarantee", "attack AUC → 0.5", "no guarantee", "dpsgd"):
         assert said in out
 
 

@@ -148,7 +148,8 @@ def test_the_joint_table_has_a_row_per_cell(parameters: dict[str, Any]) -> None:
 
     cells = [row[0] for row in table.sections[0].rows]
     assert cells == ["none", "dpsgd", "control", "fedavg"]
-    assert table.headings[:5] == ["cell", "role", "accuracy ↑", "epsilon ↓", "attack AUC → 0.5"]
+    epsilons = ["epsilon ↓", "epsilon, replacing one ↓"]
+    assert table.headings[:6] == ["cell", "role", "accuracy ↑", *epsilons, "attack AUC → 0.5"]
     assert table.headings[-1] == "counterfactual flip rate ↓"
     assert [row[3] for row in table.sections[0].rows] == [
         "no guarantee",
