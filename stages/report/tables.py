@@ -82,7 +82,10 @@ def guarantees(results: pd.DataFrame) -> str:
     Args:
         results: The study's rows of the long table.
     """
-    deltas = results[results["metric"] == "delta"].groupby("cell", sort=False).first()
+    # A control states a delta, and no epsilon.
+    stating = results.loc[results["metric"] == "epsilon", "cell"]
+    deltas = results[(results["metric"] == "delta") & results["cell"].isin(stating)]
+    deltas = deltas.groupby("cell", sort=False).first()
     said = [
         f"{cell}: delta {row.value:g}, {GUARANTEES.get(row.mechanism, row.mechanism)}"
         for cell, row in deltas.iterrows()

@@ -35,9 +35,9 @@ def summarise(results: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         A row per cell and metric, in the order of `results`: KEYS, `mean`, `ci_low` and `ci_high` (the
-        interval over seeds, missing for a single seed; of a share, cut to [0, 1]), `seeds`, and the
-        median over seeds of `n` and of the sampling interval's half-width (missing where the metrics
-        file has none).
+        interval over seeds, missing for a single seed; cut to [0, 1] of a share and to at least 0 of an
+        epsilon), `seeds`, and the median over seeds of `n` and of the sampling interval's half-width
+        (missing where the metrics file has none).
     """
     rows = results[KEYS].assign(
         value=results["value"],
@@ -68,6 +68,8 @@ def summarise(results: pd.DataFrame) -> pd.DataFrame:
     share = summary["unit"] == "fraction"
     for end in ("ci_low", "ci_high"):
         summary[end] = summary[end].mask(share, summary[end].clip(0.0, 1.0))
+    # Nor can an epsilon be below 0.
+    summary["ci_low"] = summary["ci_low"].mask(summary["unit"] == "epsilon", summary["ci_low"].clip(lower=0.0))
     summary["n"] = summary["n"].round().astype("Int64")
     summary["seeds"] = summary["seeds"].astype("Int64")
     return summary[[*KEYS, "mean", "ci_low", "ci_high", "seeds", "n", "sampling_half_width"]]
