@@ -42,8 +42,8 @@ def figures(study: str, summary: pd.DataFrame, sources: list[Source], target: fl
         drawn.append(_against_epsilon("utility-epsilon", "train", utility, UTILITY[0], guaranteed))
     attacked = summary[summary["verb"] == "attack"]
     leakage = next((metric for metric in LEAKAGE if len(headline(attacked, metric))), None)
-    if len(guaranteed) and leakage:
-        leaks = headline(attacked, leakage)
+    leaks = headline(attacked, leakage) if leakage else attacked.iloc[:0]
+    if leakage and leaks["cell"].isin(guaranteed["cell"]).any():
         drawn.append(_against_epsilon("leakage-epsilon", "attack", leaks, leakage, guaranteed))
     histories = {source.cell: curves.read(source) for source in sources if source.verb == "federate"}
     for metric in _followed(histories)[:1]:

@@ -45,6 +45,14 @@ def test_a_study_has_the_figures_it_has_data_for(drawn: dict[str, dict[str, Figu
     assert list(drawn["trained_only"]) == ["utility-accuracy"]
 
 
+@pytest.mark.usefixtures("project")
+def test_leakage_stands_beside_epsilon_only_where_an_attacked_cell_has_one(parameters: dict[str, Any]) -> None:
+    parameters["whole"]["attack"]["grid"]["variant"] = ["none", "fedavg"]
+    names = list(draw(parameters, "whole"))
+    assert "utility-epsilon" in names
+    assert "leakage-epsilon" not in names
+
+
 def test_every_figure_is_named_and_its_ids_are_its_own(drawn: dict[str, dict[str, Figure]]) -> None:
     figures = [figure for study in drawn.values() for figure in study.values()]
 
