@@ -155,8 +155,7 @@ class _References:
         self._check_seeds(seeds, teacher)
 
     def _check_training(self) -> None:
-        study, name = self.cell.place.study, self.cell.place.cell
-        trained = cells(self.parameters, study, "train") if "train" in self.parameters[study] else {}
+        study, name, trained = self.cell.place.study, self.cell.place.cell, self._cells("train")
         if name not in trained:
             raise _error(
                 f"{study}.{self.cell.place.verb}.grid",
@@ -165,14 +164,17 @@ class _References:
             )
 
     def _check_shadows(self, shadows: str) -> None:
-        study = self.cell.place.study
-        known = cells(self.parameters, study, "shadow") if "shadow" in self.parameters[study] else {}
+        known = self._cells("shadow")
         if shadows not in known:
             raise InputError(
                 self.cell.key("shadows"),
-                f"`{shadows}` is no cell of {study}.shadow",
+                f"`{shadows}` is no cell of {self.cell.place.study}.shadow",
                 f"there are: {', '.join(known) or 'none'}",
             )
+
+    def _cells(self, verb: str) -> list[str]:
+        study = self.cell.place.study
+        return list(cells(self.parameters, study, verb)) if verb in self.parameters[study] else []
 
     def _check_seeds(self, allowed: list[int], owner: str) -> None:
         if missing := sorted(set(self.settings.get("seeds", [])) - set(allowed)):

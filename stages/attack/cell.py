@@ -21,26 +21,28 @@ def attack_cell(cell: Cell[AttackSettings]) -> None:
     pool = read_split(settings.dataset, "train")
     read, shadows = settings.inputs(), None
     if settings.shadows is not None:
-        read.append(Place(place.study, "shadow", settings.shadows).shadows)
-        shadows = methods.read_shadows(read[-1] / "signals.parquet", pool["example_id"].to_numpy())
+        folder = Place(place.study, "shadow", settings.shadows).shadows
+        shadows = methods.read_shadows(folder / "signals.parquet", pool["example_id"].to_numpy())
+        theirs, ours = (artifacts.read_json(each / "about.json")["model"] for each in (folder, place.models))
+        if theirs != ours:
+            raise InputError(
+                cell.key("shadows"),
+                f"`{settings.shadows}` has shadow models of `{theirs}`, and this is a `{ours}`",
+                "name a cell of the same model",
+            )
+        read.append(folder)
     about = about_measuring(place, settings.dataset, read)
-    if shadows is not None and (theirs := artifacts.read_json(read[-1] / "about.json")["model"]) != about.model:
-        raise InputError(
-            cell.key("shadows"),
-            f"`{settings.shadows}` has shadow models of `{theirs}`, and this is a `{about.model}`",
-            "name a cell of the same model",
-        )
     watched = tqdm(settings.seeds, desc="seeds", disable=None)
     scores = {seed: _attack(cell, pool, shadows, seed) for seed in watched}
-    measured = {seed: membership.measure(table, list(settings.methods)) for seed, table in scores.items()}
+    measured = {seed: membership.measure(table, settings.methods) for seed, table in scores.items()}
     first, every = settings.seeds[0], pd.concat(scores.values(), ignore_index=True)
-    measured[first] |= membership.measure_pooled(every, list(settings.methods), first)
+    measured[first] |= membership.measure_pooled(every, settings.methods, first)
     for seed, other in zip(settings.seeds, [*settings.seeds[1:], first], strict=True):
         delta = _delta(place, seed)
         for method in settings.methods if other != seed else ():
             estimate = membership.estimated_epsilon(scores[seed], scores[other], method, delta)
             measured[seed][f"pool/{membership.metric(method, 'epsilon_estimate')}"] = estimate
-    curves = [membership.roc_points(table, list(settings.methods)).assign(seed=seed) for seed, table in scores.items()]
+    curves = [membership.roc_points(table, settings.methods).assign(seed=seed) for seed, table in scores.items()]
     with artifacts.atomic_folder(place.attacks) as folder:
         artifacts.write_table(folder / "scores.parquet", every)
     columns = ["seed", "method", "false_positive_rate", "true_positive_rate"]

@@ -1,12 +1,13 @@
 """How well members and non-members are told apart, and what epsilon that speaks for."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import betaincinv
 
 from stages.attack import roc
-from stages.common.measurements import CONFIDENCE, Measurement
+from stages.common.measurements import Measurement, clopper_pearson
 from stages.common.streams import generator
 
 # Below this many non-members, 0.1% of them is too few to set a threshold by.
@@ -18,7 +19,7 @@ def metric(method: str, name: str) -> str:
     return name if method == "loss" else f"{method}_{name}"
 
 
-def measure(scores: pd.DataFrame, methods: list[str]) -> dict[str, Measurement]:
+def measure(scores: pd.DataFrame, methods: Sequence[str]) -> dict[str, Measurement]:
     """Return the AUC of every column of scores and, for what looks at all parts, the true positive rate at 1%.
 
     Args:
@@ -36,7 +37,7 @@ def measure(scores: pd.DataFrame, methods: list[str]) -> dict[str, Measurement]:
     return measured
 
 
-def measure_pooled(scores: pd.DataFrame, methods: list[str], seed: int) -> dict[str, Measurement]:
+def measure_pooled(scores: pd.DataFrame, methods: Sequence[str], seed: int) -> dict[str, Measurement]:
     """Return the true positive rate at 0.1% over the scores of all seeds, if their non-members are enough for it.
 
     Args:
@@ -81,16 +82,8 @@ def epsilon_from_rates(
         negatives: Non-members.
         delta: Of the guarantee under test.
     """
-    tail = (1 - CONFIDENCE) / 2
-    # Where nothing or everything is above, the beta distribution is a point.
-    low = np.where(
-        true_positives > 0, betaincinv(np.maximum(true_positives, 1), positives - true_positives + 1, tail), 0.0
-    )
-    high = np.where(
-        false_positives < negatives,
-        betaincinv(false_positives + 1, np.maximum(negatives - false_positives, 1), 1 - tail),
-        1.0,
-    )
+    low, _ = clopper_pearson(true_positives, positives)
+    _, high = clopper_pearson(false_positives, negatives)
     bound: NDArray[np.float64] = np.log(np.maximum((low - delta) / high, 1.0))
     return bound
 
@@ -100,7 +93,7 @@ def sides(scores: pd.DataFrame, column: str) -> tuple[roc.Scores, roc.Scores]:
     return scores.loc[scores["member"], column].to_numpy(), scores.loc[~scores["member"], column].to_numpy()
 
 
-def roc_points(scores: pd.DataFrame, methods: list[str]) -> pd.DataFrame:
+def roc_points(scores: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
     """Return the thinned ROC of each method: columns method, false_positive_rate, true_positive_rate."""
     return pd.concat(
         [roc.thinned(*roc.curve(*sides(scores, method))).assign(method=method) for method in methods], ignore_index=True

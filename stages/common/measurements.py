@@ -58,10 +58,17 @@ def proportion(successes: int, n: int) -> Measurement:
     """Return successes / n with its exact interval (Clopper and Pearson 1934)."""
     if n <= 0 or not 0 <= successes <= n:
         raise ValueError(f"{successes} of {n} is no proportion")
+    low, high = clopper_pearson(np.array(successes), n)
+    return Measurement(successes / n, n, float(low), float(high))
+
+
+def clopper_pearson(successes: NDArray[np.int64], n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the ends of the exact 95% interval of each number of successes in n; half of the 5% beyond either end."""
     tail = (1 - CONFIDENCE) / 2
-    low = float(betaincinv(successes, n - successes + 1, tail)) if successes else 0.0
-    high = float(betaincinv(successes + 1, n - successes, 1 - tail)) if successes < n else 1.0
-    return Measurement(successes / n, n, low, high)
+    # At no success and at n the beta distribution is a point.
+    low = np.where(successes > 0, betaincinv(np.maximum(successes, 1), n - successes + 1, tail), 0.0)
+    high = np.where(successes < n, betaincinv(successes + 1, np.maximum(n - successes, 1), 1 - tail), 1.0)
+    return low, high
 
 
 def macro_f1(truth: NDArray[np.int64], predicted: NDArray[np.int64], labels: int, seed: int) -> Measurement:

@@ -1,7 +1,8 @@
 """Run one fitting cell: read its data, fit and measure a model per seed, write models, metrics, history."""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +16,6 @@ from stages.common.cells import Cell
 from stages.common.errors import InputError, SettingError
 from stages.common.measurements import About, Measurement
 from stages.common.pool import run_seeds
-from stages.common.settings import block, parse
 from stages.fitting import canaries
 from stages.fitting.settings import SPLITS, CellSettings
 from stages.models import files
@@ -30,7 +30,7 @@ from stages.models.examples import (
     rows_of,
     vocabulary,
 )
-from stages.models.settings import ModelSettings
+from stages.models.settings import ModelSettings, read_model
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,11 @@ class Data:
     test: Examples
     clients: NDArray[np.object_] | None = None
     canaries: pd.DataFrame | None = None
+
+    @property
+    def uncanaried(self) -> int:
+        """Number of training examples that are no canaries, which come after them."""
+        return len(self.train) - (0 if self.canaries is None else int(self.canaries["included"].sum()))
 
 
 @dataclass(frozen=True)
@@ -94,12 +99,9 @@ def run_cell(cell: Cell[CellT], parameters: dict[str, Any], fit: Fit[CellT]) -> 
         fit: Fits one seed; a function of a module, since every seed runs in a process of its own.
     """
     settings, place = cell.settings, cell.place
-    key = f"models.{settings.model}"
-    model = parse(ModelSettings, block(parameters, key), key)
-    try:
+    model = read_model(parameters, settings.model)
+    with _named(cell):
         by_seed = _data(settings, model)
-    except SettingError as error:
-        raise InputError(cell.key(error.setting), error.problem, error.remedy) from None
     for data in by_seed.values():
         if settings.batch_size > len(data.train):
             more = f"{settings.batch_size} is more than the {len(data.train)} examples"
@@ -107,7 +109,7 @@ def run_cell(cell: Cell[CellT], parameters: dict[str, Any], fit: Fit[CellT]) -> 
     most = max(len(data.train) for data in by_seed.values())
     for setting, problem, remedy in settings.cautions(most):
         command.warn(f"{cell.key(setting)}: {problem}; {remedy}")
-    about = _about(cell)
+    about = about_fitting(cell)
     with artifacts.atomic_folder(place.models) as temporary:
         results = run_seeds(_run_seed, by_seed, fit, cell, model, temporary)
         artifacts.write_json(temporary / "about.json", asdict(about))
@@ -116,12 +118,18 @@ def run_cell(cell: Cell[CellT], parameters: dict[str, Any], fit: Fit[CellT]) -> 
     artifacts.write_table(place.curve("history"), history[["seed", "step", "metric", "value"]])
 
 
+def whole(dataset: str, model: ModelSettings) -> Data:
+    """Return a data set for a model, of which it may see the whole training split."""
+    train, valid, test = (read_split(dataset, split) for split in SPLITS)
+    known = vocabulary(train)
+    return Data(known, examples(train, model, known), examples(valid, model, known), examples(test, model, known))
+
+
 def _data(settings: CellSettings, model: ModelSettings) -> dict[int, Data]:
-    tables = [read_split(settings.dataset, split) for split in SPLITS]
-    known = vocabulary(tables[0])
-    pool, watched, tested = (examples(table, model, known) for table in tables)
+    data = whole(settings.dataset, model)
     if settings.train_on == "train" and not settings.dealt:
-        return dict.fromkeys(settings.seeds, Data(known, pool, watched, tested))
+        return dict.fromkeys(settings.seeds, data)
+    pool = data.train
     by_seed = {}
     for seed in settings.seeds:
         held = read_partition(str(settings.partition), seed, settings.train_on)
@@ -131,19 +139,26 @@ def _data(settings: CellSettings, model: ModelSettings) -> dict[int, Data]:
         if settings.planted:
             reserve = read_partition(str(settings.partition), seed, "reserve")
             rows = rows_of(pool.example_ids, list(reserve["example_id"]))
-            train, planted = canaries.plant(train, pool, rows, known, settings.planted, seed)
-        by_seed[seed] = Data(known, train, watched, tested, clients, planted)
+            train, planted = canaries.plant(train, pool, rows, data.vocabulary, settings.planted, seed)
+        by_seed[seed] = replace(data, train=train, clients=clients, canaries=planted)
     return by_seed
+
+
+@contextmanager
+def _named(cell: Cell[CellT]) -> Iterator[None]:
+    """Say where in params.yaml a setting stands that cannot be used."""
+    try:
+        yield
+    except SettingError as error:
+        raise InputError(cell.key(error.setting), error.problem, error.remedy) from None
 
 
 def fit_safely(fit: Fit[CellT], cell: Cell[CellT], model: ModelSettings, data: Data, seed: int) -> Fitted:
     """Return what one seed gives, deterministically; InputError for a setting that cannot be, or that diverges."""
     # use_deterministic_algorithms does the same, and imports torch._inductor, which takes two seconds.
     torch.set_deterministic_debug_mode("error")
-    try:
+    with _named(cell):
         fitted = fit(cell.settings, model, data, seed)
-    except SettingError as error:
-        raise InputError(cell.key(error.setting), error.problem, error.remedy) from None
     if not np.isfinite(fitted.history["value"]).all():
         rate = cell.settings.learning_rate
         problem = f"with {rate:g} the loss of seed {seed} stopped being a number"
@@ -161,11 +176,10 @@ def _run_seed(
     artifacts.write_json(own / "privacy.json", fitted.privacy)
     if data.canaries is not None:
         artifacts.write_table(own / "canaries.parquet", data.canaries)
-    # Canaries come last, and what they are taught is wrong.
-    true = len(data.train) - (0 if data.canaries is None else int(data.canaries["included"].sum()))
     trained = sum(tensor.numel() for tensor in files.trained_state(fitted.model).values())
     measured = {
-        **utility(fitted.model, data.train[np.arange(true)], data.vocabulary, "train", seed),
+        # Without canaries, of which what was learnt is wrong.
+        **utility(fitted.model, data.train[np.arange(data.uncanaried)], data.vocabulary, "train", seed),
         **utility(fitted.model, data.test, data.vocabulary, "test", seed),
         **fitted.measured,
         "train/parameters": Measurement(float(trained)),
@@ -173,7 +187,8 @@ def _run_seed(
     return measured, fitted.history
 
 
-def _about(cell: Cell[CellT]) -> About:
+def about_fitting(cell: Cell[CellT]) -> About:
+    """Return what is said of a fitted cell."""
     settings, place = cell.settings, cell.place
     return About(
         study=place.study,

@@ -1,10 +1,10 @@
 """Settings of a model: `models.<name>` in params.yaml."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from stages.common.settings import Settings
+from stages.common.settings import Settings, block, parse
 
 
 class Weights(Settings):
@@ -61,3 +61,9 @@ class ModelSettings(Settings):
         if self.head != "bilstm" and self.layers > 1:
             raise ValueError(f"layers: {self.layers} is for head: bilstm; this is {self.head}")
         return self
+
+
+def read_model(parameters: dict[str, Any], name: str) -> ModelSettings:
+    """Return the validated settings of one model, a key under `models` of params.yaml."""
+    key = f"models.{name}"
+    return parse(ModelSettings, block(parameters, key), key)

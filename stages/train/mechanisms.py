@@ -57,10 +57,8 @@ def _fit_privately(
     from stages.train import dpsgd
 
     # With canaries by what is expected, not by what their coins said: the mechanism is fixed before they are thrown.
-    count = len(data.train)
-    if data.canaries is not None:
-        count += len(data.canaries) // 2 - int(data.canaries["included"].sum())
-    probability = settings.batch_size / count
+    canaries = 0 if data.canaries is None else len(data.canaries) // 2
+    probability = settings.batch_size / (data.uncanaried + canaries)
     steps = settings.epochs * round(1 / probability)
 
     def mechanism(noise: float) -> accounting.Mechanism:
