@@ -1,7 +1,8 @@
 """Write params.yaml from a profile: profiles/quick.yaml is the whole file, the others say what they change.
 
 An overlay is a JSON merge patch in YAML: mappings are merged, null removes a key, and everything else,
-lists too, replaces what was there. Comments and the spelling of numbers are kept.
+lists too, replaces what was there. Comments and the spelling of numbers are kept. `extends: NAME` at its top has it
+change what another overlay left.
 """
 
 from collections.abc import Iterator, Mapping, MutableMapping
@@ -30,7 +31,8 @@ def render(name: str) -> str:
     if name == BASE:
         return base
     content = roundtrip.load(str(_path(BASE)), base)
-    _merge(content, roundtrip.load(str(_path(name)), _read(name)))
+    for overlay in _overlays(name):
+        _merge(content, overlay)
     content["profile"] = name
     return roundtrip.dump(content)
 
@@ -84,6 +86,19 @@ def _read(name: str) -> str:
     if name not in available() or not _path(name).exists():
         raise InputError(str(FOLDER), f"has no profile `{name}`", f"it has: {', '.join(available())}")
     return _path(name).read_text(encoding="utf-8")
+
+
+def _overlays(name: str) -> list[MutableMapping[str, Any]]:
+    """Return what a profile changes, what it extends first."""
+    found: dict[str, MutableMapping[str, Any]] = {}
+    following: str | None = name
+    while following not in (None, BASE):
+        if following in found:
+            chain = " -> ".join([*found, following])
+            raise InputError(f"{_path(name)}: extends", f"comes back to itself ({chain})", "take one of them out")
+        found[following] = roundtrip.load(str(_path(following)), _read(following))
+        following = found[following].pop("extends", None)
+    return list(reversed(found.values()))
 
 
 def _merge(content: MutableMapping[str, Any], overlay: Mapping[str, Any]) -> None:

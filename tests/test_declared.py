@@ -22,7 +22,7 @@ from stages.results.verbs import FITTING, OF_STUDIES, VERBS
 
 ROOT = Path(__file__).parents[1]
 COMMAND = re.compile(r"python -m stages\.(?P<verb>\w+) --study (?P<study>\w+) --cell (?P<cell>\S+)")
-PROFILES = ("quick", "smoke", "full", "paper")
+PROFILES = ("quick", "smoke", "grid", "full", "paper")
 Stages = dict[str, Any]
 
 

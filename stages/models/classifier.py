@@ -78,8 +78,10 @@ class TextClassifier(nn.Module):
         if self.pooled_inputs:
             return Scores(self._label_scores(inputs[0]), None)
         ids, lengths = inputs
-        ids = ids[:, : int(lengths.max())]
-        states = self.encoder(ids, lengths)
+        return self.score(self.encoder(ids[:, : int(lengths.max())], lengths), lengths)
+
+    def score(self, states: Tensor, lengths: Tensor) -> Scores:
+        """Score texts by what the encoder made of them: (n, length, encoder.dimension)."""
         if self.recurrent is not None:
             states = _run(self.recurrent, self.dropout(states), lengths)
         states = self.dropout(states)

@@ -4,17 +4,22 @@ The gradient of a recurrent weight is, as that of any matrix, a sum over positio
 each position (the input, or the state before it) and the gradient of the gates there. torch's own LSTM does not give
 the latter away; this one does, in a loop over positions as in any LSTM (Hochreiter and Schmidhuber 1997, with the gates
 in torch's order: input, forget, cell, output).
+
+All is kept as torch packs texts: position after position, at each the texts that are that long, longest first. Padding
+is nowhere computed.
 """
 
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence
 
 from stages.privacy.layers import Forward, Recorder, applied
-from stages.privacy.uses import Formed, Matrix, in_full
+from stages.privacy.uses import Formed, Packed, PackedMatrix, Places, in_full
 
 State = tuple[Tensor, Tensor]
 
@@ -31,70 +36,66 @@ def lstm(layer: nn.LSTM, recorder: Recorder) -> Forward:
     def forward(inputs: Any, state: Any = None) -> tuple[Any, State]:
         if state is not None:
             raise ValueError("an LSTM that is given its initial state is not supported")
-        if not isinstance(inputs, PackedSequence):
-            given = inputs if layer.batch_first else inputs.transpose(0, 1)
-            outputs, last = _run(layer, given, None, None, recorder)
-            return (outputs if layer.batch_first else outputs.transpose(0, 1)), last
-        given, lengths = pad_packed_sequence(inputs, batch_first=True)
-        order = inputs.sorted_indices
-        outputs, last = _run(layer, given, lengths, order, recorder)
-        return pack_padded_sequence(outputs, lengths, batch_first=True, enforce_sorted=order is None), last
+        if isinstance(inputs, PackedSequence):
+            order, back = inputs.sorted_indices, inputs.unsorted_indices
+            steps = _steps(inputs.batch_sizes.tolist(), order, inputs.data.device)
+            outputs, (hidden, cell) = _run(layer, inputs.data, steps, recorder)
+            last = (hidden, cell) if back is None else (hidden[:, back], cell[:, back])
+            return PackedSequence(outputs, inputs.batch_sizes, order, back), last
+        values = inputs.transpose(0, 1) if layer.batch_first else inputs
+        length, n, _ = values.shape
+        outputs, last = _run(layer, values.flatten(0, 1), _steps([n] * length, None, values.device), recorder)
+        outputs = outputs.unflatten(0, (length, n))
+        return (outputs.transpose(0, 1) if layer.batch_first else outputs), last
 
     return forward
 
 
-def _run(
-    layer: nn.LSTM, values: Tensor, lengths: Tensor | None, order: Tensor | None, recorder: Recorder
-) -> tuple[Tensor, State]:
-    """Return the outputs (n, positions, directions x hidden) and the last states (layers x directions, n, hidden).
+@dataclass(frozen=True)
+class _Steps:
+    """Which rows of packed values belong to a position, and whose they are.
 
-    Args:
-        layer: The LSTM.
-        values: (n, positions, d).
-        lengths: (n,) of the texts, None if all are as long as the batch.
-        order: (n,) rows, longest text first, if they do not come so.
-        recorder: Is given the uses in the order of `values`.
+    Attributes:
+        rows: Of each position; the first so many texts are that long.
+        places: Where a row stands among the examples.
     """
-    length = values.shape[1]
+
+    rows: list[slice]
+    places: Places
+
+
+def _steps(active: list[int], order: Tensor | None, device: torch.device) -> _Steps:
+    """Lay out texts of which `active` are so long at each position, and whose examples are `order` (as they come)."""
+    ends = list(accumulate(active))
+    number = torch.arange(active[0], device=device) if order is None else order
+    examples = torch.cat([number[:rows] for rows in active])
+    positions = torch.repeat_interleave(torch.tensor(active, device=device))
+    rows = [slice(end - size, end) for end, size in zip(ends, active, strict=True)]
+    return _Steps(rows, Places(examples, positions, (active[0], len(active))))
+
+
+def _run(layer: nn.LSTM, values: Tensor, steps: _Steps, recorder: Recorder) -> tuple[Tensor, State]:
+    """Return the outputs (rows, directions x hidden) and the last states (layers x directions, n, hidden)."""
     if torch.is_autocast_enabled(values.device.type):
         values = values.to(torch.get_autocast_dtype(values.device.type))
-    back = None
-    if order is not None and lengths is not None:
-        back = torch.argsort(order)
-        values, lengths = values[order], lengths[order.to(lengths.device)]
-    ends = torch.full((len(values),), length) if lengths is None else lengths
-    ends = ends.to(values.device)
-    positions = torch.arange(length, device=values.device)
-    # Each text backwards, from its own end; padding stays where it is.
-    backwards = torch.where(positions < ends[:, None], ends[:, None] - 1 - positions, positions)
-    # How many texts are that long: packed ones come longest first, and are done with when they end.
-    active = [len(values)] * length if lengths is None else (positions[:, None] < ends).sum(1).tolist()
     last: list[State] = []
     for number in range(layer.num_layers):
         if number and layer.dropout and layer.training:
             values = functional.dropout(values, layer.dropout)
         sides = []
         for way in ("", "_reverse") if layer.bidirectional else ("",):
-            given = _reordered(values, backwards) if way else values
             names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
             weights = [getattr(layer, f"{name}_l{number}{way}", None) for name in names]
-            states, cells = applied(_Direction, given, *weights, active, back, recorder)
-            rows = torch.arange(len(values), device=values.device)
-            last.append((states[rows, ends - 1], cells[rows, ends - 1]))
-            sides.append(_reordered(states, backwards) if way else states)
-        values = sides[0] if len(sides) == 1 else torch.cat(sides, dim=2)
+            states, hidden, cell = applied(_Direction, values, *weights, steps, bool(way), recorder)
+            last.append((hidden, cell))
+            sides.append(states)
+        values = sides[0] if len(sides) == 1 else torch.cat(sides, dim=1)
     hidden, cell = (torch.stack(each) for each in zip(*last, strict=True))
-    if back is None:
-        return values, (hidden, cell)
-    return values[back], (hidden[:, back], cell[:, back])
-
-
-def _reordered(values: Tensor, order: Tensor) -> Tensor:
-    return values.gather(1, order[..., None].expand_as(values))
+    return values, (hidden, cell)
 
 
 class _Direction(torch.autograd.Function):
-    """One layer in one direction: inputs (n, positions, d) to states and cells (n, positions, hidden) each."""
+    """One layer in one direction: packed inputs (rows, d) to states (rows, hidden), last state and cell (n, hidden)."""
 
     @staticmethod
     def forward(
@@ -104,62 +105,77 @@ class _Direction(torch.autograd.Function):
         recurrent: Tensor,
         bias: Tensor | None,
         recurrent_bias: Tensor | None,
-        active: list[int],
-        back: Tensor | None,
+        steps: _Steps,
+        backwards: bool,
         recorder: Recorder,
-    ) -> State:
-        n, length, _ = inputs.shape
+    ) -> tuple[Tensor, Tensor, Tensor]:
         hidden = recurrent.shape[1]
         kind = inputs.dtype  # under autocast not that of the weights
         both = None if bias is None or recurrent_bias is None else (bias + recurrent_bias).to(kind)
         gates = functional.linear(inputs, weight.to(kind), both)
         transition = recurrent.T.to(kind)
-        # At position 0 of both: the zeros that it starts from.
-        states, cells = (inputs.new_zeros(n, length + 1, hidden) for _ in range(2))
-        for at, rows in enumerate(active):
-            gate = torch.addmm(gates[:rows, at], states[:rows, at], transition)
+        # Backwards, the texts that are not yet at their end have the zeros that they start from.
+        state, cell = (inputs.new_zeros(steps.places.shape[0], hidden) for _ in range(2))
+        states, squashed, states_before, cells_before = (inputs.new_empty(len(inputs), hidden) for _ in range(4))
+        for rows in reversed(steps.rows) if backwards else steps.rows:
+            gate, many = gates[rows], rows.stop - rows.start
+            states_before[rows], cells_before[rows] = state[:many], cell[:many]
+            gate.addmm_(state[:many], transition)
             gate[:, : 2 * hidden].sigmoid_()
             gate[:, 2 * hidden : 3 * hidden].tanh_()
             gate[:, 3 * hidden :].sigmoid_()
-            gates[:rows, at] = gate
             entered, kept, candidate, shown = gate.chunk(4, dim=1)
-            cell = torch.addcmul(entered * candidate, kept, cells[:rows, at])
-            cells[:rows, at + 1] = cell
-            states[:rows, at + 1] = cell.tanh_().mul_(shown)
-        context.save_for_backward(inputs, weight, recurrent, bias, recurrent_bias, gates, states, cells)
-        context.active, context.back, context.recorder = active, back, recorder
+            torch.addcmul(entered * candidate, kept, cells_before[rows], out=cell[:many])
+            torch.tanh(cell[:many], out=squashed[rows])
+            torch.mul(squashed[rows], shown, out=states[rows])
+            state[:many] = states[rows]
+        kept_for_later = (gates, squashed, states_before, cells_before)
+        context.save_for_backward(inputs, weight, recurrent, bias, recurrent_bias, *kept_for_later)
+        context.steps, context.backwards, context.recorder = steps, backwards, recorder
         context.set_materialize_grads(False)
-        return states[:, 1:].clone(), cells[:, 1:].clone()
+        return states, state, cell
 
     @staticmethod
-    def backward(context: Any, of_states: Tensor | None, of_cells: Tensor | None) -> tuple[Tensor | None, ...]:
-        inputs, weight, recurrent, bias, recurrent_bias, gates, states, cells = context.saved_tensors
-        hidden, kind = recurrent.shape[1], inputs.dtype
+    def backward(
+        context: Any, of_states: Tensor | None, of_state: Tensor | None, of_cell: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        inputs, weight, recurrent, bias, recurrent_bias, gates, *kept_for_later = context.saved_tensors
+        squashed, states_before, cells_before = kept_for_later
+        kind, places = inputs.dtype, context.steps.places
         transition = recurrent.to(kind)
-        gradients = torch.zeros_like(gates)
-        state, cell = (inputs.new_zeros(len(inputs), hidden) for _ in range(2))
-        for at, rows in reversed(list(enumerate(context.active))):
-            entered, kept, candidate, shown = gates[:rows, at].chunk(4, dim=1)
-            above = state[:rows] if of_states is None else state[:rows] + of_states[:rows, at]
-            inner = cell[:rows] if of_cells is None else cell[:rows] + of_cells[:rows, at]
-            squashed = cells[:rows, at + 1].tanh()
-            inner = torch.addcmul(inner, above * shown, 1 - squashed.square())
-            gradient = gradients[:rows, at]
-            gradient[:, :hidden] = inner * candidate * entered * (1 - entered)
-            gradient[:, hidden : 2 * hidden] = inner * cells[:rows, at] * kept * (1 - kept)
-            gradient[:, 2 * hidden : 3 * hidden] = inner * entered * (1 - candidate.square())
-            gradient[:, 3 * hidden :] = above * squashed * shown * (1 - shown)
-            state[:rows] = gradient @ transition
-            cell[:rows] = inner * kept
-        # As the other layers have them: an example is clipped by the norm of all its gradients.
-        rows = slice(None) if context.back is None else context.back
-        by_example = gradients[rows]
+        entered, kept, candidate, shown = gates.chunk(4, dim=1)
+        # What each gate's gradient is to that of the cell, and the last's to that of the state.
+        gradients = torch.cat(
+            [
+                candidate * entered * (1 - entered),
+                cells_before * kept * (1 - kept),
+                entered * (1 - candidate.square()),
+                squashed * shown * (1 - shown),
+            ],
+            dim=1,
+        ).unflatten(1, (4, -1))
+        through = shown * (1 - squashed.square())
+        state, cell = (
+            inputs.new_zeros(places.shape[0], recurrent.shape[1]) if of is None else of.clone()
+            for of in (of_state, of_cell)
+        )
+        for rows in context.steps.rows if context.backwards else reversed(context.steps.rows):
+            gradient, many = gradients[rows], rows.stop - rows.start
+            above = state[:many] if of_states is None else state[:many].add_(of_states[rows])
+            inner = torch.addcmul(cell[:many], above, through[rows])
+            gradient[:, :3] *= inner[:, None]
+            gradient[:, 3] *= above
+            torch.mm(gradient.flatten(1), transition, out=state[:many])
+            torch.mul(inner, kept[rows], out=cell[:many])
+        of_gates = gradients.flatten(1)
+        outputs = Packed(of_gates, places)
         if weight.requires_grad:
-            context.recorder.record(weight, Matrix(inputs[rows], by_example))
+            context.recorder.record(weight, PackedMatrix(Packed(inputs, places), outputs))
         if recurrent.requires_grad:
-            context.recorder.record(recurrent, Matrix(states[rows, :-1], by_example))
-        for each in (bias, recurrent_bias):
-            if each is not None and each.requires_grad:
-                context.recorder.record(each, Formed(in_full(by_example).sum(1)))
-        below = gradients @ weight.to(kind) if context.needs_input_grad[0] else None
+            context.recorder.record(recurrent, PackedMatrix(Packed(states_before, places), outputs))
+        biases = [each for each in (bias, recurrent_bias) if each is not None and each.requires_grad]
+        by_example = places.summed(in_full(of_gates)) if biases else None
+        for each in biases:
+            context.recorder.record(each, Formed(by_example))
+        below = of_gates @ weight.to(kind) if context.needs_input_grad[0] else None
         return below, None, None, None, None, None, None, None

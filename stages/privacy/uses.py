@@ -10,6 +10,7 @@ Learners", section 4) where it is the cheaper of the two.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -60,10 +61,8 @@ class Matrix:
         positions, d, p = inputs.shape[1], inputs.shape[2], outputs.shape[2]
         if positions == 1:
             return inputs.square().sum((1, 2)) * outputs.square().sum((1, 2))
-        if positions * (d + p) < d * p:
-            between_inputs = torch.bmm(inputs, inputs.transpose(1, 2))
-            between_outputs = torch.bmm(outputs, outputs.transpose(1, 2))
-            return between_inputs.mul_(between_outputs).sum((1, 2))
+        if _inner_products_are_cheaper(positions, d, p):
+            return _between(inputs).mul_(_between(outputs)).sum((1, 2))
         pieces = zip(inputs.split(size := max(1, FORMED // (d * p))), outputs.split(size), strict=True)
         return torch.cat([torch.bmm(b.transpose(1, 2), a).square_().sum((1, 2)) for a, b in pieces])
 
@@ -82,6 +81,85 @@ class Matrix:
 
     def grouped(self, size: int) -> "Matrix":
         return Matrix(_grouped(self.inputs, size), _grouped(self.outputs, size), self.transposed)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where packed rows stand among examples and their positions.
+
+    Args:
+        examples: (rows,) example of each row.
+        positions: (rows,) its position.
+        shape: Numbers of examples and of positions.
+    """
+
+    examples: Tensor
+    positions: Tensor
+    shape: tuple[int, int]
+
+    def padded(self, values: Tensor) -> Tensor:
+        """Return (rows, d) values as (n, positions, d), with zeros where there is none."""
+        full = values.new_zeros(self.shape[0] * self.shape[1], values.shape[1])
+        return full.index_copy_(0, self.examples * self.shape[1] + self.positions, values).unflatten(0, self.shape)
+
+    def summed(self, values: Tensor) -> Tensor:
+        """Return (n, d) sums over the positions of each example."""
+        return values.new_zeros(self.shape[0], values.shape[1]).index_add_(0, self.examples, values)
+
+    def grouped(self, size: int) -> "Places":
+        """Return the places in groups of examples."""
+        n, length = self.shape
+        positions = self.examples % size * length + self.positions
+        return Places(self.examples // size, positions, (n // size, size * length))
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Values of texts of different lengths, without padding, which several uses may share: (rows, d)."""
+
+    values: Tensor
+    places: Places
+
+    @cached_property
+    def padded(self) -> Tensor:
+        """(n, positions, d), in float32 or more."""
+        return self.places.padded(in_full(self.values))
+
+    @cached_property
+    def between(self) -> Tensor:
+        """(n, positions, positions) inner products of each example's positions."""
+        return _between(self.padded)
+
+
+@dataclass
+class PackedMatrix:
+    """A matrix that maps packed inputs, (rows, d), to packed outputs, of which the gradients are here: (rows, p)."""
+
+    inputs: Packed
+    outputs: Packed
+
+    def squared_norms(self) -> Tensor:
+        d, p = self.inputs.values.shape[1], self.outputs.values.shape[1]
+        if _inner_products_are_cheaper(self.inputs.places.shape[1], d, p):
+            return (self.inputs.between * self.outputs.between).sum((1, 2))
+        return self.padded().squared_norms()
+
+    def scaled_sum(self, factors: Tensor) -> Tensor:
+        by_row = factors[self.inputs.places.examples, None]
+        inputs, outputs = in_full(self.inputs.values), in_full(self.outputs.values)
+        # Scaled on the narrower side.
+        return outputs.T @ (inputs * by_row) if inputs.shape[1] < outputs.shape[1] else (outputs * by_row).T @ inputs
+
+    def of(self, rows: Tensor) -> Matrix:
+        return self.padded().of(rows)
+
+    def grouped(self, size: int) -> "PackedMatrix":
+        places = self.inputs.places.grouped(size)
+        return PackedMatrix(Packed(self.inputs.values, places), Packed(self.outputs.values, places))
+
+    def padded(self) -> Matrix:
+        """Return the use with padding."""
+        return Matrix(self.inputs.padded, self.outputs.padded)
 
 
 @dataclass
@@ -138,7 +216,10 @@ class Formed:
 
 def merged(uses: Sequence[Use]) -> list[Use]:
     """Return the uses of one parameter with those of one kind made one, whose norm counts what they share."""
+    if len(uses) == 1:
+        return list(uses)
     found: list[Use] = []
+    uses = [use.padded() if isinstance(use, PackedMatrix) else use for use in uses]
     matrices = [use for use in uses if isinstance(use, Matrix)]
     for way in (False, True):
         if same := [use for use in matrices if use.transposed is way]:
@@ -164,6 +245,15 @@ def inner_products(one: Use, other: Use) -> Tensor:
     if isinstance(one, Rows) and isinstance(other, Matrix):
         return inner_products(other, one)
     raise TypeError(f"{type(one).__name__} and {type(other).__name__} of one parameter")
+
+
+def _inner_products_are_cheaper(positions: int, d: int, p: int) -> bool:
+    """Whether a norm by inner products of positions takes fewer multiplications than one of a (p, d) gradient."""
+    return positions * (d + p) < d * p
+
+
+def _between(values: Tensor) -> Tensor:
+    return torch.bmm(values, values.transpose(1, 2))
 
 
 def _grouped(values: Tensor, size: int) -> Tensor:

@@ -15,8 +15,8 @@ from stages.common.settings import Settings
 from stages.results.metrics import METRICS
 
 CLAIMS = Path("reports/claims")
-PROFILES = ("smoke", "quick", "full", "paper")
-Profile = Literal["quick", "full", "paper"]
+PROFILES = ("smoke", "quick", "grid", "full", "paper")
+Profile = Literal["quick", "grid", "full", "paper"]
 
 
 class Published(Settings):

@@ -12,7 +12,7 @@ from stages.common.errors import InputError
 from stages.common.settings import read_parameters
 
 ROOT = Path(__file__).parents[2]
-NAMES = ["quick", "full", "paper", "smoke"]
+NAMES = ["quick", "full", "grid", "paper", "smoke"]
 BASE = """\
 # A comment at the top.
 profile: quick
@@ -61,6 +61,25 @@ study: # behind a key
   limit: {train: 3}
 """
     )
+
+
+def test_an_overlay_extends_another(small):
+    overlay("wide", "study: {rate: null, other: 5}\nmore: {a: 1}\n")
+    overlay("big", "extends: wide\nstudy: {other: 6}\n")
+    content = loaded(profiles.render("big"))
+    assert content["profile"] == "big"
+    assert "extends" not in content
+    assert (content["study"]["other"], content["more"]) == (6, {"a": 1})
+    assert "rate" not in content["study"]
+
+
+def test_an_overlay_that_extends_itself_or_nothing_known_is_refused(small):
+    overlay("big", "extends: wide\n")
+    with pytest.raises(InputError, match=r"profiles: has no profile `wide`; it has: quick, big"):
+        profiles.render("big")
+    overlay("wide", "extends: big\n")
+    with pytest.raises(InputError, match=r"big\.yaml: extends: comes back to itself \(big -> wide -> big\)"):
+        profiles.render("big")
 
 
 def test_removed_and_new_keys(small):
@@ -198,8 +217,8 @@ def test_large_profiles_take_all_rows(name, monkeypatch):
     assert {key: block["limit"] for key, block in datasets.items()} == {key: {} for key in datasets}
 
 
-# `full` takes hours, and its grids are those of the papers.
-@pytest.mark.parametrize("name", sorted({*NAMES} - {"full"}))
+# `grid` and `full` take an hour and hours, and their grids are those of the papers.
+@pytest.mark.parametrize("name", sorted({*NAMES} - {"grid", "full"}))
 def test_a_study_has_at_most_twenty_cells(name, monkeypatch):
     monkeypatch.chdir(ROOT)
     parameters = loaded(profiles.render(name))

@@ -86,6 +86,21 @@ class Recurrent(nn.Module):
         return self.scores(outputs.sum(1)) + (hidden.sum((0, 2)) + 0.5 * cell.sum((0, 2)))[:, None]
 
 
+class Again(nn.Module):
+    """An LSTM that is run twice, over texts in any order."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(6, 3, bidirectional=True, batch_first=True)
+        self.scores = nn.Linear(6, 3)
+
+    def forward(self, values):
+        lengths = (values != 0).any(2).sum(1)
+        packed = pack_padded_sequence(values, lengths, batch_first=True, enforce_sorted=False)
+        twice = self.lstm(self.lstm(packed)[0])[0]
+        return self.scores(pad_packed_sequence(twice, batch_first=True, total_length=values.shape[1])[0].sum(1))
+
+
 class Bert(nn.Module):
     def __init__(self):
         super().__init__()
@@ -194,6 +209,7 @@ CASES = {
     "lstm, two layers, packed": (lambda: Recurrent(packed=True, layers=2), values),
     "lstm, packed in any order": (lambda: Recurrent(packed=True, in_order=False), lambda n: values(n).flip(0)),
     "lstm, one direction, no bias": (lambda: Recurrent(packed=False, both=False, bias=False), values),
+    "lstm, used twice": (Again, lambda n: values(n).flip(0)),
     "bert": (Bert, ids),
     "gpt2": (Gpt2, ids),
     "llama, tied": (lambda: Llama(LlamaForCausalLM, tie_word_embeddings=True), ids),
