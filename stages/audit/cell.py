@@ -49,7 +49,7 @@ def _audit(cell: Cell[AuditSettings], pool: pd.DataFrame, seed: int) -> dict[str
         "canaries/epsilon_lower_bound": Measurement(bound, guesses),
     }
     if stated["epsilon"] is not None:
-        measured["canaries/refuted"] = Measurement(float(bound > stated["epsilon"]), guesses)
+        measured["canaries/refuted"] = Measurement(float(bound > stated["epsilon"]), 1)
         if bound > stated["epsilon"]:
             warn(f"seed {seed}: the audit refutes epsilon {stated['epsilon']:.3g}: at 95% it is above {bound:.3g}")
     return measured

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-# Values drawn at a time on a CPU, whose cache holds them. A multiple of 16, by which torch draws: the noise is the same.
+# Values drawn at a time on a CPU, whose cache holds them. A multiple of 16, as torch draws: the noise stays the same.
 BLOCK = 2**18
 
 
@@ -27,5 +27,5 @@ def add_noise(
             size = BLOCK if values.device.type == "cpu" else len(values)
             drawn = values.new_empty(min(size, len(values)))
             for block in values.split(size):
-                block += drawn[: len(block)].normal_(0.0, deviation, generator=generator)
+                block.add_(drawn[: len(block)].normal_(0.0, deviation, generator=generator))
         parameter.grad = gradient.div_(expected_batch_size)

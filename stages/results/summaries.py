@@ -8,7 +8,7 @@ on: it comes from the metrics files. Neither contains the other.
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
 
 from stages.common.measurements import CONFIDENCE
 
@@ -30,14 +30,30 @@ def t_interval(
     return mean - half, mean + half
 
 
+def wilson_interval(
+    share: NDArray[np.float64], trials: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the 95% score interval of each share of successes (Wilson 1927).
+
+    Args:
+        share: (n,) successes / trials.
+        trials: (n,) at least one.
+    """
+    z = ndtri(0.5 + CONFIDENCE / 2)
+    centre = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
+    half = z * np.sqrt(share * (1 - share) / trials + (z / (2 * trials)) ** 2) / (1 + z**2 / trials)
+    # At no success and at nothing but success an end is 0 or 1, but for rounding.
+    return np.maximum(centre - half, 0.0), np.minimum(centre + half, 1.0)
+
+
 def summarise(results: pd.DataFrame) -> pd.DataFrame:
     """Summarise the long table over seeds.
 
     Returns:
         A row per cell and metric, in the order of `results`: KEYS, `mean`, `ci_low` and `ci_high` (the
         interval over seeds, missing for a single seed; cut to [0, 1] of a share and to at least 0 of an
-        epsilon), `seeds`, and the median over seeds of `n` and of the sampling interval's half-width
-        (missing where the metrics file has none).
+        epsilon; the score interval of a share whose every seed is one trial), `seeds`, and the median over
+        seeds of `n` and of the sampling interval's half-width (missing where the metrics file has none).
     """
     rows = results[KEYS].assign(
         value=results["value"],
@@ -64,6 +80,10 @@ def summarise(results: pd.DataFrame) -> pd.DataFrame:
     summary["ci_low"], summary["ci_high"] = t_interval(
         summary["mean"].to_numpy(), summary["deviation"].to_numpy(), summary["seeds"].to_numpy()
     )
+    # Of trials the spread is no news: it follows from the share.
+    trials = (summary["unit"] == "fraction") & (summary["n"] == 1) & (summary["seeds"] > 1)
+    score = wilson_interval(summary.loc[trials, "mean"].to_numpy(), summary.loc[trials, "seeds"].to_numpy())
+    summary.loc[trials, "ci_low"], summary.loc[trials, "ci_high"] = score
     # A share cannot leave [0, 1], though the t interval of few seeds would.
     share = summary["unit"] == "fraction"
     for end in ("ci_low", "ci_high"):

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
 
 from stages.results.long_table import COLUMNS
 from stages.results.summaries import headline, summarise, t_interval
@@ -47,6 +48,20 @@ def test_equal_values_have_an_interval_without_width() -> None:
     summary = summarise(long([0.1, 0.1, 0.1])).iloc[0]
 
     assert summary["mean"] == summary["ci_low"] == summary["ci_high"] == 0.1
+
+
+def test_seeds_that_are_trials_have_the_score_interval() -> None:
+    for values, low, high in (
+        ([1.0] * 5 + [0.0] * 5, 0.2366, 0.7634),
+        ([0.0] * 30, 0.0, 0.1135),
+        ([1.0, 1.0], 0.3424, 1),
+    ):
+        summary = summarise(long(values, n=1)).iloc[0]
+
+        assert (summary["ci_low"], summary["ci_high"]) == pytest.approx((low, high), abs=1e-4)
+        assert proportion_confint(sum(values), len(values), method="wilson") == pytest.approx((low, high), abs=1e-4)
+
+    assert math.isnan(summarise(long([1.0], n=1)).iloc[0]["ci_low"])
 
 
 def test_the_two_intervals_are_kept_apart() -> None:
