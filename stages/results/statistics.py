@@ -18,8 +18,8 @@ from scipy.special import stdtr, stdtrit
 
 from stages.common.measurements import CONFIDENCE
 
-# 2^20 sign patterns take a tenth of a second; beyond, the t test is as good.
-MOST_PAIRS = 20
+# As many take a tenth of a second; beyond, the t test is as good.
+MOST_SUMS = 2**20
 
 
 @dataclass(frozen=True)
@@ -102,22 +102,27 @@ def sign_flip_test(left: ArrayLike, right: ArrayLike, confidence: float = CONFID
     p is 2 / 2^n: .25 for 3 pairs, .0625 for 5, .002 for 10. The interval is the paired t interval.
 
     Args:
-        left: (n,) one value per seed, n of 2 to 20.
+        left: (n,) one value per seed, n of 2 or more.
         right: (n,) of the same seeds, in the same order.
         confidence: Of the interval.
+
+    Raises:
+        ValueError: The signs give too many different sums: of values that are all different, from 21 pairs on.
     """
     differences = _differences(left, right)
     n = len(differences)
-    if n > MOST_PAIRS:
-        raise ValueError(f"{n} pairs have too many signs; up to {MOST_PAIRS}")
     interval = mean_test(differences, confidence=confidence)
-    sums = np.zeros(1)
+    # The sums that there are, and the share of all signs that give each: of trials there are few.
+    sums, shares = np.zeros(1), np.ones(1)
     for difference in differences:
-        sums = np.concatenate([sums + difference, sums - difference])
+        sums, place = np.unique(np.concatenate([sums + difference, sums - difference]), return_inverse=True)
+        shares = np.bincount(place, np.concatenate([shares, shares]) / 2)
+        if len(sums) > MOST_SUMS:
+            raise ValueError(f"{n} pairs have too many sums; values that are all different have up to 20 pairs")
     observed = abs(differences.sum())
     # Rounding must not tell apart what the order of summing alone does.
     slack = 1e-9 * np.abs(differences).sum()
-    p = float(np.mean(np.abs(sums) >= observed - slack))
+    p = float(shares[np.abs(sums) >= observed - slack].sum())
     return Test("exact sign-flip test", interval.estimate, interval.low, interval.high, p, n, 2.0 / 2**n)
 
 

@@ -9,7 +9,6 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW, ttost_paired
 
 from stages.results.statistics import (
-    MOST_PAIRS,
     equivalence_test,
     holm,
     mean_test,
@@ -63,8 +62,13 @@ def test_the_smallest_p_of_a_sign_flip_is_said_and_reached(n, smallest):
 
 
 def test_too_many_signs_are_refused():
-    with pytest.raises(ValueError, match=f"up to {MOST_PAIRS}"):
-        sign_flip_test(np.zeros(MOST_PAIRS + 1), np.zeros(MOST_PAIRS + 1))
+    with pytest.raises(ValueError, match="21 pairs have too many sums"):
+        sign_flip_test(2.0 ** np.arange(21), np.zeros(21))
+
+
+def test_a_sign_flip_of_trials_is_the_exact_test_of_mcnemar():
+    left, right = np.array([1.0] * 12 + [0.0] * 18), np.array([0.0] * 10 + [1.0] * 5 + [0.0] * 15)
+    assert sign_flip_test(left, right).p == pytest.approx(stats.binomtest(10, 13).pvalue)
 
 
 def test_welch_is_that_of_statsmodels():
