@@ -48,9 +48,12 @@ class Characters(nn.Module):
         # No more of them than the batch's longest word has.
         width = max(1, int(kept.sum(dim=-1).max()))
         characters, kept = characters[..., :width].long(), kept[..., :width, None]
-        vectors = self.dropout(self.embedding(characters.clamp(min=0))) * kept
+        words = characters.shape[1:]
+        # An example's characters are one dimension to the layers: Opacus, which is compared with, takes no more.
+        vectors = self.dropout(self.embedding(characters.clamp(min=0).flatten(1))).unflatten(1, words) * kept
         before = (self.kernel - 1) // 2
         padded = functional.pad(vectors, (0, 0, before, self.kernel - 1 - before))
-        found: Tensor = self.convolution(padded.unfold(2, self.kernel, 1).flatten(3))
-        most = found.masked_fill(~kept, -torch.inf).amax(dim=2)
-        return most.where(kept.any(dim=2), 0)
+        windows = padded.unfold(2, self.kernel, 1).flatten(3).flatten(1, 2)
+        found = self.convolution(windows).unflatten(1, words).masked_fill(~kept, -torch.inf)
+        features: Tensor = found.amax(dim=2).where(kept.any(dim=2), 0)
+        return features

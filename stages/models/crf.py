@@ -2,6 +2,9 @@
 
 Tags y_1 .. y_m score start(y_1) + sum_t emission_t(y_t) + sum_t transition(y_t, y_t+1) + end(y_m); their probability is
 in proportion to exp of that. Any tag may follow any other.
+
+Not pytorch-crf (0.7.2, of 2019): it takes no texts whose words are some of their tokens, has no marginals, sums over
+pairs of tags one by one, and uses its parameters past any layer, where no example's gradient can be clipped.
 """
 
 from typing import NamedTuple

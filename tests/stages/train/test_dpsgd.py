@@ -92,6 +92,8 @@ def case(request, model_settings, texts, sgd):
         changes["encoder"] = request.getfixturevalue("bert")
     if request.param.startswith("tagger"):
         changes = request.getfixturevalue("tagger")
+    if request.param.startswith("characters"):
+        changes = request.getfixturevalue("tagger") | {"head": "mean", "tagger": "independent"}
     return Case(model_settings(**changes), texts(8, tags="tags" in request.param))
 
 
@@ -264,7 +266,7 @@ def test_all_parameters_take_the_noise_of_the_whole_clipping_norm(still, rule):
     assert correlation(weight[:800], weight[800:]) < 0.14
 
 
-@pytest.mark.parametrize("case", ["mean", "mean, tags", "bert"], indirect=True)
+@pytest.mark.parametrize("case", ["mean", "mean, tags", "bert", "characters, tags"], indirect=True)
 def test_all_ways_of_clipping_train_the_same_model(case):
     ends = {}
     for name, make in {
