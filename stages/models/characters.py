@@ -36,24 +36,40 @@ class Characters(nn.Module):
         spelling = np.where(points > 0, np.searchsorted(alphabet, points), -1).astype(np.int32)
         # Not persistent: it is as frozen as the list.
         self.register_buffer("spelling", torch.from_numpy(spelling), persistent=False)
-        self.kernel, self.filters = settings.kernel, settings.filters
+        self.kernel = settings.kernel
         self.embedding = nn.Embedding(len(alphabet), settings.dimension)
         self.dropout = nn.Dropout(dropout)
-        # Windows as rows of a matrix: examples stay in the first dimension, as their gradients must be kept apart.
+        # Windows as rows of a matrix, an example's one after the other: its gradients must be kept apart.
         self.convolution = nn.Linear(settings.kernel * settings.dimension, settings.filters)
 
     def forward(self, ids: Tensor) -> Tensor:
         characters = self.spelling[ids]
+        # No more of each word than the batch's longest has.
+        width = max(1, int((characters >= 0).sum(dim=-1).max()))
+        words = (characters.shape[1], width)
+        characters = characters[..., :width].flatten(1)
         kept = characters >= 0
-        # No more of them than the batch's longest word has.
-        width = max(1, int(kept.sum(dim=-1).max()))
-        characters, kept = characters[..., :width].long(), kept[..., :width, None]
-        words = characters.shape[1:]
-        # An example's characters are one dimension to the layers: Opacus, which is compared with, takes no more.
-        vectors = self.dropout(self.embedding(characters.clamp(min=0).flatten(1))).unflatten(1, words) * kept
-        before = (self.kernel - 1) // 2
-        padded = functional.pad(vectors, (0, 0, before, self.kernel - 1 - before))
-        windows = padded.unfold(2, self.kernel, 1).flatten(3).flatten(1, 2)
-        found = self.convolution(windows).unflatten(1, words).masked_fill(~kept, -torch.inf)
-        features: Tensor = found.amax(dim=2).where(kept.any(dim=2), 0)
+        # A text's characters one after the other: most words are far shorter than the longest.
+        places = torch.argsort(~kept, dim=1, stable=True)[:, : max(1, int(kept.sum(dim=1).max()))]
+        here = kept.gather(1, places)
+        vectors = self.dropout(self.embedding(characters.gather(1, places).clamp(min=0).long()))
+        found = self.convolution(self._windows(vectors, (places // width).where(here, -1)))
+        found = found.masked_fill(~here[..., None], -torch.inf)
+        # Each word's in a row of their own, for the most of them.
+        by_word = found.new_full((*kept.shape, found.shape[2]), -torch.inf)
+        by_word = by_word.scatter(1, places[..., None].expand_as(found), found).unflatten(1, words)
+        features: Tensor = by_word.amax(dim=2).where(kept.unflatten(1, words).any(dim=2, keepdim=True), 0)
         return features
+
+    def _windows(self, vectors: Tensor, word: Tensor) -> Tensor:
+        """Return (n, characters, kernel x dimension): around each character, the vectors of its own word's.
+
+        Args:
+            vectors: (n, characters, dimension).
+            word: (n, characters) the word of each.
+        """
+        length, before = vectors.shape[1], (self.kernel - 1) // 2
+        around = (before, self.kernel - 1 - before)
+        vectors, beside = functional.pad(vectors, (0, 0, *around)), functional.pad(word, around, value=-1)
+        parts = [slice(start, start + length) for start in range(self.kernel)]
+        return torch.cat([vectors[:, part] * (beside[:, part] == word)[..., None] for part in parts], dim=2)

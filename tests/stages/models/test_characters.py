@@ -20,7 +20,7 @@ def by_hand(layer, word):
     before = (layer.kernel - 1) // 2
     nothing = torch.zeros(3).double()
     padded = [*[nothing] * before, *vectors, *[nothing] * (layer.kernel - 1 - before)]
-    windows = [torch.stack(padded[start : start + layer.kernel], dim=1).flatten() for start in range(len(word))]
+    windows = [torch.cat(padded[start : start + layer.kernel]) for start in range(len(word))]
     return torch.stack([layer.convolution(window) for window in windows]).max(dim=0).values
 
 
