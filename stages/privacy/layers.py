@@ -99,7 +99,7 @@ class _Embedding(torch.autograd.Function):
 
 
 def given(layer: nn.Module, recorder: Recorder) -> Forward:
-    """Record a layer that takes nothing and returns a named tuple of its parameters: each example has its own."""
+    """Record a layer that takes nothing and returns a named tuple of its parameters: each example has its copies."""
 
     def forward() -> Any:
         parameters = type(layer).forward(layer)
@@ -109,7 +109,7 @@ def given(layer: nn.Module, recorder: Recorder) -> Forward:
 
 
 class _Given(torch.autograd.Function):
-    """A parameter of any shape to one for each example: (n, *shape)."""
+    """A parameter to a copy for each example: (n, *shape)."""
 
     @staticmethod
     def forward(context: Any, parameter: Tensor, recorder: Recorder) -> Tensor:

@@ -14,21 +14,19 @@ TAGS = 3
 WORDS = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [0, 1, 0, 1], [1, 0, 1, 1], [0, 0, 1, 0], [0, 0, 0, 0]]).bool()
 
 
-@pytest.fixture(params=["one chain", "one for each text"])
-def batch(request):
+@pytest.fixture
+def batch():
     """Emissions, chain and tags of six texts in float64."""
     torch.manual_seed(0)
-    n = len(WORDS)
-    own = () if request.param == "one chain" else (n,)
-    chain = ChainScores(*(2 * torch.randn(*own, *shape).double() for shape in ((TAGS, TAGS), (TAGS,), (TAGS,))))
+    chain = ChainScores(*(2 * torch.randn(*shape).double() for shape in ((TAGS, TAGS), (TAGS,), (TAGS,))))
     tags = torch.randint(TAGS, WORDS.shape).where(WORDS, IGNORED_TAG)
-    return 3 * torch.randn(n, 4, TAGS).double(), chain, tags
+    return 3 * torch.randn(*WORDS.shape, TAGS).double(), chain, tags
 
 
 def by_sequence(batch, row):
     """Return tags of the words -> log-probability, by enumeration."""
     emissions, chain, _ = batch
-    transitions, starts, ends = (part[row] if len(part) == len(WORDS) else part for part in chain)
+    transitions, starts, ends = chain
     of_words = emissions[row][WORDS[row]]
     scores = {}
     for tags in itertools.product(range(TAGS), repeat=len(of_words)):
@@ -98,18 +96,31 @@ def test_a_text_alone_is_what_it_is_in_a_batch(batch):
     emissions, chain, tags = batch
     together = log_likelihoods(*batch), best(emissions, chain, WORDS), log_marginals(emissions, chain, WORDS)
     for row in range(len(WORDS)):
-        own = ChainScores(*(part[[row]] if len(part) == len(WORDS) else part for part in chain))
-        words = WORDS[[row]]
-        alone = log_likelihoods(emissions[[row]], own, tags[[row]]), best(emissions[[row]], own, words)
-        torch.testing.assert_close(alone[0][0], together[0][row])
-        assert torch.equal(alone[1][0], together[1][row])
-        torch.testing.assert_close(log_marginals(emissions[[row]], own, words)[0], together[2][row])
+        own, words = emissions[[row]], WORDS[[row]]
+        torch.testing.assert_close(log_likelihoods(own, chain, tags[[row]])[0], together[0][row])
+        assert torch.equal(best(own, chain, words)[0], together[1][row])
+        torch.testing.assert_close(log_marginals(own, chain, words)[0], together[2][row])
 
 
 def test_gradients_are_those_of_finite_differences(batch):
     emissions, chain, tags = batch
     given = [part.requires_grad_() for part in (emissions, *chain)]
     assert torch.autograd.gradcheck(lambda e, *parts: log_likelihoods(e, ChainScores(*parts), tags), given)
+
+
+def test_of_copies_each_takes_the_gradient_of_its_own_text(batch):
+    emissions, chain, tags = batch
+    copies = ChainScores(*(part.expand(len(WORDS), *part.shape).clone().requires_grad_() for part in chain))
+    found = log_likelihoods(emissions, copies, tags)
+    torch.testing.assert_close(found, log_likelihoods(emissions, chain, tags))
+    assert torch.equal(best(emissions, copies, WORDS), best(emissions, chain, WORDS))
+    assert torch.equal(log_marginals(emissions, copies, WORDS), log_marginals(emissions, chain, WORDS))
+    found.sum().backward()
+    for row in range(len(WORDS)):
+        alone = ChainScores(*(part.clone().requires_grad_() for part in chain))
+        log_likelihoods(emissions[[row]], alone, tags[[row]]).sum().backward()
+        for own, expected in zip(copies, alone, strict=True):
+            torch.testing.assert_close(own.grad[row], expected.grad)
 
 
 def test_scores_far_apart_lose_nothing_in_float32(batch):
