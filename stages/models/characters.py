@@ -50,7 +50,7 @@ class Characters(nn.Module):
         characters = characters[..., :width].flatten(1)
         kept = characters >= 0
         # A text's characters one after the other: most words are far shorter than the longest.
-        places = torch.argsort(~kept, dim=1, stable=True)[:, : max(1, int(kept.sum(dim=1).max()))]
+        places = torch.argsort((~kept).byte(), dim=1, stable=True)[:, : max(1, int(kept.sum(dim=1).max()))]
         here = kept.gather(1, places)
         vectors = self.dropout(self.embedding(characters.gather(1, places).clamp(min=0).long()))
         found = self.convolution(self._windows(vectors, (places // width).where(here, -1)))

@@ -182,7 +182,7 @@ class _LogPartition(torch.autograd.Function):
 
 def _to_front(words: Tensor) -> tuple[Tensor, Tensor]:
     """Return (n, length) positions, those of words first and in their order, and (n,) numbers of words."""
-    return torch.argsort(~words, dim=1, stable=True), words.sum(dim=1)
+    return torch.argsort((~words).byte(), dim=1, stable=True), words.sum(dim=1)
 
 
 def _taken(values: Tensor, positions: Tensor) -> Tensor:

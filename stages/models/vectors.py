@@ -82,9 +82,8 @@ def read(path: Path) -> WordVectors:
 
 def _skip_phrases(row: csv.InvalidRow) -> str:
     # GloVe's own files have a few "words" with a space inside, which are no words of any text.
-    return (
-        "skip" if row.actual_columns > row.expected_columns and not _NUMBER.match(row.text.split(" ")[1]) else "error"
-    )
+    phrase = row.actual_columns > row.expected_columns and not _NUMBER.match(row.text.split(" ")[1])
+    return "skip" if phrase else "error"
 
 
 def _header(line: str) -> tuple[int, int] | None:
