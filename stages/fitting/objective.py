@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.models.classifier import Scores
+from stages.models.crf import log_likelihoods
 from stages.models.encoders import IGNORED_TAG
 from stages.models.examples import Examples
 
@@ -16,6 +17,8 @@ Objective = Callable[[Scores, Tensor], Tensor]
 def losses(scores: Scores, labels: Tensor, tags: Tensor | None) -> Tensor:
     """Return (n,) losses: label cross-entropy plus, with tags, the mean cross-entropy of the text's own words.
 
+    Of tags in a chain it is the negative log-likelihood of the sequence, by the number of its words as well.
+
     Args:
         scores: Logits of n texts.
         labels: (n,) label indices.
@@ -25,12 +28,15 @@ def losses(scores: Scores, labels: Tensor, tags: Tensor | None) -> Tensor:
     if scores.tags is None or tags is None:
         return loss
     tags = tags[:, : scores.tags.shape[1]]
-    by_token = nn.functional.cross_entropy(
-        scores.tags.transpose(1, 2), tags, reduction="none", ignore_index=IGNORED_TAG
-    )
+    if scores.chain is None:
+        of_tags = nn.functional.cross_entropy(
+            scores.tags.transpose(1, 2), tags, reduction="none", ignore_index=IGNORED_TAG
+        ).sum(dim=1)
+    else:
+        of_tags = -log_likelihoods(scores.tags, scores.chain, tags)
     # By the example's own length: dividing by the batch's would let one example move another's loss.
     count = (tags != IGNORED_TAG).sum(dim=1).clamp(min=1)
-    return loss + by_token.sum(dim=1) / count
+    return loss + of_tags / count
 
 
 def examples_objective(examples: Examples, device: torch.device) -> Objective:

@@ -1,4 +1,4 @@
-"""The text classifier: a pretrained encoder, a head, label scores and, for tagged data, tag scores."""
+"""The text classifier: a pretrained encoder, a head, label scores and, for tagged data, tag scores and their chain."""
 
 from typing import NamedTuple
 
@@ -7,18 +7,21 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from stages.common.errors import InputError
-from stages.models.encoders import EncodedText, StaticTable, Transformer, mask
-from stages.models.settings import ModelSettings, StaticEncoder
+from stages.models.characters import Characters
+from stages.models.crf import Chain, ChainScores
+from stages.models.encoders import EncodedText, StaticTable, Transformer, mask, word_vectors
+from stages.models.settings import ModelSettings, TransformerEncoder, WordsEncoder
 
 # Rows at a time where no gradient is kept.
 CHUNK = 128
 
 
 class Scores(NamedTuple):
-    """Logits: labels (n, labels) and, for a model with tags, tags (n, length, tags)."""
+    """Logits: labels (n, labels) and, for a model with tags, tags (n, length, tags), which a chain may join."""
 
     labels: Tensor
     tags: Tensor | None
+    chain: ChainScores | None = None
 
 
 class TextClassifier(nn.Module):
@@ -32,28 +35,34 @@ class TextClassifier(nn.Module):
 
     def __init__(self, settings: ModelSettings, labels: int, tags: int = 0) -> None:
         super().__init__()
-        static = isinstance(settings.encoder, StaticEncoder)
         self.encoder = (
-            StaticTable(settings.encoder)
-            if isinstance(settings.encoder, StaticEncoder)
-            else Transformer(settings.encoder)
+            Transformer(settings.encoder)
+            if isinstance(settings.encoder, TransformerEncoder)
+            else StaticTable(settings.encoder)
         )
         if isinstance(self.encoder, Transformer) and settings.max_length > self.encoder.longest:
             limit = f"allowed: at most {self.encoder.longest}, the encoder's positions"
             raise InputError("params.yaml: models: max_length", str(settings.max_length), limit)
         width = self.encoder.dimension
+        self.characters: Characters | None = None
+        if settings.characters and isinstance(settings.encoder, WordsEncoder):
+            words = word_vectors(settings.encoder).words
+            self.characters = Characters(words, settings.characters, settings.dropout)
+            width += settings.characters.filters
         self.recurrent: nn.Module | None = None
         if settings.head == "bilstm":
             self.recurrent = nn.LSTM(width, settings.hidden, settings.layers, batch_first=True, bidirectional=True)
             width = 2 * settings.hidden
         # With a frozen table and no recurrence, a text is one vector that never changes.
-        self.pooled_inputs = static and self.recurrent is None and not tags
+        frozen = isinstance(self.encoder, StaticTable) and self.characters is None
+        self.pooled_inputs = frozen and self.recurrent is None and not tags
         self.dropout = nn.Dropout(settings.dropout)
         self.hidden: nn.Module | None = None
         if settings.head == "mean" and settings.hidden:
             self.hidden = nn.Sequential(nn.Linear(width, settings.hidden), nn.ReLU())
         self.labels = nn.Linear(settings.hidden if self.hidden else width, labels)
         self.tags = nn.Linear(width, tags) if tags else None
+        self.chain = Chain(tags) if tags and settings.tagger == "crf" else None
 
     @property
     def device(self) -> torch.device:
@@ -78,15 +87,26 @@ class TextClassifier(nn.Module):
         if self.pooled_inputs:
             return Scores(self._label_scores(inputs[0]), None)
         ids, lengths = inputs
-        return self.score(self.encoder(ids[:, : int(lengths.max())], lengths), lengths)
+        return self.score(self.represent(ids[:, : int(lengths.max())], lengths), lengths)
+
+    def represent(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """Return (n, length, width) what `score` takes: the encoder's states and, if asked for, features of spelling.
+
+        Args:
+            ids: (n, length) token ids.
+            lengths: (n,) tokens of each text.
+        """
+        states: Tensor = self.encoder(ids, lengths)
+        return states if self.characters is None else torch.cat([states, self.characters(ids)], dim=2)
 
     def score(self, states: Tensor, lengths: Tensor) -> Scores:
-        """Score texts by what the encoder made of them: (n, length, encoder.dimension)."""
+        """Score texts by what `represent` made of them, before dropout."""
         if self.recurrent is not None:
             states = _run(self.recurrent, self.dropout(states), lengths)
         states = self.dropout(states)
         tags = self.tags(states) if self.tags is not None else None
-        return Scores(self._label_scores(self._pool(states, lengths)), tags)
+        chain = self.chain() if self.chain is not None else None
+        return Scores(self._label_scores(self._pool(states, lengths)), tags, chain)
 
     def _label_scores(self, pooled: Tensor) -> Tensor:
         if self.hidden is not None:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from torch import Tensor, nn
 
 from stages.common.errors import InputError
 from stages.common.packages import package_path
-from stages.models.settings import StaticEncoder, TransformerEncoder
+from stages.models import vectors
+from stages.models.settings import Encoder, StaticEncoder, TransformerEncoder, WordsEncoder
 
 IGNORED_TAG = -100
 
@@ -41,7 +43,7 @@ class EncodedText:
         return EncodedText(self.ids[rows], self.lengths[rows], self.words[rows])
 
 
-def locate(settings: StaticEncoder | TransformerEncoder, path: str) -> Path:
+def locate(settings: Encoder, path: str) -> Path:
     """Return the local path of an encoder's file or folder, fetched first if it is on the hub."""
     if settings.source == "package":
         return package_path(str(settings.package), path)
@@ -56,14 +58,15 @@ def locate(settings: StaticEncoder | TransformerEncoder, path: str) -> Path:
     return Path(path)
 
 
-def weights_file(settings: StaticEncoder | TransformerEncoder) -> Path:
-    """Return the safetensors file of an encoder, its hash checked; InputError on a mismatch."""
-    if isinstance(settings, StaticEncoder):
-        path = locate(settings, settings.weights)
-    else:
+def weights_file(settings: Encoder) -> Path:
+    """Return the file of an encoder's weights, its hash checked; InputError on a mismatch."""
+    if isinstance(settings, TransformerEncoder):
         path = locate(settings, settings.path) / "model.safetensors"
+    else:
+        path = locate(settings, settings.weights if isinstance(settings, StaticEncoder) else settings.path)
     if not path.is_file():
-        raise InputError(str(path), "no such file", "weights are read from safetensors only")
+        safe = "weights are read from safetensors only"
+        raise InputError(str(path), "no such file", vectors.REMEDY if isinstance(settings, WordsEncoder) else safe)
     if settings.sha256 is not None:
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -72,19 +75,30 @@ def weights_file(settings: StaticEncoder | TransformerEncoder) -> Path:
     return path
 
 
-def tokenizer(settings: StaticEncoder | TransformerEncoder, max_length: int) -> Tokenizer:
+@cache
+def word_vectors(settings: WordsEncoder) -> vectors.WordVectors:
+    """Return the words and vectors of an encoder, which a process reads once."""
+    return vectors.read(weights_file(settings))
+
+
+def tokenizer(settings: Encoder, max_length: int) -> Tokenizer:
     """Return the encoder's tokenizer, cutting at `max_length` tokens and padding nothing."""
-    if isinstance(settings, StaticEncoder):
-        path = locate(settings, settings.tokenizer)
+    if isinstance(settings, WordsEncoder):
+        loaded = vectors.tokenizer(word_vectors(settings).words)
+    elif isinstance(settings, StaticEncoder):
+        loaded = _tokenizer_file(locate(settings, settings.tokenizer))
     else:
-        path = locate(settings, settings.path) / "tokenizer.json"
-    try:
-        loaded = Tokenizer.from_file(str(path))
-    except Exception as error:  # tokenizers has no narrower one
-        raise InputError(str(path), f"no tokenizer ({error})", "give a tokenizers JSON file") from None
+        loaded = _tokenizer_file(locate(settings, settings.path) / "tokenizer.json")
     loaded.no_padding()
     loaded.enable_truncation(max_length)
     return loaded
+
+
+def _tokenizer_file(path: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers has no narrower one
+        raise InputError(str(path), f"no tokenizer ({error})", "give a tokenizers JSON file") from None
 
 
 def encode(tokenize: Tokenizer, words: Sequence[Sequence[str]] | Sequence[str], special: bool) -> EncodedText:
@@ -119,22 +133,28 @@ def mask(lengths: Tensor, width: int) -> Tensor:
     return torch.arange(width, device=lengths.device)[None] < lengths[:, None]
 
 
+def _only_tensor(settings: StaticEncoder) -> Tensor:
+    path = weights_file(settings)
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise InputError(str(path), f"not safetensors ({error})", "give a safetensors file") from None
+    if len(tensors) != 1:
+        raise InputError(settings.weights, f"holds {len(tensors)} tensors", "a static encoder is one table")
+    tensor: Tensor = next(iter(tensors.values()))
+    return tensor
+
+
 class StaticTable(nn.Module):
     """Token ids -> frozen vectors (n, length, dimension), in float32."""
 
     table: Tensor
 
-    def __init__(self, settings: StaticEncoder) -> None:
+    def __init__(self, settings: StaticEncoder | WordsEncoder) -> None:
         super().__init__()
-        path = weights_file(settings)
-        try:
-            tensors = load_file(path)
-        except SafetensorError as error:
-            raise InputError(str(path), f"not safetensors ({error})", "give a safetensors file") from None
-        if len(tensors) != 1:
-            raise InputError(settings.weights, f"holds {len(tensors)} tensors", "a static encoder is one table")
+        table = word_vectors(settings).table if isinstance(settings, WordsEncoder) else _only_tensor(settings)
         # Not persistent: the table is frozen and found again by its hash, so models on disk stay small.
-        self.register_buffer("table", next(iter(tensors.values())).float(), persistent=False)
+        self.register_buffer("table", table.float(), persistent=False)
         self.dimension = self.table.shape[1]
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:

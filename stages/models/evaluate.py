@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from stages.common.measurements import BOOTSTRAP_REPLICATES, CONFIDENCE, Measurement, macro_f1, proportion
 from stages.models.classifier import CHUNK, Scores, TextClassifier
+from stages.models.crf import best
 from stages.models.examples import Examples, Vocabulary
 
 
@@ -45,11 +46,23 @@ def predict(
         order.append(rows)
         labels.append(nn.functional.log_softmax(scores.labels.double(), dim=1).cpu())
         if scores.tags is not None:
-            tags.extend(scores.tags.argmax(dim=2).cpu())
+            tags.extend(_most_probable(scores, scores.tags, examples.text.words[rows]).cpu())
     back = torch.argsort(torch.cat(order))
     return Predictions(
         torch.cat(labels)[back].numpy(), _by_word([tags[row] for row in back] if tags else [], examples, outside)
     )
+
+
+def _most_probable(scores: Scores, emissions: Tensor, words: Tensor) -> Tensor:
+    """Return (n, length) the tags of the most probable sequence, or else the most probable tag of each token."""
+    if scores.chain is None:
+        return emissions.argmax(dim=2)
+    return best(emissions, scores.chain, begins_word(words, emissions))
+
+
+def begins_word(words: Tensor, emissions: Tensor) -> Tensor:
+    """Return which tokens of emissions (n, length, tags) begin a word, by the words of their text."""
+    return (words[:, : emissions.shape[1]] >= 0).to(emissions.device)
 
 
 def scored(

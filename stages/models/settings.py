@@ -41,16 +41,36 @@ class TransformerEncoder(Weights):
     trained_layers: int = Field(ge=0)
 
 
-class ModelSettings(Settings):
-    """A text classifier: encoder, head, and, for data with tags, one tag score per token.
+class WordsEncoder(Weights):
+    """A frozen table of word vectors: `path` is a text file as word2vec and GloVe write it."""
 
-    `layers` is of a BiLSTM, `hidden` its units in each direction.
+    kind: Literal["words"]
+    path: str
+
+
+class CharacterSettings(Settings):
+    """A trained convolution over the characters of a word: its `filters` see `kernel` characters each."""
+
+    dimension: int = Field(ge=1)
+    filters: int = Field(ge=1)
+    kernel: int = Field(ge=1)
+
+
+Encoder = StaticEncoder | WordsEncoder | TransformerEncoder
+
+
+class ModelSettings(Settings):
+    """A text classifier: encoder, head, and, for data with tags, one tag per word.
+
+    `layers` is of a BiLSTM, `hidden` its units in each direction. Tags are scored independently, or by a chain (crf).
     """
 
-    encoder: Annotated[StaticEncoder | TransformerEncoder, Field(discriminator="kind")]
+    encoder: Annotated[Encoder, Field(discriminator="kind")]
+    characters: CharacterSettings | None = None
     head: Literal["mean", "bilstm"]
     hidden: int = Field(ge=0)
     layers: int = Field(1, ge=1)
+    tagger: Literal["independent", "crf"] = "independent"
     dropout: float = Field(ge=0, lt=1)
     max_length: int = Field(ge=1, le=4096)
 
@@ -60,6 +80,12 @@ class ModelSettings(Settings):
             raise ValueError("head: bilstm needs hidden of at least 1")
         if self.head != "bilstm" and self.layers > 1:
             raise ValueError(f"layers: {self.layers} is for head: bilstm; this is {self.head}")
+        return self
+
+    @model_validator(mode="after")
+    def _characters_are_of_words(self) -> Self:
+        if self.characters and self.encoder.kind != "words":
+            raise ValueError(f"characters are for encoder.kind: words; this is {self.encoder.kind}")
         return self
 
 

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.models.classifier import TextClassifier
+from stages.models.crf import ChainScores, log_marginals
 from stages.models.encoders import IGNORED_TAG
-from stages.models.evaluate import scored
+from stages.models.evaluate import begins_word, scored
 from stages.models.examples import Examples
 
 Values = NDArray[np.float64]
@@ -25,7 +26,8 @@ class Signals:
     Attributes:
         correct: (n,) whether the most probable label is the true one.
         log_probability: Part -> (n,) log p of what is true; of tags, the mean over the example's own words, so that a
-            long text is no likelier a member for its length.
+            long text is no likelier a member for its length. In a chain p is the tag's marginal probability given the
+            text: the same scale as that of tags which are scored independently, and one value per word.
         logit: Part -> (n,) log p - log(1 - p) of the same, which is nearer to a Gaussian over models (Carlini et al.
             2022, "Membership Inference Attacks From First Principles", section IV.C).
     """
@@ -43,7 +45,11 @@ def signals(model: TextClassifier, examples: Examples) -> Signals:
     for rows, scores in scored(model, examples):
         parts: dict[Part, tuple[Tensor, Tensor]] = {"label": _of_truth(scores.labels, examples.labels[rows])}
         if scores.tags is not None and examples.tags is not None:
-            parts["tags"] = _of_words(scores.tags, examples.tags[rows])
+            by_token = scores.tags
+            if scores.chain is not None:
+                in_full = ChainScores(*(part.double() for part in scores.chain))
+                by_token = log_marginals(by_token.double(), in_full, begins_word(examples.text.words[rows], by_token))
+            parts["tags"] = _of_words(by_token, examples.tags[rows])
         for part, (probability, scaled) in parts.items():
             for found, values in ((log_probability, probability), (logit, scaled)):
                 found.setdefault(part, np.empty(len(examples)))[rows.numpy()] = values.cpu().numpy()

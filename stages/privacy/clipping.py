@@ -26,6 +26,7 @@ KNOWN: dict[type | str, Callable[..., layers.Forward]] = {
     nn.RMSNorm: rms_norm,
     **dict.fromkeys(RMS_NORMS, rms_norm),
     nn.LSTM: lstm,
+    "stages.models.crf.Chain": layers.given,
 }
 
 

@@ -98,6 +98,33 @@ class _Embedding(torch.autograd.Function):
         return None, None, None, None
 
 
+def given(layer: nn.Module, recorder: Recorder) -> Forward:
+    """Record a layer that takes nothing and returns a named tuple of its parameters: each example has its copies."""
+
+    def forward() -> Any:
+        parameters = type(layer).forward(layer)
+        return type(parameters)(*(applied(_Given, parameter, recorder) for parameter in parameters))
+
+    return forward
+
+
+class _Given(torch.autograd.Function):
+    """A parameter to a copy for each example: (n, *shape)."""
+
+    @staticmethod
+    def forward(context: Any, parameter: Tensor, recorder: Recorder) -> Tensor:
+        context.save_for_backward(parameter)
+        context.recorder = recorder
+        return parameter.expand(recorder.examples, *parameter.shape)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[None, None]:
+        (parameter,) = context.saved_tensors
+        if parameter.requires_grad:
+            context.recorder.record(parameter, Formed(in_full(gradient)))
+        return None, None
+
+
 def _by_position(values: Tensor) -> Tensor:
     """Return (n, ..., d) as (n, positions, d)."""
     return values.reshape(len(values), -1, values.shape[-1])

@@ -173,9 +173,9 @@ class _Direction(torch.autograd.Function):
             context.recorder.record(weight, PackedMatrix(Packed(inputs, places), outputs))
         if recurrent.requires_grad:
             context.recorder.record(recurrent, PackedMatrix(Packed(states_before, places), outputs))
-        biases = [each for each in (bias, recurrent_bias) if each is not None and each.requires_grad]
-        by_example = places.summed(in_full(of_gates)) if biases else None
-        for each in biases:
-            context.recorder.record(each, Formed(by_example))
+        if biases := [each for each in (bias, recurrent_bias) if each is not None and each.requires_grad]:
+            by_example = Formed(places.summed(in_full(of_gates)))
+            for each in biases:
+                context.recorder.record(each, by_example)
         below = of_gates @ weight.to(kind) if context.needs_input_grad[0] else None
         return below, None, None, None, None, None, None, None

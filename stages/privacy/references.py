@@ -8,6 +8,7 @@ each norm before it divides.
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any
 
 import torch
@@ -63,7 +64,7 @@ class Opacus:
         ghost: Whether norms are taken without forming the gradients, at the price of a second backward pass.
 
     Raises:
-        SettingError: Opacus is not installed, or the model has a recurrent layer.
+        SettingError: Opacus is not installed, or the model has a recurrent layer, or a chain of tags.
     """
 
     group = 1
@@ -80,6 +81,10 @@ class Opacus:
                 kind = type(module).__name__
                 problem = f"{name} cannot take gradients of nn.{kind}: Opacus knows its own DP{kind} only"
                 raise SettingError("privacy.clipping", problem, "use book_keeping or loop, or another head")
+            trained = any(parameter.requires_grad for parameter in module.parameters(recurse=False))
+            if trained and not signature(module.forward).parameters:
+                problem = f"{name} cannot take gradients of {type(module).__name__}, which maps no input"
+                raise SettingError("privacy.clipping", problem, "use book_keeping or loop, or tagger: independent")
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.clipping_norm = clipping_norm
         self._model, self._ghost = model, ghost

@@ -100,7 +100,8 @@ class Places:
     def padded(self, values: Tensor) -> Tensor:
         """Return (rows, d) values as (n, positions, d), with zeros where there is none."""
         full = values.new_zeros(self.shape[0] * self.shape[1], values.shape[1])
-        return full.index_copy_(0, self.examples * self.shape[1] + self.positions, values).unflatten(0, self.shape)
+        full.index_copy_(0, self.examples * self.shape[1] + self.positions, values)
+        return full.view(*self.shape, -1)
 
     def summed(self, values: Tensor) -> Tensor:
         """Return (n, d) sums over the positions of each example."""
@@ -178,10 +179,22 @@ class Rows:
 
     def squared_norms(self) -> Tensor:
         # An example's positions that share a row add up before they are squared.
-        same = self.ids[:, :, None] == self.ids[:, None, :]
         outputs = in_full(self.outputs)
+        if self.rows * outputs.shape[2] < outputs.shape[1] ** 2:
+            # Few rows, as of characters: forming the gradients takes less than comparing all positions.
+            size = max(1, FORMED // (self.rows * outputs.shape[2]))
+            pieces = zip(self.ids.split(size), outputs.split(size), strict=True)
+            return torch.cat([self._formed(ids, values).square_().sum((1, 2)) for ids, values in pieces])
+        same = self.ids[:, :, None] == self.ids[:, None, :]
         between = torch.bmm(outputs, outputs.transpose(1, 2))
         return between.mul_(same).sum((1, 2))
+
+    def _formed(self, ids: Tensor, outputs: Tensor) -> Tensor:
+        """Return the gradients of some examples: (some, rows, d)."""
+        of_example = self.rows * torch.arange(len(ids), device=ids.device)[:, None]
+        found = outputs.new_zeros(len(ids) * self.rows, outputs.shape[2])
+        found.index_add_(0, (of_example + ids).flatten(), outputs.flatten(0, 1))
+        return found.view(len(ids), self.rows, -1)
 
     def scaled_sum(self, factors: Tensor) -> Tensor:
         scaled = (in_full(self.outputs) * factors[:, None, None]).flatten(0, 1)

@@ -113,7 +113,8 @@ def sign_flip_test(left: ArrayLike, right: ArrayLike, confidence: float = CONFID
     n = len(differences)
     interval = mean_test(differences, confidence=confidence)
     # The sums that there are, and the share of all signs that give each: of trials there are few.
-    sums, shares = np.zeros(1), np.ones(1)
+    sums: NDArray[np.float64] = np.zeros(1)
+    shares: NDArray[np.float64] = np.ones(1)
     for difference in differences:
         sums, place = np.unique(np.concatenate([sums + difference, sums - difference]), return_inverse=True)
         shares = np.bincount(place, np.concatenate([shares, shares]) / 2)

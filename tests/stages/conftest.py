@@ -82,6 +82,24 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     }
 
 
+@pytest.fixture(scope="session")
+def words(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Random vectors of most of the words, and of a few longer ones, in a text file with a header."""
+    path = tmp_path_factory.mktemp("words") / "vectors.txt"
+    known = ("The", "cedarwood", "a", *WORDS[:-3])
+    vectors = np.random.default_rng(0).normal(size=(len(known), 8)).round(4)
+    lines = [" ".join([word, *map(str, vector)]) for word, vector in zip(known, vectors, strict=True)]
+    path.write_text("\n".join([f"{len(known)} 8", *lines, ""]))
+    return {"kind": "words", "source": "directory", "path": str(path), "sha256": sha256(path)}
+
+
+@pytest.fixture(scope="session")
+def tagger(words: dict[str, str]) -> dict[str, Any]:
+    """Settings of a small model of words, their characters, a BiLSTM and a chain of tags."""
+    characters = {"dimension": 3, "filters": 4, "kernel": 3}
+    return {"encoder": words, "characters": characters, "head": "bilstm", "hidden": 5, "tagger": "crf"}
+
+
 def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 

@@ -4,6 +4,7 @@ from torch.nn.functional import cross_entropy, pad
 
 from stages.fitting.objective import examples_objective, losses
 from stages.models.classifier import Scores
+from stages.models.crf import ChainScores, log_likelihoods
 from stages.models.encoders import IGNORED_TAG
 from stages.models.examples import examples, vocabulary
 
@@ -67,6 +68,37 @@ def test_without_tags_the_loss_is_that_of_the_label(batch):
     scores, labels, _ = batch
     found = losses(Scores(scores.labels, None), labels, None)
     torch.testing.assert_close(found, cross_entropy(scores.labels, labels, reduction="none"))
+
+
+@pytest.fixture
+def chained(batch):
+    scores, labels, tags = batch
+    chain = ChainScores(torch.randn(6, 6), torch.randn(6), torch.randn(6))
+    return scores._replace(chain=chain), labels, tags
+
+
+def test_in_a_chain_the_loss_is_that_of_the_sequence_divided_by_the_texts_own_words(chained):
+    scores, labels, tags = chained
+    by_text = cross_entropy(scores.labels, labels, reduction="none")
+    expected = by_text - log_likelihoods(scores.tags, scores.chain, tags) / torch.tensor(LENGTHS)
+    torch.testing.assert_close(losses(*chained), expected)
+
+
+def test_a_chain_that_joins_nothing_has_the_loss_of_independent_tags(batch):
+    scores, labels, tags = batch
+    nothing = ChainScores(torch.zeros(6, 6), torch.zeros(6), torch.zeros(6))
+    torch.testing.assert_close(losses(scores._replace(chain=nothing), labels, tags), losses(*batch))
+
+
+def test_in_a_chain_padding_and_tokens_that_begin_no_word_change_no_loss(chained):
+    scores, labels, tags = chained
+    tags[0, 2] = IGNORED_TAG
+    before = losses(scores, labels, tags)
+    scores.tags[0, 2] += 100 * torch.arange(6)
+    wider = scores._replace(tags=pad(scores.tags, (0, 0, 0, 7), value=3.0))
+    torch.testing.assert_close(losses(wider, labels, pad(tags, (0, 9), value=IGNORED_TAG)), before)
+    nothing = losses(scores, labels, torch.full_like(tags, IGNORED_TAG))
+    torch.testing.assert_close(nothing, cross_entropy(scores.labels, labels, reduction="none"))
 
 
 @pytest.mark.parametrize("tags", [False, True])

@@ -141,6 +141,24 @@ def test_tags_are_those_of_each_texts_own_words(model_settings, texts):
         assert found[row].tolist() == alone[: len(table["tokens"][row])].tolist()
 
 
+def test_in_a_chain_the_most_probable_sequence_is_found_over_the_words_alone(model_settings):
+    settings = model_settings(tagger="crf")
+    model, known = files.build(settings, ["a"], ["B-x", "I-x", "O"], seed=0), Vocabulary(["a"], ["B-x", "I-x", "O"])
+    with torch.no_grad():
+        model.tags.weight.zero_()
+        # Nothing but I-x, unless it must follow a B-x, and nothing begins with it.
+        model.tags.bias.copy_(torch.tensor([0.0, 1.0, 0.0]))
+        model.chain.starts.copy_(torch.tensor([0.0, -9.0, -1.0]))
+        model.chain.transitions[1:].fill_(-9.0)
+        model.chain.transitions[1, 2] = 0.0
+        model.chain.transitions[2, 0] = 0.0
+    test = examples(tagged(["ba-be-bi", "bo", "bu", "ba-be", "be"], ["O"] * 5), settings, known)
+    assert [known.tags[tag] for tag in predict(model, test).tags[0]] == ["B-x", "I-x", "O", "B-x", "I-x"]
+    # One after the other, without the chain.
+    model.chain = None
+    assert [known.tags[tag] for tag in predict(model, test).tags[0]] == ["I-x"] * 5
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_prediction_is_without_dropout_and_restores_the_mode(model_settings, texts, training):
     table, settings = texts(20), model_settings(dropout=0.9)

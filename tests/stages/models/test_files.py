@@ -10,13 +10,16 @@ from stages.models.examples import examples, vocabulary
 from stages.models.settings import ModelSettings
 
 
-@pytest.fixture(params=["mean", "bilstm", "bert"])
+@pytest.fixture(params=["mean", "bilstm", "bert", "tagger"])
 def saved(request, model_settings, texts, tmp_path):
     """A classifier that was saved, its folder, and texts to score."""
     kind, table = request.param, texts(12, tags=True)
     head = {"encoder": request.getfixturevalue("bert")} if kind == "bert" else {"head": kind}
+    head = request.getfixturevalue("tagger") if kind == "tagger" else head
     settings, known = model_settings(**head), vocabulary(table)
     model = files.build(settings, known.labels, known.tags, seed=3).eval()
+    if model.chain is not None:
+        torch.nn.init.normal_(model.chain.transitions)
     files.save(tmp_path / "model", settings, known.labels, known.tags, model)
     return model, tmp_path / "model", examples(table, settings, known).text
 
@@ -30,6 +33,7 @@ def test_a_model_scores_after_loading_as_before(saved):
     torch.testing.assert_close(before.labels, after.labels, **exactly)
     own = torch.arange(before.tags.shape[1])[None] < text.lengths[:, None]
     torch.testing.assert_close(before.tags[own], after.tags[own], **exactly)
+    torch.testing.assert_close(before.chain, after.chain, **exactly)
 
 
 def test_the_file_holds_what_is_trained_and_nothing_frozen(saved):

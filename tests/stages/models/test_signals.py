@@ -4,6 +4,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from stages.models import files
+from stages.models.crf import ChainScores, log_marginals
 from stages.models.encoders import IGNORED_TAG
 from stages.models.evaluate import predict
 from stages.models.examples import examples, vocabulary
@@ -39,6 +40,25 @@ def test_the_tag_signal_is_the_mean_over_the_words_of_the_text(scored):
         assert found.log_probability["tags"][row] == pytest.approx(float(wanted.mean()))
         odds = (wanted - torch.log1p(-wanted.exp())).mean()
         assert found.logit["tags"][row] == pytest.approx(float(odds))
+
+
+def test_in_a_chain_the_tag_signal_is_the_mean_of_the_marginals_of_the_texts_own_words(model_settings, texts, tagger):
+    table, settings = texts(30, tags=True), model_settings(**tagger)
+    known = vocabulary(table)
+    pool, model = examples(table, settings, known), files.build(settings, known.labels, known.tags, 0)
+    torch.nn.init.normal_(model.chain.transitions)
+    found = signals(model, pool)
+    with torch.no_grad():
+        scores = model.eval()(*model.inputs(pool.text))
+    chain = ChainScores(*(part.detach().double() for part in scores.chain))
+    marginals = log_marginals(scores.tags.double(), chain, pool.text.words >= 0)
+    for row in range(30):
+        length = len(table["tokens"][row])
+        own = marginals[row, torch.arange(length), pool.tags[row, :length]]
+        # Of a text of other length the sums are of other products of matrices.
+        assert found.log_probability["tags"][row] == pytest.approx(float(own.mean()), rel=1e-5)
+        odds = (own - torch.log1p(-own.exp())).mean()
+        assert found.logit["tags"][row] == pytest.approx(float(odds), rel=1e-5)
 
 
 def test_a_model_that_is_sure_has_finite_logits(scored):

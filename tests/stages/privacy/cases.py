@@ -15,8 +15,14 @@ from transformers import (
     LlamaForSequenceClassification,
 )
 
+from stages.models.characters import Characters
+from stages.models.crf import Chain, log_likelihoods
+from stages.models.encoders import IGNORED_TAG
+from stages.models.settings import CharacterSettings
 from stages.privacy.clipping import ClippedGradients
 from stages.privacy.normalisation import RMS_NORMS
+
+CHARACTERS = CharacterSettings(dimension=4, filters=5, kernel=3)
 
 
 class Wide(nn.Module):
@@ -155,6 +161,35 @@ class Convolved(nn.Module):
         return self.scores(torch.relu(self.convolution(channels)).mean(2))
 
 
+class Chained(nn.Module):
+    """A chain of three tags, a text's own number of words long; scored by sequences that differ in one tag."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.chain = nn.Linear(6, 3), Chain(3)
+        for parameter in self.chain.parameters():
+            nn.init.normal_(parameter)
+
+    def forward(self, values):
+        emissions, chain = self.inner(values), self.chain()
+        tags = torch.arange(values.shape[1]).expand(values.shape[:2]) % 3
+        tags = tags.where((values != 0).any(2), IGNORED_TAG)
+        others = [tags.where(tags != 0, first) for first in range(3)]
+        return torch.stack([log_likelihoods(emissions, chain, each) for each in others], dim=1)
+
+
+class Spelt(nn.Module):
+    """Characters of words: a table of few rows that many positions share."""
+
+    def __init__(self):
+        super().__init__()
+        self.characters = Characters(["a", "ba", "abc", "caba", "bb", "cc", "bcabcab", "ca"], CHARACTERS, 0.0)
+        self.scores = nn.Linear(5, 3)
+
+    def forward(self, ids):
+        return self.scores(self.characters(ids).sum(1))
+
+
 class Llama(nn.Module):
     """Rotary positions, grouped queries, padding masked; tied for language modelling, or a classifier."""
 
@@ -219,6 +254,8 @@ CASES = {
     "rms norm, its own epsilon": (lambda: Normalised(nn.RMSNorm(6, eps=0.1)), values),
     "rms norm, two dimensions": (lambda: Normalised(nn.RMSNorm((4, 6))), values),
     **{name.rpartition(".")[2]: (lambda name=name: Normalised(transformers_norm(name)), values) for name in RMS_NORMS},
+    "chain": (Chained, values),
+    "characters": (Spelt, ids),
     "convolution": (Convolved, lambda n: values(n, 9)),
     "convolution, wide": (lambda: Convolved(40, 5), lambda n: values(n, 9)),
     "convolution, no bias, padded, strided": (

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from stages.common.errors import SettingError
+from stages.models.crf import Chain
 from stages.privacy import bounds
 from stages.privacy.bounds import Bound
 from stages.privacy.clipping import ClippedGradients
@@ -252,6 +253,8 @@ def test_all_implementations_take_the_same_steps(bound):
 def test_opacus_refuses_what_it_does_not_know(ghost, monkeypatch):
     with pytest.raises(SettingError, match=r"cannot take gradients of nn\.LSTM: Opacus knows its own DPLSTM only"):
         Opacus(made("lstm"), 1.0, ghost)
+    with pytest.raises(SettingError, match="cannot take gradients of Chain, which maps no input"):
+        Opacus(nn.Sequential(nn.Linear(2, 2), Chain(2)), 1.0, ghost)
     monkeypatch.setitem(sys.modules, "opacus", None)
     with pytest.raises(SettingError, match="needs the package opacus, which is not installed"):
         Opacus(made("plain"), 1.0, ghost)

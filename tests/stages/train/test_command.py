@@ -179,19 +179,25 @@ def test_public_norms_do_not_depend_on_the_private_texts(study, texts):
     assert stated()["layers"] == before
 
 
-@pytest.mark.parametrize("kind", ["static", "bert"])
-def test_public_texts_are_made_for_taggers_and_transformers(study, texts, bert, kind):
+@pytest.mark.parametrize("kind", ["static", "bert", "words"])
+def test_public_texts_are_made_for_taggers_and_transformers(study, texts, bert, tagger, kind):
     for split, n, seed in (("train", 60, 1), ("valid", 20, 3), ("test", 30, 2)):
         texts(n, tags=True, seed=seed).to_parquet(f"data/prepared/trees/{split}.parquet")
     if kind == "bert":
         study.parameters["models"]["mean"] |= {"encoder": bert}
+    elif kind == "words":
+        study.parameters["models"]["mean"] |= tagger
     else:
         study.parameters["models"]["mean"] |= {"head": "bilstm", "hidden": 4}
     base(study).update(train_on="train", batch_size=10)
     private(study).update(epochs=1)
     asked(study, layers="public")
     study.done("train", "dpsgd")
-    layer = {"bert": "encoder.model.encoder.layer.1.attention.self.query", "static": "recurrent"}[kind]
+    layer = {
+        "bert": "encoder.model.encoder.layer.1.attention.self.query",
+        "static": "recurrent",
+        "words": "characters.embedding",
+    }[kind]
     assert {layer, "labels", "tags"} <= set(stated()["layers"]["clipping_norms"])
 
 

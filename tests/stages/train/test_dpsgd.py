@@ -15,7 +15,7 @@ from stages.privacy.quantile import Quantile
 from stages.privacy.references import Loop, Opacus
 from stages.train import dpsgd
 
-HEADS = ["mean", "mean, tags", "bilstm, tags", "bert"]
+HEADS = ["mean", "mean, tags", "bilstm, tags", "bert", "tagger, tags"]
 
 
 @pytest.fixture
@@ -90,6 +90,10 @@ def case(request, model_settings, texts, sgd):
     changes = {"head": "bilstm" if "bilstm" in request.param else "mean"}
     if request.param.startswith("bert"):
         changes["encoder"] = request.getfixturevalue("bert")
+    if request.param.startswith("tagger"):
+        changes = request.getfixturevalue("tagger")
+    if request.param.startswith("characters"):
+        changes = request.getfixturevalue("tagger") | {"head": "mean", "tagger": "independent"}
     return Case(model_settings(**changes), texts(8, tags="tags" in request.param))
 
 
@@ -108,7 +112,7 @@ def test_without_noise_and_clipping_the_gradient_is_the_ordinary_one(case):
     assert error(case.gradient(norm=1e6), expected) <= 1e-5
 
 
-@pytest.mark.parametrize("case", ["mean, tags", "bilstm, tags", "bert"], indirect=True)
+@pytest.mark.parametrize("case", ["mean, tags", "bilstm, tags", "bert", "tagger, tags"], indirect=True)
 def test_a_batch_in_several_pieces_takes_the_step_of_one(case, monkeypatch):
     whole = case.gradient()
     monkeypatch.setattr(dpsgd, "PHYSICAL_BATCH", 3)
@@ -262,7 +266,7 @@ def test_all_parameters_take_the_noise_of_the_whole_clipping_norm(still, rule):
     assert correlation(weight[:800], weight[800:]) < 0.14
 
 
-@pytest.mark.parametrize("case", ["mean", "mean, tags", "bert"], indirect=True)
+@pytest.mark.parametrize("case", ["mean", "mean, tags", "bert", "characters, tags"], indirect=True)
 def test_all_ways_of_clipping_train_the_same_model(case):
     ends = {}
     for name, make in {

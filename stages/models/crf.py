@@ -1,0 +1,192 @@
+"""A linear chain over the tags of a text's words: likelihood, best sequence and marginals (Lafferty et al. 2001).
+
+Tags y_1 .. y_m score start(y_1) + sum_t emission_t(y_t) + sum_t transition(y_t, y_t+1) + end(y_m); their probability is
+in proportion to exp of that. Any tag may follow any other.
+
+Not pytorch-crf (0.7.2, of 2019): it takes no texts whose words are some of their tokens, has no marginals, sums over
+pairs of tags one by one, and uses its parameters past any layer, where no example's gradient can be clipped.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from stages.models.encoders import IGNORED_TAG
+
+
+class ChainScores(NamedTuple):
+    """What a chain adds to the emissions: (tags, tags), (tags,), (tags,), or n copies of each.
+
+    Of copies, one for each text, each takes the gradient of its text: so gradients are clipped by example.
+    """
+
+    transitions: Tensor
+    starts: Tensor
+    ends: Tensor
+
+    @property
+    def one(self) -> "ChainScores":
+        """The chain that all are copies of, without a gradient."""
+        copies = self.starts.dim() > 1
+        return ChainScores(*(part.detach()[0] if copies else part.detach() for part in self))
+
+
+class Chain(nn.Module):
+    """The trained scores of a chain; at first all zero, so that words are tagged independently."""
+
+    def __init__(self, tags: int) -> None:
+        super().__init__()
+        self.transitions = nn.Parameter(torch.zeros(tags, tags))
+        self.starts = nn.Parameter(torch.zeros(tags))
+        self.ends = nn.Parameter(torch.zeros(tags))
+
+    def forward(self) -> ChainScores:
+        # Called, not read: while gradients are clipped, each example has its copy (stages/privacy/layers.py).
+        return ChainScores(self.transitions, self.starts, self.ends)
+
+
+def log_likelihoods(emissions: Tensor, chain: ChainScores, tags: Tensor) -> Tensor:
+    """Return (n,) log-probabilities of the tags of each text; 0 for a text without tags.
+
+    Args:
+        emissions: (n, length, tags) scores of the tags of each token.
+        chain: Of the same texts.
+        tags: (n, length) tag indices; the chain leaves out tokens of IGNORED_TAG.
+    """
+    order, counts = _to_front(tags != IGNORED_TAG)
+    emissions, tags = _taken(emissions, order), tags.gather(1, order).clamp(min=0)
+    position = torch.arange(tags.shape[1], device=tags.device)
+    of_words = emissions.gather(2, tags[..., None])[..., 0]
+    # Row i of the transitions follows tag i.
+    following = chain.transitions.flatten(-2).expand(len(tags), -1)
+    of_pairs = following.gather(1, tags[:, :-1] * emissions.shape[2] + tags[:, 1:])
+    last = tags.gather(1, (counts - 1).clamp(min=0)[:, None])
+    score = (
+        (of_words * (position < counts[:, None])).sum(dim=1)
+        + (of_pairs * (position[1:] < counts[:, None])).sum(dim=1)
+        + chain.starts.expand(len(tags), -1).gather(1, tags[:, :1])[:, 0]
+        + chain.ends.expand(len(tags), -1).gather(1, last)[:, 0]
+    )
+    # By the base's type: mypy takes a subclass's apply for untyped.
+    of_all: type[torch.autograd.Function] = _LogPartition
+    log_partition: Tensor = of_all.apply(emissions, *chain, counts)
+    return (score - log_partition).where(counts > 0, 0)
+
+
+def best(emissions: Tensor, chain: ChainScores, words: Tensor) -> Tensor:
+    """Return (n, length) tags of the most probable sequence of each text, by Viterbi's algorithm; 0 where no word is.
+
+    Args:
+        emissions: (n, length, tags).
+        chain: Of the same texts.
+        words: (n, length) whether a token begins a word.
+    """
+    order, counts = _to_front(words)
+    emissions, chain = _taken(emissions, order), chain.one
+    score, came_from = chain.starts + emissions[:, 0], []
+    for position in range(1, emissions.shape[1]):
+        reached, before = (score[:, :, None] + chain.transitions).max(dim=1)
+        inside = (position < counts)[:, None]
+        score = (reached + emissions[:, position]).where(inside, score)
+        # After the last word a tag came from itself.
+        came_from.append(before.where(inside, torch.arange(score.shape[1], device=score.device)))
+    tag = (score + chain.ends).argmax(dim=1, keepdim=True)
+    found = [tag]
+    for before in reversed(came_from):
+        found.append(before.gather(1, found[-1]))
+    tags = torch.cat(found[::-1], dim=1)
+    return torch.zeros_like(tags).scatter(1, order, tags).where(words, 0)
+
+
+def log_marginals(emissions: Tensor, chain: ChainScores, words: Tensor) -> Tensor:
+    """Return (n, length, tags) log-probabilities of each tag of each word given the text; 0 where no word is.
+
+    To read, not to train by: the chain takes no gradient.
+
+    Args:
+        emissions: (n, length, tags).
+        chain: Of the same texts.
+        words: (n, length) whether a token begins a word.
+    """
+    order, counts = _to_front(words)
+    emissions, chain = _taken(emissions, order), chain.one
+    joint = _forward(emissions, chain, counts) + _backward(emissions, chain, counts) - emissions
+    found = torch.zeros_like(joint).scatter(1, order[..., None].expand_as(joint), joint.log_softmax(dim=2))
+    return found.where(words[..., None], 0)
+
+
+def _forward(emissions: Tensor, chain: ChainScores, counts: Tensor) -> Tensor:
+    """Return (n, length, tags) logs of the summed scores of all beginnings that end in a word with a tag.
+
+    From a text's last word on they stay as they are there.
+    """
+    # Sums of exponentials as one matrix product, not one sum for each pair of tags; exponents are of at most 0. What is
+    # less than exp(-87) of the rest is lost in float32, which only transitions so far apart could make matter.
+    highest, least = chain.transitions.amax(), torch.finfo(emissions.dtype).tiny
+    factors = (chain.transitions - highest).exp()
+    scores = [chain.starts + emissions[:, 0]]
+    for position in range(1, emissions.shape[1]):
+        before = scores[-1]
+        top = before.amax(dim=1, keepdim=True)
+        reached = ((before - top).exp() @ factors).clamp(min=least).log() + top + highest
+        scores.append((reached + emissions[:, position]).where((position < counts)[:, None], before))
+    return torch.stack(scores, dim=1)
+
+
+def _backward(emissions: Tensor, chain: ChainScores, counts: Tensor) -> Tensor:
+    """Return (n, length, tags) logs of the summed scores of all ends that begin in a word with a tag."""
+    # They are the beginnings of the text and the chain turned round.
+    turned = (counts[:, None] - 1 - torch.arange(emissions.shape[1], device=counts.device)).clamp(min=0)
+    mirror = ChainScores(chain.transitions.transpose(-1, -2), chain.ends, chain.starts)
+    return _taken(_forward(_taken(emissions, turned), mirror, counts), turned)
+
+
+class _LogPartition(torch.autograd.Function):
+    """(n,) logs of the summed scores of all sequences; words come first, so many as `counts` says.
+
+    Its gradients are marginal probabilities. Those of the transitions are one product of matrices for all positions,
+    where autograd would add up a matrix per example at each.
+    """
+
+    @staticmethod
+    def forward(
+        context: Any, emissions: Tensor, transitions: Tensor, starts: Tensor, ends: Tensor, counts: Tensor
+    ) -> Tensor:
+        chain = ChainScores(transitions, starts, ends).one
+        before = _forward(emissions, chain, counts)
+        log_partition = (before[:, -1] + chain.ends).logsumexp(dim=1)
+        context.save_for_backward(emissions, *chain, counts, before, log_partition)
+        context.copies = starts.dim() > 1
+        return log_partition
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        emissions, transitions, starts, ends, counts, before, log_partition = context.saved_tensors
+        after = _backward(emissions, ChainScores(transitions, starts, ends), counts)
+        inside = (torch.arange(emissions.shape[1], device=counts.device) < counts[:, None])[..., None]
+        total, scale = log_partition[:, None, None], gradient[:, None, None]
+        of_words = (before + after - emissions - total).masked_fill(~inside, -torch.inf).exp() * scale
+        of_ends = ((before[:, -1:] + ends - total).exp() * scale * inside[:, :1])[:, 0]
+        # p(i, j) = exp(before_i + transition_ij + after_j - total), each factor of at most 1 but the scale.
+        first, second = before[:, :-1], after[:, 1:]
+        tops, highest = (first.amax(2, keepdim=True), second.amax(2, keepdim=True)), transitions.amax()
+        scales = (tops[0] + tops[1] + highest - total).masked_fill(~inside[:, 1:], -torch.inf).exp() * scale
+        first, second = (first - tops[0]).exp() * scales, (second - tops[1]).exp()
+        factors = (transitions - highest).exp()
+        if context.copies:
+            return of_words, first.transpose(1, 2) @ second * factors, of_words[:, 0], of_ends, None
+        of_pairs = first.flatten(0, 1).T @ second.flatten(0, 1) * factors
+        return of_words, of_pairs, of_words[:, 0].sum(dim=0), of_ends.sum(dim=0), None
+
+
+def _to_front(words: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (n, length) positions, those of words first and in their order, and (n,) numbers of words."""
+    return torch.argsort((~words).byte(), dim=1, stable=True), words.sum(dim=1)
+
+
+def _taken(values: Tensor, positions: Tensor) -> Tensor:
+    """Return values (n, length, d) at positions (n, length)."""
+    return values.gather(1, positions[..., None].expand(-1, -1, values.shape[2]))
