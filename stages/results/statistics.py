@@ -117,7 +117,7 @@ def sign_flip_test(left: ArrayLike, right: ArrayLike, confidence: float = CONFID
     shares: NDArray[np.float64] = np.ones(1)
     for difference in differences:
         sums, place = np.unique(np.concatenate([sums + difference, sums - difference]), return_inverse=True)
-        shares = np.bincount(place, np.concatenate([shares, shares]) / 2)
+        shares = np.bincount(place, np.concatenate([shares, shares]) / 2).astype(np.float64)
         if len(sums) > MOST_SUMS:
             raise ValueError(f"{n} pairs have too many sums; values that are all different have up to 20 pairs")
     observed = abs(differences.sum())
