@@ -122,9 +122,9 @@ def _places(words: Tensor, secret: Secret) -> Tensor:
     """Return the positions of the secret's tokens in a text: (unknown, pieces)."""
     starts = [int(start) for start in torch.nonzero(words >= 0)[:, 0]] + [len(words)]
     first = secret.template.split().index(OPENING)
-    return torch.tensor(
-        [list(range(starts[word], starts[word + 1])) for word in range(first, first + len(secret.code))]
-    )
+    # All words of an alphabet have as many.
+    pieces = torch.arange(starts[first + 1] - starts[first])
+    return torch.tensor(starts[first : first + len(secret.code)])[:, None] + pieces
 
 
 def _likeliest(scores: Scores, tags: Tensor) -> tuple[Tensor, Tensor]:
