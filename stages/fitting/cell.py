@@ -171,7 +171,8 @@ def _dealt(settings: CellSettings, data: Data, seed: int) -> Data:
 def _with_a_secret(settings: SecretSettings, model: ModelSettings, data: Data, seed: int) -> Data:
     splits = {"train": data.train, "valid": data.valid, "test": data.test}
     planted = secrets.plant(splits, data.vocabulary, settings, model, seed)
-    return Data(planted.vocabulary, **planted.splits, clients=data.clients, secret=planted.secret)
+    train, valid, test = (planted.splits[split] for split in SPLITS)
+    return Data(planted.vocabulary, train, valid, test, data.clients, secret=planted.secret)
 
 
 @contextmanager

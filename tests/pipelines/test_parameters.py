@@ -50,7 +50,7 @@ def test_studies_are_the_blocks_that_are_not_shared():
             "partitions/newsgroups-iid/dataset",
             "news",
             "partitions.newsgroups-iid.dataset",
-            "there is no data set `news`; there are: atis, newsgroups",
+            "there is no data set `news`; there are: atis, atis-small, newsgroups",
         ),
         ("partitions/newsgroups-iid/clients", 0, "partitions.newsgroups-iid.clients", "0 is not allowed; .*than 0"),
         ("models/mean/head", "max", "models.mean.head", "'max' is not allowed; .*'mean' or 'bilstm'"),
