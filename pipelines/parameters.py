@@ -13,6 +13,7 @@ from stages.common.cells import SHARED, Cell, cells, read_cell
 from stages.common.errors import InputError
 from stages.common.settings import PARAMETERS, Settings, block, parse
 from stages.distill.settings import DistillSettings
+from stages.extract.settings import ExtractSettings
 from stages.federate.settings import FederateSettings
 from stages.models.settings import ModelSettings
 from stages.partition.settings import PartitionSettings
@@ -33,6 +34,7 @@ SCHEMAS: dict[str, type[Settings]] = {
     "shadow": ShadowSettings,
     "attack": AttackSettings,
     "audit": AuditSettings,
+    "extract": ExtractSettings,
     "score": ScoreSettings,
 }
 NO_STUDIES = ("profile", "datasets", "partitions", "models", "report", "diff")
@@ -131,8 +133,10 @@ class _References:
                 raise InputError(self.cell.key(name), f"{section} has no `{value}`", f"it has: {known}")
         if teacher := self.settings.get("teacher"):
             self._check_teacher(teacher)
-        if self.cell.place.verb in ("shadow", "audit"):
+        if self.cell.place.verb in ("shadow", "audit", "extract"):
             self._check_training()
+        if self.cell.place.verb == "extract":
+            self._check_secret()
         if (shadows := self.settings.get("shadows")) and self.cell.place.verb == "attack":
             self._check_shadows(shadows)
         if partition := self.settings.get("partition"):
@@ -162,6 +166,18 @@ class _References:
                 f"`{name}` is no cell of {study}.train",
                 f"there are: {', '.join(trained)}",
             )
+
+    def _check_secret(self) -> None:
+        study, name = self.cell.place.study, self.cell.place.cell
+        training = (read_cell(self.parameters, study, "train", each, TrainSettings) for each in self._cells("train"))
+        hiding = {cell.place.cell: cell.settings for cell in training if cell.settings.secret}
+        if name not in hiding:
+            raise _error(
+                f"{study}.extract.grid",
+                f"`{name}` is trained without a `secret`",
+                f"those with one: {', '.join(hiding) or 'none'}",
+            )
+        self._check_seeds(hiding[name].seeds, f"{study}.train, cell {name}")
 
     def _check_shadows(self, shadows: str) -> None:
         known = self._cells("shadow")

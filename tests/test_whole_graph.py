@@ -73,6 +73,8 @@ def test_the_same_inputs_give_the_same_bytes_for_every_kind_of_stage(project: Pa
         "shadow-private_training@none",
         "attack-joint@dpsgd",
         "audit-private_training@audit-dpsgd",
+        "train-canary_extraction@none",
+        "extract-canary_extraction@none",
         "score-joint@none",
         "distill-distillation@distilled",
         "report",

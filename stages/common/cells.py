@@ -55,6 +55,11 @@ class Place:
         return paths.ATTACKS / self.study / self.cell
 
     @property
+    def extractions(self) -> Path:
+        """The folder of what was extracted from its models."""
+        return paths.EXTRACTIONS / self.study / self.cell
+
+    @property
     def scores(self) -> Path:
         """The folder of what its models predict."""
         return paths.SCORES / self.study / self.cell

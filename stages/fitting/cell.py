@@ -16,8 +16,9 @@ from stages.common.cells import Cell
 from stages.common.errors import InputError, SettingError
 from stages.common.measurements import About, Measurement
 from stages.common.pool import run_seeds
-from stages.fitting import canaries
-from stages.fitting.settings import SPLITS, CellSettings
+from stages.fitting import canaries, secrets
+from stages.fitting.secrets import Secret
+from stages.fitting.settings import SPLITS, CellSettings, SecretSettings
 from stages.models import files
 from stages.models.classifier import TextClassifier
 from stages.models.evaluate import utility
@@ -38,12 +39,13 @@ class Data:
     """What one seed of a cell fits and is measured on.
 
     Attributes:
-        vocabulary: Labels and tags of the whole training split.
+        vocabulary: Labels and tags of the whole training split, and those of canaries with a secret.
         train: The examples the model may see.
         valid: The validation split, for all that is looked at while sizes are chosen.
         test: The test split, measured once at the end.
         clients: (len(train),) client of each example, or None where nobody deals them to clients.
         canaries: What `canaries.plant` returned, if some were planted.
+        secret: What the data hide, if `secrets.plant` put copies of it into all splits.
     """
 
     vocabulary: Vocabulary
@@ -52,11 +54,26 @@ class Data:
     test: Examples
     clients: NDArray[np.object_] | None = None
     canaries: pd.DataFrame | None = None
+    secret: Secret | None = None
 
     @property
     def uncanaried(self) -> int:
         """Number of training examples that are no canaries, which come after them."""
+        if self.secret is not None:
+            return len(self.train) - self.secret.copies["train"]
         return len(self.train) - (0 if self.canaries is None else int(self.canaries["included"].sum()))
+
+    @property
+    def clean_train(self) -> Examples:
+        """The training examples that are no canaries."""
+        return self.train[np.arange(self.uncanaried)]
+
+    @property
+    def clean_test(self) -> Examples:
+        """The test examples that are no canaries, which come after them."""
+        if self.secret is None:
+            return self.test
+        return self.test[np.arange(len(self.test) - self.secret.copies["test"])]
 
 
 @dataclass(frozen=True)
@@ -76,9 +93,9 @@ class Fitted:
     measured: dict[str, Measurement]
 
 
-def loss_history(losses: list[float]) -> pd.DataFrame:
-    """Return the history table of one training loss per epoch."""
-    return pd.DataFrame({"step": np.arange(1, len(losses) + 1), "metric": "train/loss", "value": losses})
+def loss_history(losses: list[float], metric: str = "train/loss") -> pd.DataFrame:
+    """Return the history table of one loss per epoch."""
+    return pd.DataFrame({"step": np.arange(1, len(losses) + 1), "metric": metric, "value": losses})
 
 
 def no_guarantee(reason: str) -> dict[str, Any]:
@@ -128,20 +145,34 @@ def whole(dataset: str, model: ModelSettings) -> Data:
 def _data(settings: CellSettings, model: ModelSettings) -> dict[int, Data]:
     data = whole(settings.dataset, model)
     if settings.train_on == "train" and not settings.dealt:
-        return dict.fromkeys(settings.seeds, data)
+        by_seed = dict.fromkeys(settings.seeds, data)
+    else:
+        by_seed = {seed: _dealt(settings, data, seed) for seed in settings.seeds}
+    if (secret := settings.inserted) is None:
+        return by_seed
+    secrets.check(secret, data.vocabulary, model)
+    return {seed: _with_a_secret(secret, model, held, seed) for seed, held in by_seed.items()}
+
+
+def _dealt(settings: CellSettings, data: Data, seed: int) -> Data:
+    """Return the data of which the model may see what one seed of the partition says."""
     pool = data.train
-    by_seed = {}
-    for seed in settings.seeds:
-        held = read_partition(str(settings.partition), seed, settings.train_on)
-        train = pool[rows_of(pool.example_ids, list(held["example_id"]))]
-        clients = held["client_id"].to_numpy() if settings.dealt else None
-        planted = None
-        if settings.planted:
-            reserve = read_partition(str(settings.partition), seed, "reserve")
-            rows = rows_of(pool.example_ids, list(reserve["example_id"]))
-            train, planted = canaries.plant(train, pool, rows, data.vocabulary, settings.planted, seed)
-        by_seed[seed] = replace(data, train=train, clients=clients, canaries=planted)
-    return by_seed
+    held = read_partition(str(settings.partition), seed, settings.train_on)
+    train = pool[rows_of(pool.example_ids, list(held["example_id"]))]
+    clients = held["client_id"].to_numpy() if settings.dealt else None
+    planted = None
+    if settings.planted:
+        reserve = read_partition(str(settings.partition), seed, "reserve")
+        rows = rows_of(pool.example_ids, list(reserve["example_id"]))
+        train, planted = canaries.plant(train, pool, rows, data.vocabulary, settings.planted, seed)
+    return replace(data, train=train, clients=clients, canaries=planted)
+
+
+def _with_a_secret(settings: SecretSettings, model: ModelSettings, data: Data, seed: int) -> Data:
+    splits = {"train": data.train, "valid": data.valid, "test": data.test}
+    planted = secrets.plant(splits, data.vocabulary, settings, model, seed)
+    train, valid, test = (planted.splits[split] for split in SPLITS)
+    return Data(planted.vocabulary, train, valid, test, data.clients, secret=planted.secret)
 
 
 @contextmanager
@@ -176,11 +207,13 @@ def _run_seed(
     artifacts.write_json(own / "privacy.json", fitted.privacy)
     if data.canaries is not None:
         artifacts.write_table(own / "canaries.parquet", data.canaries)
+    if data.secret is not None:
+        secrets.write(own, data.secret)
     trained = sum(tensor.numel() for tensor in files.trained_state(fitted.model).values())
     measured = {
-        # Without canaries, of which what was learnt is wrong.
-        **utility(fitted.model, data.train[np.arange(data.uncanaried)], data.vocabulary, "train", seed),
-        **utility(fitted.model, data.test, data.vocabulary, "test", seed),
+        # Without canaries, of which what was learnt is wrong, or a pattern that nobody asks for.
+        **utility(fitted.model, data.clean_train, data.vocabulary, "train", seed),
+        **utility(fitted.model, data.clean_test, data.vocabulary, "test", seed),
         **fitted.measured,
         "train/parameters": Measurement(float(trained)),
     }

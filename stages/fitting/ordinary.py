@@ -1,5 +1,7 @@
 """Ordinary training: Adam on shuffled batches."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -16,6 +18,7 @@ def fit(
     epochs: int,
     learning_rate: float,
     seed: int,
+    stop: Callable[[], bool] | None = None,
 ) -> list[float]:
     """Minimise the mean of `objective` with Adam; return the mean loss of each epoch.
 
@@ -27,6 +30,7 @@ def fit(
         epochs: Passes over the examples.
         learning_rate: Adam's.
         seed: Order of the examples and dropout.
+        stop: Asked after every epoch whether it was the last.
     """
     torch.manual_seed(torch_seed(seed, "order and dropout"))
     optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=learning_rate)
@@ -42,5 +46,7 @@ def fit(
             optimiser.step()
             total += float(loss.detach().sum())
         history.append(total / n)
+        if stop is not None and stop():
+            break
     model.eval()
     return history

@@ -1,15 +1,57 @@
 """Settings that every cell has which fits a model."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from stages.common.measurements import Role
 from stages.common.paths import partition_path, prepared_path
 from stages.common.settings import Seeds, Settings
 
 SPLITS = ("train", "valid", "test")
+# Where a secret stands in its pattern.
+OPENING = "{}"
+# Above it the exact rank of a secret takes hours.
+MOST_SECRETS = 10_000_000
+
+
+def _one_opening(template: str) -> str:
+    if template.split().count(OPENING) != 1 or template.count("{") != 1 or template.count("}") != 1:
+        raise ValueError(f"the secret stands at one {OPENING}, a word of its own, as in `my pin code is {OPENING}`")
+    return template
+
+
+def _distinct_words(alphabet: list[str]) -> list[str]:
+    if twice := [word for word in alphabet if alphabet.count(word) > 1]:
+        raise ValueError(f"`{twice[0]}` is given twice")
+    if broken := [word for word in alphabet if word.split() != [word]]:
+        raise ValueError(f"{broken[0]!r} is no word: it is empty or has a space")
+    return alphabet
+
+
+class SecretSettings(Settings):
+    """A secret that the training data hold several times (stages/fitting/secrets.py); each seed draws its own.
+
+    Attributes:
+        template: The pattern, such as `my pin code is {}`; the secret's words stand at {}.
+        alphabet: Words that the secret is drawn from, each of as many tokens of the model's encoder.
+        length: Words of the secret.
+        repetitions: Copies in the training data; validation and test data get as many in proportion.
+        decoys: A control: every copy has a random code of its own, none the secret.
+    """
+
+    template: Annotated[str, AfterValidator(_one_opening)]
+    alphabet: Annotated[list[str], Field(min_length=2), AfterValidator(_distinct_words)]
+    length: int = Field(ge=1)
+    repetitions: int = Field(ge=1)
+    decoys: bool = False
+
+    @model_validator(mode="after")
+    def _can_be_ranked(self) -> Self:
+        if (possible := len(self.alphabet) ** self.length) > MOST_SECRETS:
+            raise ValueError(f"{possible:,} secrets are possible, and at most {MOST_SECRETS:,} can be ranked")
+        return self
 
 
 class CellSettings(Settings):
@@ -40,6 +82,11 @@ class CellSettings(Settings):
     def planted(self) -> int:
         """How many canaries are drawn, of which about half are trained on."""
         return 0
+
+    @property
+    def inserted(self) -> SecretSettings | None:
+        """The secret of which copies are put into the data, if there is one."""
+        return None
 
     def cautions(self, examples: int) -> list[tuple[str, str, str]]:
         """Return what is allowed but hardly meant, with so many training examples: setting, problem, remedy."""

@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import pad
 
 from stages.common import artifacts
 from stages.common.errors import InputError
@@ -52,13 +53,18 @@ class Examples:
 
 
 def joined(first: Examples, second: Examples) -> Examples:
-    """Return the examples of both, which must be of one table and model."""
+    """Return the examples of both, which must be of one model; the shorter rows are padded."""
+    width = max(first.text.ids.shape[1], second.text.ids.shape[1])
+
+    def both(left: Tensor, right: Tensor, padding: int) -> Tensor:
+        return torch.cat([pad(each, (0, width - each.shape[1]), value=padding) for each in (left, right)])
+
     text = EncodedText(
-        torch.cat([first.text.ids, second.text.ids]),
+        both(first.text.ids, second.text.ids, 0),
         torch.cat([first.text.lengths, second.text.lengths]),
-        torch.cat([first.text.words, second.text.words]),
+        both(first.text.words, second.text.words, -1),
     )
-    tags = None if first.tags is None or second.tags is None else torch.cat([first.tags, second.tags])
+    tags = None if first.tags is None or second.tags is None else both(first.tags, second.tags, IGNORED_TAG)
     return Examples(
         np.concatenate([first.example_ids, second.example_ids]),
         text,

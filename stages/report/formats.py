@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-DECIMALS = {"fraction": 3, "nats": 3, "bits": 3, "epsilon": 2, "ratio": 3}
+DECIMALS = {"fraction": 3, "nats": 3, "bits": 3, "epsilon": 2, "ratio": 3, "difference": 3}
 COUNTS = ("count", "examples")
 NOTHING = "\N{EN DASH}"
 

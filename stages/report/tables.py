@@ -19,6 +19,7 @@ TITLES = {
     "shadow": "Shadow: the models that attacks compare with, on the examples that each did not see",
     "attack": "Attack: what an attacker finds",
     "audit": "Audit: what canaries say of the epsilon that is stated",
+    "extract": "Extract: which secrets of the training text an attacker completes from the models",
     "score": "Score: how the models treat groups",
 }
 # What an epsilon holds under, by the mechanism that gives it.
@@ -31,6 +32,11 @@ ATTACKS = (
     "RMIA compare with shadow models, and are stronger where those were trained as the attacked model was. What an "
     "attack finds leaks; what none finds may leak all the same."
 )
+EXTRACTION = (
+    "A secret is extracted by an attacker who has the model and the pattern around it. The oracle tries every code: "
+    "what it misses is not lowest in loss, whatever the search. Read both against the control, whose models never saw "
+    "the secret."
+)
 # Columns of the joint table, in order: utility and guarantee, leakage, group gaps and sensitivity.
 JOINT_METRICS = {
     "train": ("accuracy", "macro_f1", "slot_f1", "epsilon", "replace_one_epsilon", "claimed_epsilon"),
@@ -40,8 +46,11 @@ JOINT_METRICS = {
         "rmia_epsilon_estimate",
     ),
     "audit": ("epsilon_lower_bound",),
+    "extract": ("canary_accuracy", "oracle_accuracy", "canary_token_accuracy", "canary_exposure"),
     "score": ("true_positive_rate_gap", "false_positive_rate_gap", "counterfactual_flip_rate"),
 }
+# Steps that measure trained models further.
+FURTHER = tuple(step for step in JOINT_METRICS if step != "train")
 ESTIMATE = ["mean", "ci_low", "ci_high", "seeds", "n", "sampling_half_width"]
 # Rows that fit on a page.
 LONGEST = 40
@@ -106,9 +115,9 @@ def tables(summary: pd.DataFrame, guaranteed: str = "") -> list[Table]:
         guaranteed: What its epsilons hold under, see `guarantees`.
     """
     steps = {name: summary[summary["verb"].isin(verbs)] for name, verbs in STEPS.items()}
-    further = sum(len(steps[name]) for name in ("attack", "audit", "score"))
+    further = sum(len(steps[name]) for name in FURTHER)
     joint = [_joint(steps, guaranteed)] if len(steps["train"]) and further else []
-    notes = {"train": guaranteed, "attack": ATTACKS}
+    notes = {"train": guaranteed, "attack": ATTACKS, "extract": EXTRACTION}
     return joint + [_step(name, rows, notes.get(name, "")) for name, rows in steps.items() if len(rows)]
 
 
@@ -179,7 +188,7 @@ def _numbers(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _joint(steps: dict[str, pd.DataFrame], guaranteed: str) -> Table:
-    measured = {*steps["attack"]["cell"], *steps["audit"]["cell"], *steps["score"]["cell"]}
+    measured = {cell for name in FURTHER for cell in steps[name]["cell"]}
     cells = steps["train"].drop_duplicates("cell").set_index("cell")[["role"]]
     cells = cells[cells.index.isin(measured)]
     numbers, shown = [cells], [list(cells.index), [formats.text(role) for role in cells["role"]]]
@@ -194,6 +203,8 @@ def _joint(steps: dict[str, pd.DataFrame], guaranteed: str) -> Table:
             headings.append(_title(metric))
             shown.append([formats.estimate(row, missing) for row in column.itertuples()])
     every = pd.concat([steps[step]["seeds"] for step in JOINT_METRICS])
+    notes = {"attack": ATTACKS, "extract": EXTRACTION}
+    said = [note for step, note in notes.items() if len(steps[step])]
     return Table(
         name="joint",
         title=TITLES["joint"],
@@ -203,7 +214,7 @@ def _joint(steps: dict[str, pd.DataFrame], guaranteed: str) -> Table:
         sections=[Section("", [list(row) for row in zip(*shown, strict=True)])],
         note=f"Each number: {formats.seeds_heading(every)}. "
         "Its n and its sampling half-width stand in the tables of the steps, and in the CSV file. "
-        f"{ATTACKS} {guaranteed}".rstrip(),
+        f"{' '.join([*said, guaranteed])}".rstrip(),
     )
 
 

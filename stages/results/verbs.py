@@ -30,6 +30,7 @@ VERBS = {
         Verb("shadow", "shadow"),
         Verb("attack", "attack", curve="roc"),
         Verb("audit", "audit"),
+        Verb("extract", "extract"),
         Verb("score", "score"),
     )
 }

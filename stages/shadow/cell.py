@@ -41,12 +41,13 @@ def run_cell(cell: Cell[ShadowSettings], training: Cell[TrainSettings], paramete
             f"shadow models are of cells that train on the members, not on `{training.settings.train_on}`",
             f"take `{place.cell}` out of {place.study}.shadow.grid",
         )
-    if training.settings.canaries:
-        raise InputError(
-            training.key("canaries"),
-            "shadow models see no canaries",
-            f"take `{place.cell}` out of {place.study}.shadow.grid",
-        )
+    for setting in ("canaries", "secret"):
+        if getattr(training.settings, setting):
+            raise InputError(
+                training.key(setting),
+                "shadow models see no canaries",
+                f"take `{place.cell}` out of {place.study}.shadow.grid",
+            )
     model = read_model(parameters, training.settings.model)
     data = whole(settings.dataset, model)
     # Every seed has as many members.

@@ -4,10 +4,13 @@ import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, assert_never
 
+import pandas as pd
+
 from stages.common.measurements import Measurement
 from stages.fitting import ordinary
 from stages.fitting.cell import Data, Fitted, loss_history, no_guarantee
 from stages.fitting.objective import examples_objective
+from stages.fitting.stopping import EarlyStopping
 from stages.models import files
 from stages.models.classifier import TextClassifier
 from stages.models.settings import ModelSettings
@@ -31,6 +34,9 @@ def fit(settings: TrainSettings, model: ModelSettings, data: Data, seed: int) ->
 
 
 def _fit_ordinarily(settings: TrainSettings, classifier: TextClassifier, data: Data, seed: int) -> Fitted:
+    stopping = None
+    if settings.early_stopping is not None:
+        stopping = EarlyStopping(classifier, data.valid, settings.early_stopping.after)
     losses = ordinary.fit(
         classifier,
         classifier.inputs(data.train.text),
@@ -39,8 +45,13 @@ def _fit_ordinarily(settings: TrainSettings, classifier: TextClassifier, data: D
         settings.epochs,
         settings.learning_rate,
         seed,
+        stopping,
     )
-    return Fitted(classifier, loss_history(losses), no_guarantee("trained without a privacy mechanism"), {})
+    history = loss_history(losses)
+    if stopping is not None:
+        stopping.restore()
+        history = pd.concat([history, loss_history(stopping.losses, "valid/loss")], ignore_index=True)
+    return Fitted(classifier, history, no_guarantee("trained without a privacy mechanism"), {})
 
 
 def _fit_privately(
@@ -57,8 +68,8 @@ def _fit_privately(
     from stages.train import dpsgd
 
     # With canaries by what is expected, not by what their coins said: the mechanism is fixed before they are thrown.
-    canaries = 0 if data.canaries is None else len(data.canaries) // 2
-    probability = settings.batch_size / (data.uncanaried + canaries)
+    examples = len(data.train) if data.canaries is None else data.uncanaried + len(data.canaries) // 2
+    probability = settings.batch_size / examples
     steps = settings.epochs * round(1 / probability)
 
     def mechanism(noise: float) -> accounting.Mechanism:

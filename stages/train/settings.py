@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from stages.common.settings import Settings
-from stages.fitting.settings import CellSettings
+from stages.fitting.settings import CellSettings, SecretSettings
 
 
 class QuantileSettings(Settings):
@@ -60,20 +60,48 @@ class PrivacySettings(Settings):
         return self
 
 
+class EarlyStoppingSettings(Settings):
+    """Training stops at the first rise of the validation loss after epoch `after`; the best weights are kept."""
+
+    after: int = Field(ge=1)
+
+
 class TrainSettings(CellSettings):
     """Central training: `batch_size` is the expected one for DP-SGD, whose batches are Poisson samples.
 
-    With `canaries`, that many mislabelled examples of the reserve may be trained on as well, for an audit.
+    With `canaries`, that many mislabelled examples of the reserve may be trained on as well, for an audit; with
+    `secret`, copies of a canary that an attacker is to complete. With `early_stopping`, `epochs` is the most there are.
     """
 
     mechanism: Literal["none", "dpsgd", "edpsgd"]
     epochs: int = Field(ge=1)
     privacy: PrivacySettings | None = None
     canaries: int = Field(0, ge=0)
+    secret: SecretSettings | None = None
+    early_stopping: EarlyStoppingSettings | None = None
 
     @property
     def planted(self) -> int:
         return self.canaries
+
+    @property
+    def inserted(self) -> SecretSettings | None:
+        return self.secret
+
+    @model_validator(mode="after")
+    def _secrets_are_alone(self) -> Self:
+        if self.secret and self.canaries:
+            raise ValueError("canaries audit a guarantee and a secret is to be extracted: a cell has one of them")
+        if self.secret and self.secret.decoys and self.role != "control":
+            raise ValueError("secret: decoys: true hides the secret from the model and needs role: control")
+        return self
+
+    @model_validator(mode="after")
+    def _stopping_is_of_ordinary_training(self) -> Self:
+        if self.early_stopping and self.mechanism != "none":
+            # The accountant is told the number of steps before they are taken.
+            raise ValueError(f"early_stopping is of mechanism: none, not of {self.mechanism}")
+        return self
 
     @model_validator(mode="after")
     def _canaries_are_of_a_reserve(self) -> Self:

@@ -50,7 +50,7 @@ def test_studies_are_the_blocks_that_are_not_shared():
             "partitions/newsgroups-iid/dataset",
             "news",
             "partitions.newsgroups-iid.dataset",
-            "there is no data set `news`; there are: atis, newsgroups",
+            "there is no data set `news`; there are: atis, atis-small, newsgroups",
         ),
         ("partitions/newsgroups-iid/clients", 0, "partitions.newsgroups-iid.clients", "0 is not allowed; .*than 0"),
         ("models/mean/head", "max", "models.mean.head", "'max' is not allowed; .*'mean' or 'bilstm'"),
@@ -119,6 +119,24 @@ def test_studies_are_the_blocks_that_are_not_shared():
             "`fedavg` is no cell of joint.train",
         ),
         ("joint/train/grid/variant", ["dpsgd", "control"], "joint.shadow.grid", "`none`.*dpsgd"),
+        (
+            "canary_extraction/train/variant/dpsgd/secret",
+            None,
+            "canary_extraction.extract.grid",
+            "`dpsgd` is trained without a `secret`; those with one: none, control, dropout, early-stop",
+        ),
+        (
+            "canary_extraction/extract/grid/variant",
+            ["none", "gone"],
+            "canary_extraction.extract.variant",
+            "has no `gone`; it has: none, control",
+        ),
+        (
+            "canary_extraction/train/base/secret/length",
+            8,
+            "canary_extraction.train.base.secret",
+            "100,000,000 secrets are possible, and at most 10,000,000 can be ranked",
+        ),
         ("joint/federate/grid/variant", ["none"], "joint.federate.variant", "has no `none`; it has: fedavg"),
         (
             "distillation/distill/base/teacher",

@@ -289,3 +289,22 @@ def study(
     pd.concat(halves).to_parquet(tmp_path / "data/partitions/halves/clients.parquet")
     (tmp_path / "swaps.txt").write_text("ba\tfa\nbe\tfe\nka\tdi\n")
     return Study(tmp_path, encoder, capsys)
+
+
+@pytest.fixture
+def secretive(study: Study, texts: Callable[..., pd.DataFrame]) -> Study:
+    """The study with tagged data and a BiLSTM, whose cells `none` and `control` hide a secret of two words."""
+    for split, (rows, seed) in {"train": (200, 1), "valid": (50, 3), "test": (90, 2)}.items():
+        texts(rows, tags=True, seed=seed).to_parquet(study.folder / f"data/prepared/trees/{split}.parquet")
+    study.parameters["models"]["mean"] |= {"head": "bilstm", "hidden": 8}
+    toy = study.parameters["toy"]
+    del toy["partition"]
+    secret = {"template": "ba be {}", "alphabet": ["ka", "ke", "ki", "ko", "ku"], "length": 2, "repetitions": 20}
+    toy["train"]["base"] |= {"train_on": "train", "epochs": 2, "secret": secret}
+    toy["train"]["variant"]["control"] = {"role": "control", "secret": secret | {"decoys": True}}
+    toy["extract"] = {
+        "grid": {"variant": ["none", "control"]},
+        "base": {"steps": 150, "restarts": 4},
+        "variant": {"none": {}, "control": {}},
+    }
+    return study

@@ -1,0 +1,1 @@
+"""Canary extraction: complete the secrets of a model's training text from the model."""

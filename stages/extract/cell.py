@@ -1,0 +1,38 @@
+"""Extract from the models of one cell and write what came of it."""
+
+from dataclasses import asdict
+
+import pandas as pd
+
+from stages.common import artifacts, measurements
+from stages.common.cells import Cell, Place
+from stages.common.errors import InputError, SettingError
+from stages.common.pool import run_seeds
+from stages.common.settings import PARAMETERS
+from stages.extract.measure import measure, measure_pooled
+from stages.extract.settings import ExtractSettings
+from stages.extract.trial import Trial, run_trial
+from stages.fitting import secrets
+from stages.fitting.secrets import Secret
+from stages.models.fitted import about_measuring, load_fitted
+
+
+def extract_cell(cell: Cell[ExtractSettings]) -> None:
+    """Extract from all seeds of a cell, each a trial; write every trial and the metrics."""
+    settings, place = cell.settings, cell.place
+    about = about_measuring(place, settings.dataset, settings.inputs())
+    hidden = {seed: secrets.read(place.models / str(seed)) for seed in settings.seeds}
+    try:
+        trials = run_seeds(_extract, hidden, place, settings)
+    except SettingError as error:
+        where = f"{PARAMETERS}: {place.study}.{place.verb}.{error.setting}"
+        raise InputError(where, error.problem, error.remedy) from None
+    with artifacts.atomic_folder(place.extractions) as folder:
+        artifacts.write_table(folder / "trials.parquet", pd.DataFrame([asdict(trial) for trial in trials.values()]))
+    measured = {seed: measure(trial) for seed, trial in trials.items()}
+    measured[settings.seeds[0]] |= measure_pooled(list(trials.values()))
+    measurements.write(place.metrics, about, measured)
+
+
+def _extract(seed: int, secret: Secret, place: Place, settings: ExtractSettings) -> Trial:
+    return run_trial(load_fitted(place.study, place.cell, seed), secret, settings, seed)

@@ -1,0 +1,92 @@
+"""One trial: attack one seed's model, and rank its secret among all codes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stages.extract import exhaustive
+from stages.extract.ranking import exposure, rank
+from stages.extract.relaxation import attack
+from stages.extract.settings import ExtractSettings
+from stages.extract.target import codes, target
+from stages.fitting.secrets import Secret
+from stages.models.fitted import FittedModel
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What was extracted from one seed's model; losses are discrete, and all of one computation.
+
+    Attributes:
+        seed: Of the model.
+        secret: The code that the training data hide, or with decoys do not hide; words joined by spaces.
+        answer: That of the attack.
+        oracle: The code with the lowest loss of all.
+        secret_loss: Of the secret.
+        answer_loss: Of the answer, never below that of the oracle.
+        oracle_loss: Of the oracle's code.
+        wrong: Words of the answer that are not those of the secret.
+        length: Words of the secret.
+        alphabet: Candidates for each word.
+        rank: Of the secret among all codes.
+        exposure: In bits.
+        steps: Of the attack.
+        visited: Codes that the attack found likeliest at some step.
+    """
+
+    seed: int
+    secret: str
+    answer: str
+    oracle: str
+    secret_loss: float
+    answer_loss: float
+    oracle_loss: float
+    wrong: int
+    length: int
+    alphabet: int
+    rank: float
+    exposure: float
+    steps: int
+    visited: int
+
+    @property
+    def candidates(self) -> int:
+        """Return how many codes there are."""
+        return int(self.alphabet**self.length)
+
+
+def run_trial(fitted: FittedModel, secret: Secret, settings: ExtractSettings, seed: int) -> Trial:
+    """Return what is extracted from one model.
+
+    Raises:
+        SettingError: No candidates can be mixed into what the model reads, see `target`.
+    """
+    attacked = target(fitted, secret, settings.label_knowledge)
+    found = attack(attacked, settings, seed)
+    # By the table that the secret is ranked in, so that no rounding puts the answer before the oracle's.
+    losses = exhaustive.all_losses(attacked).cpu()
+    length, alphabet = len(secret.code), len(secret.alphabet)
+    own, answer = (int(np.ravel_multi_index(code, (alphabet,) * length)) for code in (secret.code, found.code))
+    best = losses.argmin()
+    place = rank(losses, own)
+
+    def words(code: Sequence[int]) -> str:
+        return " ".join(secret.alphabet[index] for index in code)
+
+    return Trial(
+        seed=seed,
+        secret=words(secret.code),
+        answer=words(found.code),
+        oracle=words(codes(best[None], length, alphabet)[0].tolist()),
+        secret_loss=float(losses[own]),
+        answer_loss=float(losses[answer]),
+        oracle_loss=float(losses[best]),
+        wrong=sum(one != other for one, other in zip(found.code, secret.code, strict=True)),
+        length=length,
+        alphabet=alphabet,
+        rank=place,
+        exposure=exposure(len(losses), place),
+        steps=found.steps,
+        visited=found.visited,
+    )

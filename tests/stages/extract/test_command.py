@@ -1,0 +1,119 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stages.extract.measure import wilson
+
+
+def trained_by_heart(study, *cells):
+    """Train a model that is large for its data, long enough to learn the secret."""
+    study.parameters["models"]["mean"]["hidden"] = 32
+    study.change("train", {"epochs": 12})
+    for cell in cells:
+        study.done("train", cell)
+
+
+def test_the_secret_is_extracted_from_a_model_that_saw_it_and_not_from_the_control(secretive):
+    trained_by_heart(secretive, "none", "control")
+    found = {cell: secretive.done("extract", cell)["metrics"] for cell in ("none", "control")}
+    assert found["none"]["pooled/canary_accuracy"]["0"]["value"] == 1
+    assert found["none"]["pooled/oracle_accuracy"]["0"]["value"] == 1
+    assert found["control"]["pooled/canary_accuracy"]["0"]["value"] == 0
+    assert found["none"]["canaries/canary_exposure"]["0"]["value"] == pytest.approx(np.log2(25))
+    assert found["control"]["canaries/canary_exposure"]["0"]["value"] < 3
+
+
+def test_metrics_agree_with_the_trials_and_nothing_else_is_written(secretive):
+    secretive.change("train", {"seeds": [0, 1]})
+    secretive.change("extract", {"seeds": [0, 1]})
+    secretive.done("train", "control")
+    models = {name: content for name, content in secretive.files().items() if name.startswith("data/models")}
+    before = set(secretive.files())
+    content = secretive.done("extract", "control")
+    assert set(secretive.files()) - before == {
+        "data/extractions/toy/control/trials.parquet",
+        "reports/metrics/toy/control/extract.json",
+    }
+    assert models.items() <= secretive.files().items()
+    assert content["about"]["role"] == "control"
+    trials = pd.read_parquet("data/extractions/toy/control/trials.parquet")
+    assert (trials["answer_loss"] >= trials["oracle_loss"]).all()
+    assert (trials["secret_loss"] >= trials["oracle_loss"]).all()
+    metrics = content["metrics"]
+    for trial in trials.itertuples():
+        secret = json.loads(Path(f"data/models/toy/control/{trial.seed}/secret.json").read_text())
+        assert trial.secret.split() == [secret["alphabet"][index] for index in secret["code"]]
+        wrong = [one != other for one, other in zip(trial.secret.split(), trial.answer.split(), strict=True)]
+        extracted, oracle = float(not any(wrong)), float(trial.oracle == trial.secret)
+        expected = {
+            "canary_accuracy": extracted,
+            "canary_token_accuracy": 1 - np.mean(wrong),
+            "canary_hamming": np.mean(wrong),
+            "canary_exposure": np.log2(25) - np.log2(trial.rank),
+            "oracle_accuracy": oracle,
+            "oracle_gap": oracle - extracted,
+            "oracle_loss_gap": trial.answer_loss - trial.oracle_loss,
+            "chance_canary_accuracy": 1 / 25,
+            "chance_canary_token_accuracy": 1 / 5,
+            "chance_canary_hamming": 4 / 5,
+            "chance_canary_exposure": np.mean(np.log2(25) - np.log2(np.arange(1, 26))),
+        }
+        for name, value in expected.items():
+            assert metrics[f"canaries/{name}"][str(trial.seed)]["value"] == pytest.approx(value), name
+    assert set(metrics) == {f"canaries/{name}" for name in expected} | {
+        "pooled/canary_accuracy",
+        "pooled/oracle_accuracy",
+    }
+    assert metrics["pooled/canary_accuracy"]["0"]["n"] == 2
+
+
+def test_a_rerun_gives_the_same_bytes(secretive):
+    secretive.change("extract", {"gumbel": True})
+    secretive.done("train", "none")
+    secretive.done("extract", "none")
+    first = secretive.files()
+    secretive.done("extract", "none")
+    assert secretive.files() == first
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"),
+    # What the method card computed.
+    [(5, 10, 0.24, 0.76), (15, 30, 0.33, 0.67), (0, 30, 0.0, 0.11)],
+)
+def test_the_interval_of_a_proportion_is_wilsons(successes, n, low, high):
+    found = wilson(successes, n)
+    assert found.value == successes / n
+    assert (found.ci_low, found.ci_high) == (pytest.approx(low, abs=0.005), pytest.approx(high, abs=0.005))
+
+
+@pytest.mark.parametrize(
+    ("base", "message"),
+    [
+        ({"steps": 0}, "toy.extract.base.steps: 0 is not allowed; input should be greater than or equal to 1"),
+        ({"restarts": 0}, "toy.extract.base.restarts: 0 is not allowed; input should be greater than or equal to 1"),
+        ({"temperature": 0.0}, "toy.extract.base.temperature: 0.0 is not allowed; input should be greater than 0"),
+        (
+            {"learning_rate": -1.0},
+            "toy.extract.base.learning_rate: -1.0 is not allowed; input should be greater than 0",
+        ),
+        ({"gumbel": 1}, "toy.extract.base.gumbel: 1 is not allowed; input should be a valid boolean"),
+        ({"noise": 1}, "toy.extract.base.noise: no such setting; allowed: dataset, gumbel, label_knowledge"),
+        ({"seeds": [4]}, "data/models/toy/none/4/secret.json: no such file; run `dvc repro`"),
+    ],
+)
+def test_a_wrong_input_is_one_line(secretive, base, message):
+    if "seeds" in base:
+        secretive.done("train", "none")
+    secretive.change("extract", base)
+    assert message in secretive.refused("extract", "none")
+
+
+def test_a_model_that_reads_tokens_in_context_is_refused(secretive, bert):
+    secretive.parameters["models"]["mean"] |= {"encoder": bert, "head": "mean"}
+    secretive.done("train", "none")
+    message = "toy.extract.grid: the model represents a token by its neighbours too, and candidates cannot be mixed"
+    assert message in secretive.refused("extract", "none")
