@@ -182,6 +182,20 @@ def test_an_epsilon_states_what_it_holds_under(parameters: dict[str, Any]) -> No
     assert guarantees(results[results["cell"] == "none"]) == ""
 
 
+def test_the_joint_table_of_an_extraction_says_nothing_of_membership_inference() -> None:
+    entry = {"verb": "extract", "metric": "canary_exposure", "unit": "bits", "best": "min", "split": "canaries"}
+    exposure = [entry | {"seed": seed, "value": value} for seed, value in enumerate([12.0, 13.0, 13.0])]
+
+    found = {table.name: table for table in tables(rows(*accuracy("a", 0.78, 0.80, 0.82), *exposure))}
+
+    assert list(found) == ["joint", "train", "extract"]
+    assert found["joint"].headings[-1] == "exposure of the secret ↓"
+    assert found["joint"].sections[0].rows[0][-1].startswith("12.667 [")
+    assert "The oracle tries every code" in found["joint"].note
+    assert "membership inference" not in found["joint"].note
+    assert found["extract"].note in found["joint"].note
+
+
 @pytest.mark.usefixtures("project")
 def test_the_joint_csv_agrees_with_the_metrics_files(parameters: dict[str, Any], project: Path) -> None:
     results = long_table("quick", sources(parameters, "whole"))
