@@ -9,7 +9,7 @@ from stages.common.cells import Cell, Place
 from stages.common.errors import InputError, SettingError
 from stages.common.pool import run_seeds
 from stages.common.settings import PARAMETERS
-from stages.extract.measure import measure, measure_pooled
+from stages.extract.measure import measure
 from stages.extract.settings import ExtractSettings
 from stages.extract.trial import Trial, run_trial
 from stages.fitting import secrets
@@ -29,9 +29,7 @@ def extract_cell(cell: Cell[ExtractSettings]) -> None:
         raise InputError(where, error.problem, error.remedy) from None
     with artifacts.atomic_folder(place.extractions) as folder:
         artifacts.write_table(folder / "trials.parquet", pd.DataFrame([asdict(trial) for trial in trials.values()]))
-    measured = {seed: measure(trial) for seed, trial in trials.items()}
-    measured[settings.seeds[0]] |= measure_pooled(list(trials.values()))
-    measurements.write(place.metrics, about, measured)
+    measurements.write(place.metrics, about, {seed: measure(trial) for seed, trial in trials.items()})
 
 
 def _extract(seed: int, secret: Secret, place: Place, settings: ExtractSettings) -> Trial:

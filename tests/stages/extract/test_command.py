@@ -5,8 +5,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.extract.measure import wilson
-
 
 def trained_by_heart(study, *cells):
     """Train a model that is large for its data, long enough to learn the secret."""
@@ -19,9 +17,9 @@ def trained_by_heart(study, *cells):
 def test_the_secret_is_extracted_from_a_model_that_saw_it_and_not_from_the_control(secretive):
     trained_by_heart(secretive, "none", "control")
     found = {cell: secretive.done("extract", cell)["metrics"] for cell in ("none", "control")}
-    assert found["none"]["pooled/canary_accuracy"]["0"]["value"] == 1
-    assert found["none"]["pooled/oracle_accuracy"]["0"]["value"] == 1
-    assert found["control"]["pooled/canary_accuracy"]["0"]["value"] == 0
+    assert found["none"]["canaries/canary_accuracy"]["0"]["value"] == 1
+    assert found["none"]["canaries/oracle_accuracy"]["0"]["value"] == 1
+    assert found["control"]["canaries/canary_accuracy"]["0"]["value"] == 0
     assert found["none"]["canaries/canary_exposure"]["0"]["value"] == pytest.approx(np.log2(25))
     assert found["control"]["canaries/canary_exposure"]["0"]["value"] < 3
 
@@ -63,11 +61,8 @@ def test_metrics_agree_with_the_trials_and_nothing_else_is_written(secretive):
         }
         for name, value in expected.items():
             assert metrics[f"canaries/{name}"][str(trial.seed)]["value"] == pytest.approx(value), name
-    assert set(metrics) == {f"canaries/{name}" for name in expected} | {
-        "pooled/canary_accuracy",
-        "pooled/oracle_accuracy",
-    }
-    assert metrics["pooled/canary_accuracy"]["0"]["n"] == 2
+    assert set(metrics) == {f"canaries/{name}" for name in expected}
+    assert metrics["canaries/canary_accuracy"]["0"]["n"] == 1
 
 
 def test_a_rerun_gives_the_same_bytes(secretive):
@@ -77,17 +72,6 @@ def test_a_rerun_gives_the_same_bytes(secretive):
     first = secretive.files()
     secretive.done("extract", "none")
     assert secretive.files() == first
-
-
-@pytest.mark.parametrize(
-    ("successes", "n", "low", "high"),
-    # What the method card computed.
-    [(5, 10, 0.24, 0.76), (15, 30, 0.33, 0.67), (0, 30, 0.0, 0.11)],
-)
-def test_the_interval_of_a_proportion_is_wilsons(successes, n, low, high):
-    found = wilson(successes, n)
-    assert found.value == successes / n
-    assert (found.ci_low, found.ci_high) == (pytest.approx(low, abs=0.005), pytest.approx(high, abs=0.005))
 
 
 @pytest.mark.parametrize(
