@@ -11,6 +11,7 @@ from stages.fitting.objective import losses
 from stages.fitting.secrets import Secret, canaries
 from stages.fitting.settings import OPENING
 from stages.models.classifier import Scores, TextClassifier
+from stages.models.crf import best
 from stages.models.encoders import IGNORED_TAG
 from stages.models.fitted import FittedModel
 
@@ -124,5 +125,9 @@ def _places(words: Tensor, secret: Secret) -> Tensor:
 def _likeliest(scores: Scores, tags: Tensor) -> tuple[Tensor, Tensor]:
     """Return labels (batch,) and tags (batch, length) that the model finds likeliest; ignored tags stay ignored."""
     assert scores.tags is not None
-    found = scores.tags.detach().argmax(dim=2)
-    return scores.labels.detach().argmax(dim=1), found.where(tags != IGNORED_TAG, IGNORED_TAG)
+    emissions, words = scores.tags.detach(), tags != IGNORED_TAG
+    if scores.chain is None:
+        found = emissions.argmax(dim=2)
+    else:
+        found = best(emissions, scores.chain, words.expand(len(emissions), -1))
+    return scores.labels.detach().argmax(dim=1), found.where(words, IGNORED_TAG)

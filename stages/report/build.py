@@ -43,7 +43,9 @@ def build(parameters: dict[str, Any], names: list[str], folder: Path, only: bool
         Study(
             name,
             tables(summary[summary["study"] == name], guarantees(results[results["study"] == name])),
-            figures(name, summary[summary["study"] == name], cells, targets.get(name)),
+            figures(
+                name, summary[summary["study"] == name], results[results["study"] == name], cells, targets.get(name)
+            ),
             _runs(results[results["study"] == name]),
             claims.get(name),
             judged.get(name, []),

@@ -39,6 +39,11 @@ CONFIG: dict[str, Any] = {
 }
 
 
+def marks(kinds: list[Any], cells: int) -> list[Any]:
+    """Return the shape or dash of each cell, beside COLOURS in turn: of the first 49 cells no two look alike."""
+    return [kinds[(cell + cell // len(COLOURS)) % len(kinds)] for cell in range(max(cells, len(COLOURS)))]
+
+
 @dataclass(frozen=True)
 class Figure:
     """One figure: file name without suffix, step of the study, SVG text, caption, and its content in words."""
@@ -61,7 +66,7 @@ def lines(table: pd.DataFrame, x: alt.X, y: alt.Y) -> list[alt.Chart]:
     cells = list(table["cell"].unique())
     legend = alt.Legend(orient="bottom", columns=2, title=None, symbolSize=900, symbolStrokeWidth=2, symbolOpacity=1)
     colour = alt.Color("cell:N", scale=alt.Scale(domain=cells, range=COLOURS), legend=legend)
-    dash = alt.StrokeDash("cell:N", scale=alt.Scale(domain=cells, range=DASHES), legend=legend)
+    dash = alt.StrokeDash("cell:N", scale=alt.Scale(domain=cells, range=marks(DASHES, len(cells))), legend=legend)
     base = alt.Chart(table).encode(x=x, y=y, color=colour, strokeDash=dash, detail="seed:N")
     seeds = base.transform_filter("datum.seed != 'mean'").mark_line(strokeWidth=0.8, opacity=0.45, clip=True)
     mean = base.transform_filter("datum.seed == 'mean'").mark_line(strokeWidth=2.2, clip=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from stages.report import curves
-from stages.report.drawing import COLOURS, SHAPES, WIDTH, Figure, draw, lines, overlay, tidy
+from stages.report.drawing import COLOURS, SHAPES, WIDTH, Figure, draw, lines, marks, overlay, tidy
 from stages.results.metrics import METHODS, METRICS
 from stages.results.sources import Source
 from stages.results.summaries import headline
@@ -21,12 +21,15 @@ ATTACKS = {"loss": "a threshold on the loss"} | {method: METHODS[method] for met
 LABELS_SHOWN = 30
 
 
-def figures(study: str, summary: pd.DataFrame, sources: list[Source], target: float | None = None) -> list[Figure]:
+def figures(
+    study: str, summary: pd.DataFrame, results: pd.DataFrame, sources: list[Source], target: float | None = None
+) -> list[Figure]:
     """Return the figures that a study has data for.
 
     Args:
         study: Its name, which makes the ids of its figures unlike those of other studies.
         summary: The study's rows of `summaries.summarise`.
+        results: The study's rows of the long table.
         sources: The study's cells.
         target: The utility that federations are timed to, in rounds, if there is one.
     """
@@ -55,6 +58,10 @@ def figures(study: str, summary: pd.DataFrame, sources: list[Source], target: fl
         rates = {cell: table[table["method"] == method] for cell, table in attacks.items()}
         if rates := {cell: table for cell, table in rates.items() if len(table)}:
             drawn.append(_roc(rates, method))
+    exposed = results[results["metric"] == "canary_exposure"]
+    if len(exposed):
+        chance = results.loc[results["metric"] == "chance_canary_exposure", "value"].mean()
+        drawn.append(_exposures(exposed, float(chance)))
     return [tidy(figure, study) for figure in drawn]
 
 
@@ -162,7 +169,7 @@ def _against_epsilon(name: str, step: str, rows: pd.DataFrame, metric: str, guar
 
 def _points(table: pd.DataFrame, x: alt.X, y: dict[str, Any], cells: list[str], width: int) -> Any:
     legend = alt.Legend(orient="bottom", columns=3, title=None)
-    shape = alt.Shape("cell:N", scale=alt.Scale(domain=cells, range=SHAPES), legend=legend)
+    shape = alt.Shape("cell:N", scale=alt.Scale(domain=cells, range=marks(SHAPES, len(cells))), legend=legend)
     colour = alt.Color("cell:N", scale=alt.Scale(domain=cells, range=COLOURS), legend=legend)
     base = alt.Chart(table).encode(x=x)
     intervals = base.mark_rule(strokeWidth=2, color="#777").encode(y=alt.Y("ci_low:Q", **y), y2="ci_high:Q")
@@ -238,4 +245,22 @@ def _roc(attacks: dict[str, pd.DataFrame], method: str) -> Figure:
         f"Membership inference by {ATTACKS[method]}, ROC on log axes. Thick: mean over seeds. Thin: each seed. The "
         "straight line is chance.",
         f"ROC of {ATTACKS[method]} on {', '.join(attacks)}, beside the diagonal of chance.",
+    )
+
+
+def _exposures(rows: pd.DataFrame, chance: float) -> Figure:
+    means = rows.groupby("cell", sort=False)["value"].mean()
+    cells, most = list(means.index), float(np.log2(rows["n"].max()))
+    y = alt.Y("cell:N", sort=cells, title=None)
+    x = alt.X("value:Q", title="exposure of the secret (bits)", scale=alt.Scale(domain=[0, most]))
+    trials = alt.Chart(rows[["cell", "value"]])
+    each = trials.mark_tick(thickness=2, size=16, color=COLOURS[0], opacity=0.6).encode(x=x, y=y)
+    by_chance = alt.Chart(pd.DataFrame({"value": [chance]})).mark_rule(strokeDash=[4, 4], color="#777").encode(x=x)
+    return draw(
+        "exposure",
+        "extract",
+        overlay([by_chance, each], height=34 * len(cells)),
+        f"Exposure of each trial's secret: {most:.1f} bits if no other code has a lower loss, {chance:.1f} (dashed) on "
+        "average if the model says nothing of it.",
+        f"Mean exposure in bits: {', '.join(f'{cell} {mean:.1f}' for cell, mean in means.items())}.",
     )

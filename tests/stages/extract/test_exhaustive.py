@@ -23,6 +23,21 @@ def test_all_losses_are_those_of_a_loop_over_codes(attacked, template, alphabet,
     torch.testing.assert_close(exhaustive.whole(target, batch=10), loop, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("label_knowledge", [True, False])
+def test_codes_are_scored_with_a_chain_over_tags(attacked, label_knowledge):
+    target, fitted, _ = attacked(label_knowledge, model={"tagger": "crf"})
+    for part in fitted.classifier.chain.parameters():
+        torch.nn.init.normal_(part)
+    found = exhaustive.all_losses(target)
+    assert found.std() > 1e-4
+    rows = torch.arange(125)
+    one_by_one = torch.cat([target.discrete(codes(row[None], 3, 5)) for row in rows])
+    torch.testing.assert_close(found, one_by_one, rtol=0, atol=1e-5)
+    torch.testing.assert_close(exhaustive.whole(target), found, rtol=0, atol=1e-5)
+    certain = torch.nn.functional.one_hot(codes(rows, 3, 5), 5).float()
+    torch.testing.assert_close(target.relaxed(certain), found, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("model", [{"head": "mean"}, {"layers": 2}])
 def test_other_models_read_each_code_whole(attacked, model):
     target, _, _ = attacked(model=model)

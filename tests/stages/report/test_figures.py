@@ -10,17 +10,18 @@ import pytest
 from stages.common import artifacts
 from stages.common.errors import InputError
 from stages.report import curves
-from stages.report.drawing import Figure
+from stages.report.drawing import COLOURS, SHAPES, Figure, marks
 from stages.report.figures import figures
 from stages.report.settings import targets
-from stages.results.long_table import long_table
+from stages.results.long_table import COLUMNS, long_table
 from stages.results.sources import Source, sources
 from stages.results.summaries import summarise
 
 
 def draw(parameters: dict[str, Any], study: str) -> dict[str, Figure]:
     cells = sources(parameters, study)
-    drawn = figures(study, summarise(long_table("quick", cells)), cells, targets(parameters).get(study))
+    results = long_table("quick", cells)
+    drawn = figures(study, summarise(results), results, cells, targets(parameters).get(study))
     return {figure.name: figure for figure in drawn}
 
 
@@ -43,6 +44,27 @@ def test_a_study_has_the_figures_it_has_data_for(drawn: dict[str, dict[str, Figu
         "roc",
     ]
     assert list(drawn["trained_only"]) == ["utility-accuracy"]
+
+
+def test_of_many_cells_no_two_look_alike() -> None:
+    assert marks(SHAPES, 3) == SHAPES
+    looks = [(cell % len(COLOURS), shape) for cell, shape in enumerate(marks(SHAPES, 49))]
+    assert len(set(looks)) == 49
+
+
+def test_every_trial_of_an_extraction_has_its_exposure_drawn() -> None:
+    base = {"study": "s", "verb": "extract", "split": "canaries", "unit": "bits", "n": 10_000}
+    rows = [
+        base | {"cell": cell, "seed": seed, "metric": metric, "value": value}
+        for cell, values in {"none": [13.0, 5.0], "control": [1.0, 0.5]}.items()
+        for seed, value in enumerate(values)
+        for metric, value in (("canary_exposure", value), ("chance_canary_exposure", 1.44))
+    ]
+    results = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+    [figure] = figures("s", summarise(results), results, [])
+    assert figure.name == "exposure"
+    assert figure.alt == "Mean exposure in bits: none 9.0, control 0.8."
+    assert "13.3 bits" in figure.caption
 
 
 @pytest.mark.usefixtures("project")
