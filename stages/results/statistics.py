@@ -14,7 +14,7 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtr, stdtrit
+from scipy.special import ndtri, stdtr, stdtrit
 
 from stages.common.measurements import CONFIDENCE
 
@@ -93,6 +93,30 @@ def paired_test(
     """
     found = mean_test(_differences(left, right), confidence=confidence, least_deviation=least_deviation)
     return Test("paired t test", found.estimate, found.low, found.high, found.p, found.n)
+
+
+def wilson_interval(
+    share: NDArray[np.float64], trials: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the 95% score interval of each share of successes (Wilson 1927).
+
+    Args:
+        share: (n,) successes / trials.
+        trials: (n,) at least one.
+    """
+    z = ndtri(0.5 + CONFIDENCE / 2)
+    centre = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
+    half = z * np.sqrt(share * (1 - share) / trials + (z / (2 * trials)) ** 2) / (1 + z**2 / trials)
+    # At no success and at nothing but success an end is 0 or 1, but for rounding.
+    return np.maximum(centre - half, 0.0), np.minimum(centre + half, 1.0)
+
+
+def share_test(values: ArrayLike) -> Test:
+    """Return the score interval of a share of trials, of which each value is one: 1 for a success, 0 for none."""
+    sample = np.asarray(values, dtype=np.float64)
+    _at_least_two(len(sample))
+    low, high = wilson_interval(sample.mean(keepdims=True), np.array([len(sample)]))
+    return Test("score interval", float(sample.mean()), float(low[0]), float(high[0]), 1.0, len(sample))
 
 
 def sign_flip_test(left: ArrayLike, right: ArrayLike, confidence: float = CONFIDENCE) -> Test:

@@ -8,9 +8,10 @@ on: it comes from the metrics files. Neither contains the other.
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import ndtri, stdtrit
+from scipy.special import stdtrit
 
 from stages.common.measurements import CONFIDENCE
+from stages.results.statistics import wilson_interval
 
 KEYS = ["study", "verb", "cell", "role", "split", "metric", "group", "unit", "best"]
 
@@ -28,22 +29,6 @@ def t_interval(
     degrees = np.where(seeds > 1, seeds - 1, np.nan)
     half = stdtrit(degrees, 0.5 + CONFIDENCE / 2) * deviation / np.sqrt(seeds)
     return mean - half, mean + half
-
-
-def wilson_interval(
-    share: NDArray[np.float64], trials: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the 95% score interval of each share of successes (Wilson 1927).
-
-    Args:
-        share: (n,) successes / trials.
-        trials: (n,) at least one.
-    """
-    z = ndtri(0.5 + CONFIDENCE / 2)
-    centre = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
-    half = z * np.sqrt(share * (1 - share) / trials + (z / (2 * trials)) ** 2) / (1 + z**2 / trials)
-    # At no success and at nothing but success an end is 0 or 1, but for rounding.
-    return np.maximum(centre - half, 0.0), np.minimum(centre + half, 1.0)
 
 
 def summarise(results: pd.DataFrame) -> pd.DataFrame:

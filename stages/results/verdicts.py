@@ -11,6 +11,7 @@ from typing import Literal
 import pandas as pd
 
 from stages.results.claims import PROFILES, Claim, ClaimsFile
+from stages.results.metrics import METRICS
 from stages.results.statistics import (
     Test,
     equivalence_test,
@@ -19,11 +20,14 @@ from stages.results.statistics import (
     paired_test,
     resolution,
     rounding_interval,
+    share_test,
     sign_flip_test,
     welch_test,
 )
 
 Word = Literal["reproduced", "consistent", "better", "not reproduced", "not comparable", "not run"]
+# Where nothing is tested and the interval alone judges.
+_INTERVALS = {"t test": "t interval", "score interval": "score interval"}
 # With fewer pairs a two-sided sign-flip test cannot reach a level of .05 after Holm.
 SIGN_FLIP_PAIRS = 10
 
@@ -111,6 +115,8 @@ def _measure(study: str, claim: Claim, results: pd.DataFrame, profile: str) -> "
     if claim.right is None:
         if len(left) < 2:
             return undecided("not run", "one seed gives no interval")
+        if METRICS[claim.metric.split("/")[1]].unit == "fraction" and (rows[claim.left]["n"] == 1).all():
+            return _Found(claim, share_test(left), 1.0)
         return _Found(claim, mean_test(left, least_deviation=blur), 1.0, max(float(left.std()), blur))
     pairs = pd.concat([left, rows[claim.right]["value"]], axis=1, join="inner", keys=["left", "right"])
     if len(pairs) < 2:
@@ -156,7 +162,7 @@ def _judge(study: str, found: _Found, p: float) -> Verdict:
         low=test.low,
         high=test.high,
         n=test.n,
-        test="TOST" if claim.kind == "no difference" else test.name if tested else "t interval",
+        test="TOST" if claim.kind == "no difference" else test.name if tested else _INTERVALS[test.name],
         p=p if tested else None,
     )
 

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from stages.results.claims import ClaimsFile
+from stages.results.statistics import wilson_interval
 from stages.results.verdicts import verdicts
 from tests.stages.results.test_claims import CLAIM, NUMBER, PAPER
 
@@ -138,3 +139,15 @@ def test_the_examples_that_count_are_those_of_the_claim_itself():
     assert verdict.word == "consistent"
     (exact,) = judged(table.assign(n=None), {})
     assert exact.word == "reproduced"
+
+
+@pytest.mark.parametrize(
+    ("successes", "word"), [(2, "consistent"), (0, "not reproduced"), (9, "reproduced"), (10, "reproduced")]
+)
+def test_a_share_of_trials_is_judged_by_its_score_interval(successes, word):
+    trials = results(one=[1.0] * successes + [0.0] * (10 - successes)).assign(n=1)
+    bound = {"kind": "bound", "published": {"value": 0.5, "decimals": 1}, "direction": "at least", "right": None}
+    [found] = judged(trials, bound)
+    assert (found.word, found.test) == (word, "score interval")
+    low, high = wilson_interval(np.array([successes / 10]), np.array([10]))
+    assert (found.low, found.high) == (pytest.approx(low[0]), pytest.approx(high[0]))
