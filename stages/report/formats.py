@@ -15,7 +15,11 @@ def number(value: Any, unit: str) -> str:
         return NOTHING
     if unit in COUNTS:
         return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
-    return f"{value:.{DECIMALS[unit]}f}" if unit in DECIMALS else f"{value:.4g}"
+    if unit not in DECIMALS:
+        return f"{value:.4g}"
+    shown = f"{value:.{DECIMALS[unit]}f}"
+    # A chance of one in ten thousand is not none.
+    return f"{value:.1g}" if value and not float(shown) else shown
 
 
 def estimate(row: Any, missing: str = NOTHING) -> str:

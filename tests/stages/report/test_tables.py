@@ -121,6 +121,12 @@ def test_counts_and_unknown_units() -> None:
     assert [formats.number(value, unit) for value, unit in given] == ["66,051", "12.3", "0.123", "0.1235"]
 
 
+def test_a_small_share_is_not_shown_as_none() -> None:
+    given = [0.0, 0.0001, 0.0004, 0.0006, -0.00002]
+
+    assert [formats.number(value, "fraction") for value in given] == ["0.000", "0.0001", "0.0004", "0.001", "-2e-05"]
+
+
 def test_a_bar_in_a_name_does_not_break_markdown() -> None:
     (table,) = tables(rows(*accuracy("a|b", 0.8)))
 
