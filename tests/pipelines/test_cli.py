@@ -97,7 +97,7 @@ def test_validate_reads_claims_and_names_a_profile_that_is_not_there(assay, chec
 
 def test_profile_use_and_show(assay, checkout):
     assert assay("profile", "use", "smoke", "--force")[:2] == (0, "params.yaml: profile smoke\n")
-    assert assay("profile", "show")[1].startswith("smoke (of quick, full, paper, smoke): no settings differ")
+    assert assay("profile", "show")[1].startswith("smoke (of quick, full, grid, paper, smoke): no settings differ")
     assert "joint.seeds: [0, 1] -> [0, 1, 2]" in assay("profile", "show", "quick")[1]
     edit("params.yaml", "seeds: [0, 1]", "seeds: [1]")
     assert assay("profile", "use", "quick")[0] == 2
@@ -105,7 +105,7 @@ def test_profile_use_and_show(assay, checkout):
     assert Path("params.yaml").read_bytes() == (ROOT / "profiles/quick.yaml").read_bytes()
     status, _, err = assay("profile", "use", "huge")
     assert status == 2
-    assert "has no profile `huge`; it has: quick, full, paper, smoke" in err
+    assert "has no profile `huge`; it has: quick, full, grid, paper, smoke" in err
 
 
 def test_profile_that_is_not_complete_says_what_to_add(assay, checkout):

@@ -149,11 +149,11 @@ def test_a_run_is_shown_with_its_tags_while_its_stages_run_at_once(project, api)
 def test_a_limit_of_the_server_holds_the_stages_themselves(project, api):
     root = project({"dvc.yaml": ITEMS})
     limit = {"tag": "item", "concurrency_limit": 1}
-    api.post("/concurrency_limits/", json=limit).raise_for_status()
+    until(lambda: api.post("/concurrency_limits/", json=limit).is_success, "the server has time to take a limit")
     try:
         assay(root, "run", "--jobs", "4")
     finally:
-        api.delete("/concurrency_limits/tag/item").raise_for_status()
+        until(lambda: api.delete("/concurrency_limits/tag/item").is_success, "the server has time to drop it")
     assert (root / "noted").read_text().split() == ["begin", "end"] * 4
     assert sorted(path.name for path in root.glob("out-*")) == [f"out-{number}" for number in range(4)]
 
