@@ -48,7 +48,7 @@ repro: $(installed) ## run what changed; STUDY=joint for one study, PROFILE=smok
 
 test: lint ## lint, types, tests
 	.venv/bin/mypy
-	.venv/bin/pytest --numprocesses 2 --dist loadgroup
+	.venv/bin/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(installed) ## style
 	.venv/bin/ruff check
