@@ -1,6 +1,6 @@
 """What sharing buys canary extraction: all codes against a loop over codes, restarts at once against one by one.
 
-The model is the BiLSTM of params.yaml with 20 labels and 80 tags, its weights as drawn: times do not depend on them.
+The model is `tagger` of params.yaml with 20 labels and 80 tags, its weights as drawn: times do not depend on them.
 The codes are digits behind `my pin code is`. The loop reads one code at a time, from the same representations of
 tokens; a slice of it is timed and multiplied. One torch thread.
 """

@@ -97,7 +97,8 @@ def _overlays(name: str) -> list[MutableMapping[str, Any]]:
             chain = " -> ".join([*found, following])
             raise InputError(f"{_path(name)}: extends", f"comes back to itself ({chain})", "take one of them out")
         found[following] = roundtrip.load(str(_path(following)), _read(following))
-        following = found[following].pop("extends", None)
+        extended = found[following].pop("extends", None)
+        following = None if extended is None else str(extended)
     return list(reversed(found.values()))
 
 

@@ -34,8 +34,8 @@ ATTACKS = (
 )
 EXTRACTION = (
     "A secret is extracted by an attacker who has the model and the pattern around it. The oracle tries every code: "
-    "what it misses is not lowest in loss, whatever the search. Read both against the control, whose models never saw "
-    "the secret."
+    "what it misses is not lowest in loss, whatever the search. For whole secrets each seed is one trial, and the "
+    "interval is Wilson's. Read both against the control, whose models never saw the secret."
 )
 # Columns of the joint table, in order: utility and guarantee, leakage, group gaps and sensitivity.
 JOINT_METRICS = {

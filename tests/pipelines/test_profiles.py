@@ -218,7 +218,7 @@ def test_large_profiles_take_all_rows(name, monkeypatch):
     assert {key: block["limit"] for key, block in datasets.items()} == {key: {} for key in datasets}
 
 
-# `grid` and `full` take an hour and hours, and their grids are those of the papers.
+# The grids of `grid` and `full` are those of the papers.
 @pytest.mark.parametrize("name", sorted({*NAMES} - {"grid", "full"}))
 def test_a_study_has_at_most_twenty_cells(name, monkeypatch):
     monkeypatch.chdir(ROOT)
