@@ -1,7 +1,8 @@
 """What a private step costs against an ordinary one, and against Opacus (hooks, ghost) and a loop over examples.
 
 A step is forward, backward, clipping, noise and AdamW on a batch of 64; "clipping alone" leaves out noise and AdamW on
-both sides. Frozen is nothing, dropout is off. One torch thread, and two in rows that say so.
+both sides. "One group" is eDP-SGD whose group is the whole batch. Frozen is nothing, dropout is off. One torch thread,
+and two in rows that say so.
 """
 
 import subprocess
@@ -94,10 +95,12 @@ def _step(side: str, model: nn.Module, inputs: Tensor, whole: bool) -> Step:
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4)
     if side in ("hooks", "ghost"):
         return _opacus(side, model, optimiser, inputs, labels)
-    clipped, generator = ClippedGradients(model, CLIPPING_NORM), torch.Generator().manual_seed(0)
+    group = EXAMPLES if side == "one group" else 1
+    clipped, generator = ClippedGradients(model, CLIPPING_NORM, group), torch.Generator().manual_seed(0)
     sides: dict[str, Step] = {
         "ordinary": lambda: _ordinary(model, inputs, labels),
         "ours": lambda: _clip(clipped, model, inputs, labels),
+        "one group": lambda: _clip(clipped, model, inputs, labels),
         "loop": lambda: _loop(model, inputs, labels),
     }
 
@@ -106,7 +109,7 @@ def _step(side: str, model: nn.Module, inputs: Tensor, whole: bool) -> Step:
         sides[side]()
         if whole:
             if side != "ordinary":
-                add_noise(clipped.parameters, NOISE * CLIPPING_NORM, EXAMPLES, generator)
+                add_noise(clipped.parameters, NOISE * CLIPPING_NORM, EXAMPLES // group, generator)
             optimiser.step()
 
     return step
@@ -168,6 +171,9 @@ def cases() -> list[Row]:
         _transformer("whole step", 16, "ordinary", 1.25),
         _transformer("whole step", 64, "ordinary", 1.20),
         _transformer("whole step", 128, "ordinary", 1.25),
+        _transformer("one group, clipping alone", 16, "ordinary", 1.10, "one group", whole=False),
+        _transformer("one group, whole step", 16, "ordinary", 1.10, "one group"),
+        _transformer("one group, whole step", 64, "ordinary", 1.10, "one group"),
         _transformer("whole step", 16, "ghost", 0.75),
         _transformer("whole step", 64, "ghost", 0.75),
         _transformer("whole step", 16, "loop", 1.0),
@@ -183,9 +189,9 @@ def cases() -> list[Row]:
     return rows
 
 
-def _transformer(case: str, length: int, peer: str, target: float, whole: bool = True) -> Row:
+def _transformer(case: str, length: int, peer: str, target: float, side: str = "ours", whole: bool = True) -> Row:
     name = f"transformer 6x{WIDTH}, {length} tokens: {case}"
-    return compare(name, transformer_step("ours", length, whole), peer, transformer_step(peer, length, whole), target)
+    return compare(name, transformer_step(side, length, whole), peer, transformer_step(peer, length, whole), target)
 
 
 def _recurrent(case: str, length: int, target: float, whole: bool = True) -> Row:

@@ -17,6 +17,7 @@ def measure(trial: Trial) -> dict[str, Measurement]:
         "oracle_accuracy": Measurement(by_oracle, 1),
         "oracle_gap": Measurement(by_oracle - extracted, 1),
         "oracle_loss_gap": Measurement(trial.answer_loss - trial.oracle_loss, 1),
+        "canary_repetitions": Measurement(trial.repetitions),
         "chance_canary_accuracy": Measurement(1 / candidates),
         "chance_canary_token_accuracy": Measurement(1 / trial.alphabet),
         "chance_canary_hamming": Measurement(1 - 1 / trial.alphabet),

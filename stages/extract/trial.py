@@ -31,6 +31,7 @@ class Trial:
         alphabet: Candidates for each word.
         rank: Of the secret among all codes.
         exposure: In bits.
+        repetitions: Canaries in the training data.
         steps: Of the attack.
         visited: Codes that the attack found likeliest at some step.
     """
@@ -47,6 +48,7 @@ class Trial:
     alphabet: int
     rank: float
     exposure: float
+    repetitions: int
     steps: int
     visited: int
 
@@ -87,6 +89,7 @@ def run_trial(fitted: FittedModel, secret: Secret, settings: ExtractSettings, se
         alphabet=alphabet,
         rank=place,
         exposure=exposure(len(losses), place),
+        repetitions=secret.copies["train"],
         steps=found.steps,
         visited=found.visited,
     )

@@ -14,7 +14,7 @@ from stages.privacy.convolution import conv1d
 from stages.privacy.layers import UnsupportedLayerError
 from stages.privacy.normalisation import RMS_NORMS, layer_norm, rms_norm
 from stages.privacy.recurrent import lstm
-from stages.privacy.uses import Use, in_full, inner_products, merged
+from stages.privacy.uses import Formed, Use, in_full, inner_products, merged
 
 # By full name where the class is another package's, so that nothing is imported for it.
 KNOWN: dict[type | str, Callable[..., layers.Forward]] = {
@@ -113,6 +113,9 @@ class ClippedGradients:
         if examples % self.group:
             raise ValueError(f"{examples} examples are no whole groups of {self.group}")
         self.examples = examples
+        if self._one_group:
+            yield
+            return
         originals = [(layer, layer.__dict__.get("forward")) for layer, _ in self._layers]
         for layer, known in self._layers:
             layer.forward = known(layer, self)
@@ -124,6 +127,11 @@ class ClippedGradients:
                     del layer.forward
                 else:
                     layer.forward = original
+
+    @property
+    def _one_group(self) -> bool:
+        """Whether the pass is one group of several: its gradient is what an ordinary backward pass forms."""
+        return 1 < self.group == self.examples
 
     def add_clipped_sum(self, forward: Callable[[Tensor], Tensor], rows: Tensor) -> tuple[Tensor, Tensor]:
         """Run a pass; see Clipping."""
@@ -147,13 +155,7 @@ class ClippedGradients:
         """
         if losses.shape != (self.examples,):
             raise ValueError(f"one loss per example: ({self.examples},), not {tuple(losses.shape)}")
-        self._uses.clear()
-        if self.examples:
-            self._run_backward(losses.sum() / self.group)
-        uses = {parameter: merged(found) for parameter, found in self._uses.items()}
-        if self.group > 1:
-            uses = {parameter: [use.grouped(self.group) for use in found] for parameter, found in uses.items()}
-        self._uses.clear()
+        uses = self._uses_in_backward(losses)
         # A caller's autocast would round norms and sums.
         with torch.no_grad(), torch.autocast(losses.device.type, enabled=False):
             squares = self._squared_norms(
@@ -188,22 +190,35 @@ class ClippedGradients:
                     total += 2 * inner_products(use, other)
         return squares
 
-    def _run_backward(self, loss: Tensor) -> None:
-        """Have the layers record; refuse a gradient that reaches a parameter past them."""
+    def _uses_in_backward(self, losses: Tensor) -> dict[Tensor, list[Use]]:
+        """Run the backward pass; return what each parameter's gradients, of examples or groups, are made of."""
+        if not self.examples:
+            return {}
+        self._uses.clear()
+        gradients = self._run_backward(losses.sum() / self.group)
+        if self._one_group:
+            return {parameter: [Formed(in_full(gradient)[None])] for parameter, gradient in gradients.items()}
+        for name, parameter in zip(self._names, self.parameters, strict=True):
+            if parameter in gradients:
+                raise UnsupportedLayerError(f"{name}: is used otherwise than by its layer, where it cannot be clipped")
+        uses = {parameter: merged(found) for parameter, found in self._uses.items()}
+        self._uses.clear()
+        if self.group > 1:
+            return {parameter: [use.grouped(self.group) for use in found] for parameter, found in uses.items()}
+        return uses
+
+    def _run_backward(self, loss: Tensor) -> dict[Tensor, Tensor]:
+        """Have the layers record; return the gradients that reach parameters past them, whose `.grad` is as it was."""
         before = [parameter.grad for parameter in self.parameters]
         for parameter in self.parameters:
             parameter.grad = None
         # What is kept is in the precision of the forward pass; a caller's autocast has no say in it.
         with torch.autocast(loss.device.type, enabled=False):
             loss.backward()
-        past = [
-            name for name, parameter in zip(self._names, self.parameters, strict=True) if parameter.grad is not None
-        ]
+        found = {parameter: parameter.grad for parameter in self.parameters if parameter.grad is not None}
         for parameter, gradient in zip(self.parameters, before, strict=True):
             parameter.grad = gradient
-        if past:
-            self._uses.clear()
-            raise UnsupportedLayerError(f"{past[0]}: is used otherwise than by its layer, where it cannot be clipped")
+        return found
 
 
 def _factors(norms: Tensor, bound: float) -> Tensor:

@@ -62,6 +62,10 @@ def figures(
     if len(exposed):
         chance = results.loc[results["metric"] == "chance_canary_exposure", "value"].mean()
         drawn.append(_exposures(exposed, float(chance)))
+    undefended = summary[(summary["verb"] == "extract") & (summary["role"] == "baseline")]
+    copies = undefended[undefended["metric"] == "canary_repetitions"].set_index("cell")["mean"]
+    if copies.nunique() > 1:
+        drawn.append(_repetitions(undefended, copies))
     return [tidy(figure, study) for figure in drawn]
 
 
@@ -263,4 +267,28 @@ def _exposures(rows: pd.DataFrame, chance: float) -> Figure:
         f"Exposure of each trial's secret: {most:.1f} bits if no other code has a lower loss, {chance:.1f} (dashed) on "
         "average if the model says nothing of it.",
         f"Mean exposure in bits: {', '.join(f'{cell} {mean:.1f}' for cell, mean in means.items())}.",
+    )
+
+
+def _repetitions(rows: pd.DataFrame, copies: pd.Series) -> Figure:
+    table = rows.assign(copies=rows["cell"].map(copies)).sort_values("copies", kind="stable")
+    ends = [10 ** np.floor(np.log10(copies.min())), 10 ** np.ceil(np.log10(copies.max()))]
+    x = alt.X("copies:Q", title="canaries in the training data", scale=alt.Scale(type="log", domain=ends))
+    panels, said = [], []
+    for metric in ("canary_accuracy", "canary_exposure"):
+        shown = table[table["metric"] == metric]
+        y = {"title": METRICS[metric].title, "scale": alt.Scale(domainMin=0)}
+        base = alt.Chart(shown[["copies", "mean", "ci_low", "ci_high"]]).encode(x=x)
+        intervals = base.mark_rule(strokeWidth=2, color="#777").encode(y=alt.Y("ci_low:Q", **y), y2="ci_high:Q")
+        means = base.mark_line(color=COLOURS[0], point={"size": 90, "color": COLOURS[0]}).encode(y=alt.Y("mean:Q", **y))
+        panels.append(alt.layer(intervals, means).properties(width=170, height=240))
+        of_copies = ", ".join(f"{row.mean:.3g} at {row.copies:g}" for row in shown.itertuples())
+        said.append(f"{METRICS[metric].title}: {of_copies}")
+    return draw(
+        "repetitions",
+        "extract",
+        alt.hconcat(*panels, spacing=24),
+        "What is extracted without a defence, against the number of canaries in the training data: mean over "
+        "trials and its 95% interval.",
+        f"By canaries in the training data. {'. '.join(said)}.",
     )

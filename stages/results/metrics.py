@@ -56,6 +56,7 @@ METRICS: dict[str, Metric] = {
     "canary_token_accuracy": Metric("fraction", "min", "words of the secret extracted"),
     "canary_hamming": Metric("fraction", "max", "words of the secret missed (Hamming distance)"),
     "canary_exposure": Metric("bits", "min", "exposure of the secret"),
+    "canary_repetitions": Metric("count", None, "canaries in the training data"),
     "chance_canary_accuracy": Metric("fraction", None, "secrets extracted whole by a guess"),
     "chance_canary_token_accuracy": Metric("fraction", None, "words of the secret extracted by a guess"),
     "chance_canary_hamming": Metric("fraction", None, "words of the secret missed by a guess"),

@@ -1,6 +1,7 @@
 """Norms and clipped sums of every kind of layer, against a loop over examples; what is refused; parity with Opacus."""
 
 import copy
+import math
 import warnings
 
 import pytest
@@ -223,6 +224,30 @@ def test_a_group_is_clipped_as_one_example_would_be(name):
         found = losses(model, inputs, labels)
     assert error(recorder.backward(found), norms) <= TOLERANCE
     assert error(flat([parameter.grad for parameter in model.parameters()]), expected) <= TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["lstm, packed in any order", "tied and shared", "chain"])
+@pytest.mark.parametrize("share", [0.5, 2.0])
+def test_a_batch_that_is_one_group_is_clipped_from_its_own_gradient(name, share):
+    model, inputs, labels = made(name, 4)
+    losses(model, inputs, labels).mean().backward()
+    mean = flat([torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()])
+    bound = share * float(mean.norm())
+    recorder = ClippedGradients(model, bound, group=4)
+    with recorder.recording(4):
+        found = losses(model, inputs, labels)
+    assert error(recorder.backward(found), mean.norm()[None]) <= TOLERANCE
+    # Passes add up: `.grad` has the mean of before.
+    assert error(flat([parameter.grad for parameter in model.parameters()]), mean * (1 + min(1.0, share))) <= TOLERANCE
+
+
+def test_one_group_that_is_not_finite_adds_nothing():
+    model = nn.Linear(3, 2)
+    recorder = ClippedGradients(model, 1.0, group=2)
+    with recorder.recording(2):
+        found = model(torch.tensor([[1.0, 2.0, 3.0], [1.0, math.nan, 0.0]])).sum(1)
+    assert not recorder.backward(found).isfinite()
+    assert not flat([parameter.grad for parameter in model.parameters()]).any()
 
 
 def test_a_batch_that_is_no_whole_groups_is_refused():

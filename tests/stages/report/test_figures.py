@@ -67,6 +67,30 @@ def test_every_trial_of_an_extraction_has_its_exposure_drawn() -> None:
     assert "13.3 bits" in figure.caption
 
 
+def test_what_is_extracted_is_drawn_against_the_number_of_canaries() -> None:
+    base = {"study": "s", "verb": "extract", "split": "canaries", "n": 1}
+    roles = {"none": ("baseline", 100), "few": ("baseline", 10), "dropout": ("model", 100), "control": ("control", 100)}
+    rows = [
+        base | {"cell": cell, "role": role, "seed": seed, "metric": metric, "unit": unit, "value": value}
+        for cell, (role, count) in roles.items()
+        for seed in range(2)
+        for metric, unit, value in (
+            ("canary_repetitions", "count", count),
+            ("canary_accuracy", "fraction", float(seed and count > 10)),
+            ("canary_exposure", "bits", count / 10),
+            ("chance_canary_exposure", "bits", 1.44),
+        )
+    ]
+    results = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+    [_, figure] = figures("s", summarise(results), results, [])
+    assert figure.name == "repetitions"
+    assert "secrets extracted whole: 0 at 10, 0.5 at 100" in figure.alt
+    assert "exposure of the secret: 1 at 10, 10 at 100" in figure.alt
+
+    results = results[results["cell"] != "few"]
+    assert [figure.name for figure in figures("s", summarise(results), results, [])] == ["exposure"]
+
+
 @pytest.mark.usefixtures("project")
 def test_leakage_stands_beside_epsilon_only_where_an_attacked_cell_has_one(parameters: dict[str, Any]) -> None:
     parameters["whole"]["attack"]["grid"]["variant"] = ["none", "fedavg"]
