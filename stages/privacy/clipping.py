@@ -215,7 +215,9 @@ class ClippedGradients:
         # What is kept is in the precision of the forward pass; a caller's autocast has no say in it.
         with torch.autocast(loss.device.type, enabled=False):
             loss.backward()
-        found = {parameter: parameter.grad for parameter in self.parameters if parameter.grad is not None}
+        found: dict[Tensor, Tensor] = {
+            parameter: parameter.grad for parameter in self.parameters if parameter.grad is not None
+        }
         for parameter, gradient in zip(self.parameters, before, strict=True):
             parameter.grad = gradient
         return found

@@ -277,7 +277,7 @@ def _repetitions(rows: pd.DataFrame, copies: pd.Series) -> Figure:
     panels, said = [], []
     for metric in ("canary_accuracy", "canary_exposure"):
         shown = table[table["metric"] == metric]
-        y = {"title": METRICS[metric].title, "scale": alt.Scale(domainMin=0)}
+        y: dict[str, Any] = {"title": METRICS[metric].title, "scale": alt.Scale(domainMin=0)}
         base = alt.Chart(shown[["copies", "mean", "ci_low", "ci_high"]]).encode(x=x)
         intervals = base.mark_rule(strokeWidth=2, color="#777").encode(y=alt.Y("ci_low:Q", **y), y2="ci_high:Q")
         means = base.mark_line(color=COLOURS[0], point={"size": 90, "color": COLOURS[0]}).encode(y=alt.Y("mean:Q", **y))
