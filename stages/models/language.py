@@ -106,10 +106,11 @@ def tokenizer(settings: LanguageModelSettings) -> Tokenizer:
         folder = pretrained_folder(network)
         loaded = tokenizer_file(folder / "tokenizer.json")
         number = artifacts.read_json(folder / "config.json").get("bos_token_id")
-        beginning = None if number is None else loaded.id_to_token(number)
-        if beginning is None:
+        found = None if number is None else loaded.id_to_token(number)
+        if found is None:
             problem = f"bos_token_id is {number}, and the first token has nothing before it"
             raise InputError(str(folder / "config.json"), problem, "give a model that marks where a text begins")
+        beginning = found
     loaded.post_processor = processors.TemplateProcessing(
         single=[beginning, "$A"], special_tokens=[(beginning, number)]
     )
