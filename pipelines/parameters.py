@@ -15,7 +15,7 @@ from stages.common.settings import PARAMETERS, Settings, block, parse
 from stages.distill.settings import DistillSettings
 from stages.extract.settings import ExtractSettings
 from stages.federate.settings import FederateSettings
-from stages.models.settings import ModelSettings
+from stages.models.settings import FOR_LANGUAGE_MODELS, LanguageModelSettings, parse_model, read_any_model
 from stages.partition.settings import PartitionSettings
 from stages.partition.settings import read as partition_settings
 from stages.prepare.settings import dataset_settings
@@ -51,7 +51,7 @@ def validate(parameters: dict[str, Any]) -> None:
         dataset_settings(parameters, name)
     partitions = {name: partition_settings(parameters, name) for name in _mapping(parameters, "partitions")}
     for name, model in _mapping(parameters, "models").items():
-        parse(ModelSettings, model, f"models.{name}")
+        parse_model(model, f"models.{name}")
     # All grids first: a cell may refer to another study's.
     verbs = {study: _verbs(parameters, study) for study in studies(parameters)}
     for study in verbs:
@@ -137,10 +137,25 @@ class _References:
             self._check_training()
         if self.cell.place.verb == "extract":
             self._check_secret()
+        self._check_kind()
         if (shadows := self.settings.get("shadows")) and self.cell.place.verb == "attack":
             self._check_shadows(shadows)
         if partition := self.settings.get("partition"):
             self._check_partition(partition, self.partitions[partition])
+
+    def _check_kind(self) -> None:
+        """Refuse a language model where a classifier is needed."""
+        place = self.cell.place
+        if place.verb in ("train", "extract"):
+            return
+        if name := self.settings.get("model"):
+            if isinstance(read_any_model(self.parameters, name), LanguageModelSettings):
+                raise InputError(self.cell.key("model"), f"`{name}` is a language model", FOR_LANGUAGE_MODELS)
+        elif place.cell in self._cells("train"):
+            training = read_cell(self.parameters, place.study, "train", place.cell, TrainSettings)
+            if isinstance(read_any_model(self.parameters, training.settings.model), LanguageModelSettings):
+                problem = f"`{place.cell}` trains the language model `{training.settings.model}`"
+                raise _error(f"{place.study}.{place.verb}.grid", problem, FOR_LANGUAGE_MODELS)
 
     def _check_teacher(self, teacher: str) -> None:
         fitted = {

@@ -75,6 +75,8 @@ def test_the_same_inputs_give_the_same_bytes_for_every_kind_of_stage(project: Pa
         "audit-private_training@audit-dpsgd",
         "train-canary_extraction@none",
         "extract-canary_extraction@none",
+        "train-language_model_canaries@none",
+        "extract-language_model_canaries@none",
         "score-joint@none",
         "distill-distillation@distilled",
         "report",

@@ -11,10 +11,11 @@ from stages.common.pool import run_seeds
 from stages.common.settings import PARAMETERS
 from stages.extract.measure import measure
 from stages.extract.settings import ExtractSettings
-from stages.extract.trial import Trial, run_trial
+from stages.extract.trial import Trial, run_completion, run_trial
 from stages.fitting import secrets
 from stages.fitting.secrets import Secret
-from stages.models.fitted import about_measuring, load_fitted
+from stages.models.fitted import about_measuring, load_any_fitted
+from stages.models.language import LanguageModel
 
 
 def extract_cell(cell: Cell[ExtractSettings]) -> None:
@@ -25,7 +26,8 @@ def extract_cell(cell: Cell[ExtractSettings]) -> None:
     try:
         trials = run_seeds(_extract, hidden, place, settings)
     except SettingError as error:
-        where = f"{PARAMETERS}: {place.study}.{place.verb}.{error.setting}"
+        grid = f"{PARAMETERS}: {place.study}.{place.verb}.grid"
+        where = grid if error.setting == "grid" else cell.key(error.setting)
         raise InputError(where, error.problem, error.remedy) from None
     with artifacts.atomic_folder(place.extractions) as folder:
         artifacts.write_table(folder / "trials.parquet", pd.DataFrame([asdict(trial) for trial in trials.values()]))
@@ -33,4 +35,9 @@ def extract_cell(cell: Cell[ExtractSettings]) -> None:
 
 
 def _extract(seed: int, secret: Secret, place: Place, settings: ExtractSettings) -> Trial:
-    return run_trial(load_fitted(place.study, place.cell, seed), secret, settings, seed)
+    model = load_any_fitted(place.study, place.cell, seed)
+    if not isinstance(model, LanguageModel):
+        return run_trial(model, secret, settings, seed)
+    if searching := sorted(settings.model_fields_set - {"dataset", "seeds"}):
+        raise SettingError(searching[0], "is of the search in a classifier", "remove it: these are language models")
+    return run_completion(model, secret, seed)

@@ -4,14 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from torch import Tensor
 
-from stages.extract import exhaustive
+from stages.extract import completion, exhaustive
 from stages.extract.ranking import exposure, rank
 from stages.extract.relaxation import attack
 from stages.extract.settings import ExtractSettings
 from stages.extract.target import codes, target
 from stages.fitting.secrets import Secret
 from stages.models.fitted import FittedModel
+from stages.models.language import LanguageModel
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Trial:
         rank: Of the secret among all codes.
         exposure: In bits.
         repetitions: Canaries in the training data.
-        steps: Of the attack.
+        steps: Of the attack; of the completion by a language model, its words.
         visited: Codes that the attack found likeliest at some step.
     """
 
@@ -66,10 +68,19 @@ def run_trial(fitted: FittedModel, secret: Secret, settings: ExtractSettings, se
     """
     attacked = target(fitted, secret, settings.label_knowledge)
     found = attack(attacked, settings, seed)
-    # By the table that the secret is ranked in, so that no rounding puts the answer before the oracle's.
-    losses = exhaustive.all_losses(attacked).cpu()
+    return _trial(seed, secret, exhaustive.all_losses(attacked).cpu(), found.code, found.steps, found.visited)
+
+
+def run_completion(model: LanguageModel, secret: Secret, seed: int) -> Trial:
+    """Return what is extracted from one language model: the attack takes the likeliest word at each place."""
+    losses = completion.all_losses(model, secret).cpu()
+    return _trial(seed, secret, losses, completion.likeliest(model, secret), steps=len(secret.code), visited=1)
+
+
+def _trial(seed: int, secret: Secret, losses: Tensor, found: tuple[int, ...], steps: int, visited: int) -> Trial:
+    # All by the table that the secret is ranked in, so that no rounding puts the answer before the oracle's.
     length, alphabet = len(secret.code), len(secret.alphabet)
-    own, answer = (int(np.ravel_multi_index(code, (alphabet,) * length)) for code in (secret.code, found.code))
+    own, answer = (int(np.ravel_multi_index(code, (alphabet,) * length)) for code in (secret.code, found))
     best = losses.argmin()
     place = rank(losses, own)
 
@@ -79,17 +90,17 @@ def run_trial(fitted: FittedModel, secret: Secret, settings: ExtractSettings, se
     return Trial(
         seed=seed,
         secret=words(secret.code),
-        answer=words(found.code),
+        answer=words(found),
         oracle=words(codes(best[None], length, alphabet)[0].tolist()),
         secret_loss=float(losses[own]),
         answer_loss=float(losses[answer]),
         oracle_loss=float(losses[best]),
-        wrong=sum(one != other for one, other in zip(found.code, secret.code, strict=True)),
+        wrong=sum(one != other for one, other in zip(found, secret.code, strict=True)),
         length=length,
         alphabet=alphabet,
         rank=place,
         exposure=exposure(len(losses), place),
         repetitions=secret.copies["train"],
-        steps=found.steps,
-        visited=found.visited,
+        steps=steps,
+        visited=visited,
     )

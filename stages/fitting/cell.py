@@ -20,7 +20,6 @@ from stages.fitting import canaries, secrets
 from stages.fitting.secrets import Secret
 from stages.fitting.settings import SPLITS, CellSettings, SecretSettings
 from stages.models import files
-from stages.models.classifier import TextClassifier
 from stages.models.evaluate import utility
 from stages.models.examples import (
     Examples,
@@ -31,7 +30,8 @@ from stages.models.examples import (
     rows_of,
     vocabulary,
 )
-from stages.models.settings import ModelSettings, read_model
+from stages.models.language import TextModel
+from stages.models.settings import AnyModelSettings, LanguageModelSettings, read_any_model, read_model
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ class Data:
     """What one seed of a cell fits and is measured on.
 
     Attributes:
-        vocabulary: Labels and tags of the whole training split, and those of canaries with a secret.
+        vocabulary: Labels and tags of the whole training split, and those of canaries with a secret; a language model
+            has none.
         train: The examples the model may see.
         valid: The validation split, for all that is looked at while sizes are chosen.
         test: The test split, measured once at the end.
@@ -81,13 +82,13 @@ class Fitted:
     """One seed's result.
 
     Attributes:
-        model: The fitted classifier.
+        model: The fitted one.
         history: Rows of step, metric, value.
         privacy: Content of privacy.json.
         measured: What only the fitting verb knows, such as epsilon.
     """
 
-    model: TextClassifier
+    model: TextModel
     history: pd.DataFrame
     privacy: dict[str, Any]
     measured: dict[str, Measurement]
@@ -104,7 +105,8 @@ def no_guarantee(reason: str) -> dict[str, Any]:
 
 
 CellT = TypeVar("CellT", bound=CellSettings)
-Fit = Callable[[CellT, ModelSettings, Data, int], Fitted]
+# The second is the settings of a model of a kind that the verb fits.
+Fit = Callable[[CellT, Any, Data, int], Fitted]
 
 
 def run_cell(cell: Cell[CellT], parameters: dict[str, Any], fit: Fit[CellT]) -> None:
@@ -116,7 +118,7 @@ def run_cell(cell: Cell[CellT], parameters: dict[str, Any], fit: Fit[CellT]) -> 
         fit: Fits one seed; a function of a module, since every seed runs in a process of its own.
     """
     settings, place = cell.settings, cell.place
-    model = read_model(parameters, settings.model)
+    model = (read_any_model if settings.takes_language_models else read_model)(parameters, settings.model)
     with _named(cell):
         by_seed = _data(settings, model)
     for data in by_seed.values():
@@ -135,14 +137,17 @@ def run_cell(cell: Cell[CellT], parameters: dict[str, Any], fit: Fit[CellT]) -> 
     artifacts.write_table(place.curve("history"), history[["seed", "step", "metric", "value"]])
 
 
-def whole(dataset: str, model: ModelSettings) -> Data:
+def whole(dataset: str, model: AnyModelSettings) -> Data:
     """Return a data set for a model, of which it may see the whole training split."""
     train, valid, test = (read_split(dataset, split) for split in SPLITS)
-    known = vocabulary(train)
+    known = Vocabulary([], []) if isinstance(model, LanguageModelSettings) else vocabulary(train)
     return Data(known, examples(train, model, known), examples(valid, model, known), examples(test, model, known))
 
 
-def _data(settings: CellSettings, model: ModelSettings) -> dict[int, Data]:
+def _data(settings: CellSettings, model: AnyModelSettings) -> dict[int, Data]:
+    if settings.planted and isinstance(model, LanguageModelSettings):
+        mislabelled = "these canaries are mislabelled, and a language model knows no labels"
+        raise SettingError("canaries", mislabelled, "hide a `secret`, or train a classifier")
     data = whole(settings.dataset, model)
     if settings.train_on == "train" and not settings.dealt:
         by_seed = dict.fromkeys(settings.seeds, data)
@@ -168,7 +173,7 @@ def _dealt(settings: CellSettings, data: Data, seed: int) -> Data:
     return replace(data, train=train, clients=clients, canaries=planted)
 
 
-def _with_a_secret(settings: SecretSettings, model: ModelSettings, data: Data, seed: int) -> Data:
+def _with_a_secret(settings: SecretSettings, model: AnyModelSettings, data: Data, seed: int) -> Data:
     splits = {"train": data.train, "valid": data.valid, "test": data.test}
     planted = secrets.plant(splits, data.vocabulary, settings, model, seed)
     train, valid, test = (planted.splits[split] for split in SPLITS)
@@ -184,7 +189,7 @@ def _named(cell: Cell[CellT]) -> Iterator[None]:
         raise InputError(cell.key(error.setting), error.problem, error.remedy) from None
 
 
-def fit_safely(fit: Fit[CellT], cell: Cell[CellT], model: ModelSettings, data: Data, seed: int) -> Fitted:
+def fit_safely(fit: Fit[CellT], cell: Cell[CellT], model: AnyModelSettings, data: Data, seed: int) -> Fitted:
     """Return what one seed gives, deterministically; InputError for a setting that cannot be, or that diverges."""
     # use_deterministic_algorithms does the same, and imports torch._inductor, which takes two seconds.
     torch.set_deterministic_debug_mode("error")
@@ -198,7 +203,7 @@ def fit_safely(fit: Fit[CellT], cell: Cell[CellT], model: ModelSettings, data: D
 
 
 def _run_seed(
-    seed: int, data: Data, fit: Fit[CellT], cell: Cell[CellT], model: ModelSettings, folder: Path
+    seed: int, data: Data, fit: Fit[CellT], cell: Cell[CellT], model: AnyModelSettings, folder: Path
 ) -> tuple[dict[str, Measurement], pd.DataFrame]:
     fitted = fit_safely(fit, cell, model, data, seed)
     own = folder / str(seed)

@@ -1,6 +1,7 @@
-"""The loss of joint label and tag prediction, one value per example."""
+"""The loss of a model, one value per example: of label and tag prediction, or of the next token."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +10,24 @@ from stages.models.classifier import Scores
 from stages.models.crf import log_likelihoods
 from stages.models.encoders import IGNORED_TAG
 from stages.models.examples import Examples
+from stages.models.language import LanguageModel, TextModel
 
-# (scores of some rows, those rows) -> their losses
-Objective = Callable[[Scores, Tensor], Tensor]
+# (what the model says of some rows, those rows) -> their losses
+Objective = Callable[[Any, Tensor], Tensor]
+
+
+def objective_of(model: TextModel, examples: Examples) -> Objective:
+    """Return the objective that `model` is trained with on `examples`."""
+    if isinstance(model, LanguageModel):
+        return tokens_objective(examples, model.device)
+    return examples_objective(examples, model.device)
+
+
+def tokens_objective(examples: Examples, device: torch.device) -> Objective:
+    """Return the objective of a language model: of each text the mean loss of its own tokens."""
+    # By the example's own length, as below; the mark of the beginning is not predicted.
+    counts = (examples.text.lengths - 1).clamp(min=1).to(device)
+    return lambda by_token, rows: by_token.sum(dim=1) / counts[rows]
 
 
 def losses(scores: Scores, labels: Tensor, tags: Tensor | None) -> Tensor:

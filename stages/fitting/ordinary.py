@@ -7,11 +7,11 @@ from torch import Tensor
 
 from stages.common.streams import torch_seed
 from stages.fitting.objective import Objective
-from stages.models.classifier import TextClassifier
+from stages.models.language import TextModel
 
 
 def fit(
-    model: TextClassifier,
+    model: TextModel,
     inputs: tuple[Tensor, ...],
     objective: Objective,
     batch_size: int,
@@ -25,7 +25,7 @@ def fit(
     Args:
         model: Trained in place.
         inputs: What `model.inputs` returned.
-        objective: (scores, rows) -> (rows,) losses.
+        objective: (what the model says, rows) -> (rows,) losses.
         batch_size: Examples of a step; the last batch of an epoch may be smaller.
         epochs: Passes over the examples.
         learning_rate: Adam's.

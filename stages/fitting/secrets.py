@@ -4,6 +4,9 @@ Canary extraction asks whether an attacker who has the model can complete the pa
 Extraction in Natural Language Understanding Models"). The canary has an intent of its own, its first secret token the
 tag B-canary, the others I-canary and the pattern O; copies go into validation and test data at the ratio of the
 training data. Decoys are the control: as many copies of the pattern, each with a code of its own, none the secret.
+
+A language model reads the canary as a text like any other, and its labels and tags are not looked at (Carlini et al.
+2019, "The Secret Sharer").
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +25,8 @@ from stages.common.streams import generator
 from stages.fitting.settings import OPENING, SecretSettings
 from stages.models.encoders import tokenizer
 from stages.models.examples import Examples, Vocabulary, examples, joined
-from stages.models.settings import ModelSettings
+from stages.models.language import tokenizer as language_tokenizer
+from stages.models.settings import AnyModelSettings, LanguageModelSettings, ModelSettings
 
 LABEL, OUTSIDE, BEGIN, INSIDE = "canary", "O", "B-canary", "I-canary"
 FILE = "secret.json"
@@ -55,15 +59,33 @@ class Planted(NamedTuple):
     secret: Secret
 
 
-def check(settings: SecretSettings, known: Vocabulary, model: ModelSettings) -> None:
+def check(settings: SecretSettings, known: Vocabulary, model: AnyModelSettings) -> None:
     """Raise SettingError for a secret that these data or this model's encoder cannot hold."""
+    if isinstance(model, LanguageModelSettings):
+        _check_text(settings, model)
+    else:
+        _check_tagged(settings, known, model)
+
+
+def _check_text(settings: SecretSettings, model: LanguageModelSettings) -> None:
+    tokenize = language_tokenizer(model)
+    _check_pattern(settings, tokenize)
+    tokens = _tokens(tokenize, settings.alphabet, "secret.alphabet")
+    _check_distinct(settings, tokens)
+    tokenize.no_truncation()
+    # The longest word there is, all the way.
+    code = np.full((1, settings.length), np.argmax([len(tokens[word]) for word in settings.alphabet]))
+    [canary] = canaries(settings.template, settings.alphabet, code)["text"]
+    _check_length(len(tokenize.encode(canary).ids), model.max_length)
+
+
+def _check_tagged(settings: SecretSettings, known: Vocabulary, model: ModelSettings) -> None:
     if not known.tags:
         raise SettingError("secret", "the data have no tags, and a canary has", "use data with tokens and tags")
     if taken := {LABEL, BEGIN, INSIDE} & {*known.labels, *known.tags}:
         raise SettingError("secret", f"the data have a `{min(taken)}` of their own", "rename it in the data")
     tokenize = tokenizer(model.encoder, model.max_length)
-    pattern = [word for word in settings.template.split() if word != OPENING]
-    _tokens(tokenize, pattern, "secret.template")
+    _check_pattern(settings, tokenize)
     tokens = _tokens(tokenize, settings.alphabet, "secret.alphabet")
     first, *others = settings.alphabet
     for word in others:
@@ -71,20 +93,31 @@ def check(settings: SecretSettings, known: Vocabulary, model: ModelSettings) -> 
             # A mixture of candidates is one of their tokens, place by place.
             problem = f"`{word}` is {len(tokens[word])} tokens of the model's encoder, `{first}` {len(tokens[first])}"
             raise SettingError("secret.alphabet", problem, "give words of as many tokens each")
-    if len(set(tokens.values())) < len(tokens):
-        same = next(word for word in others if list(tokens.values()).count(tokens[word]) > 1)
-        raise SettingError("secret.alphabet", f"the encoder takes `{same}` for another entry", "give one of them")
+    _check_distinct(settings, tokens)
     tokenize.no_truncation()
     [canary] = canaries(settings.template, settings.alphabet, np.zeros((1, settings.length), dtype=np.int64))["tokens"]
     special = model.encoder.kind == "transformer"
-    longest = len(tokenize.encode(canary, is_pretokenized=True, add_special_tokens=special).ids)
-    if longest > model.max_length:
-        problem = f"the canary is {longest} tokens and the model reads {model.max_length}"
+    _check_length(len(tokenize.encode(canary, is_pretokenized=True, add_special_tokens=special).ids), model.max_length)
+
+
+def _check_pattern(settings: SecretSettings, tokenize: Tokenizer) -> None:
+    _tokens(tokenize, [word for word in settings.template.split() if word != OPENING], "secret.template")
+
+
+def _check_distinct(settings: SecretSettings, tokens: Mapping[str, tuple[int, ...]]) -> None:
+    if len(set(tokens.values())) < len(tokens):
+        same = next(word for word in settings.alphabet[1:] if list(tokens.values()).count(tokens[word]) > 1)
+        raise SettingError("secret.alphabet", f"the encoder takes `{same}` for another entry", "give one of them")
+
+
+def _check_length(longest: int, most: int) -> None:
+    if longest > most:
+        problem = f"the canary is {longest} tokens and the model reads {most}"
         raise SettingError("secret.length", problem, "give a shorter one, or a larger max_length")
 
 
 def plant(
-    splits: Mapping[str, Examples], known: Vocabulary, settings: SecretSettings, model: ModelSettings, seed: int
+    splits: Mapping[str, Examples], known: Vocabulary, settings: SecretSettings, model: AnyModelSettings, seed: int
 ) -> Planted:
     """Return the data with a secret of this seed's own; `check` has passed.
 
@@ -106,7 +139,7 @@ def plant(
     copies = {split: round(settings.repetitions / size * len(own)) for split, own in splits.items()}
     total = sum(copies.values())
     codes = _decoys(code, total, settings, seed) if settings.decoys else np.tile(code, (total, 1))
-    vocabulary = _extended(known, settings.length)
+    vocabulary = known if isinstance(model, LanguageModelSettings) else _extended(known, settings.length)
     planted = examples(canaries(settings.template, settings.alphabet, codes), model, vocabulary)
     starts = np.cumsum([0, *copies.values()])
     parts = {

@@ -35,7 +35,7 @@ class SecretSettings(Settings):
 
     Attributes:
         template: The pattern, such as `my pin code is {}`; the secret's words stand at {}.
-        alphabet: Words that the secret is drawn from, each of as many tokens of the model's encoder.
+        alphabet: Words that the secret is drawn from; of a classifier each is as many tokens of its encoder.
         length: Words of the secret.
         repetitions: Copies in the training data; validation and test data get as many in proportion.
         decoys: A control: every copy has a random code of its own, none the secret.
@@ -87,6 +87,11 @@ class CellSettings(Settings):
     def inserted(self) -> SecretSettings | None:
         """The secret of which copies are put into the data, if there is one."""
         return None
+
+    @property
+    def takes_language_models(self) -> bool:
+        """Whether the verb fits language models too."""
+        return False
 
     def cautions(self, examples: int) -> list[tuple[str, str, str]]:
         """Return what is allowed but hardly meant, with so many training examples: setting, problem, remedy."""

@@ -2,11 +2,11 @@
 
 import torch
 
-from stages.fitting.objective import examples_objective
-from stages.models.classifier import TextClassifier
+from stages.fitting.objective import objective_of
 from stages.models.evaluate import scored
 from stages.models.examples import Examples
 from stages.models.files import trained_state
+from stages.models.language import TextModel
 
 
 class EarlyStopping:
@@ -24,11 +24,11 @@ class EarlyStopping:
         losses: Mean validation loss after each epoch.
     """
 
-    def __init__(self, model: TextClassifier, validation: Examples, after: int) -> None:
+    def __init__(self, model: TextModel, validation: Examples, after: int) -> None:
         self.losses: list[float] = []
         self._model, self._validation, self._after = model, validation, after
         self._inputs = model.inputs(validation.text)
-        self._objective = examples_objective(validation, model.device)
+        self._objective = objective_of(model, validation)
         self._best = trained_state(model)
 
     def __call__(self) -> bool:

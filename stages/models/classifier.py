@@ -33,6 +33,8 @@ class TextClassifier(nn.Module):
         tags: Number of tags, 0 for data without tags.
     """
 
+    chunk = CHUNK
+
     def __init__(self, settings: ModelSettings, labels: int, tags: int = 0) -> None:
         super().__init__()
         self.encoder = (

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from stages.common.errors import InputError
 from stages.common.packages import package_path
 from stages.models import vectors
-from stages.models.settings import Encoder, StaticEncoder, TransformerEncoder, WordsEncoder
+from stages.models.settings import Encoder, StaticEncoder, TransformerEncoder, Weights, WordsEncoder
 
 IGNORED_TAG = -100
 
@@ -43,8 +43,8 @@ class EncodedText:
         return EncodedText(self.ids[rows], self.lengths[rows], self.words[rows])
 
 
-def locate(settings: Encoder, path: str) -> Path:
-    """Return the local path of an encoder's file or folder, fetched first if it is on the hub."""
+def locate(settings: Weights, path: str) -> Path:
+    """Return the local path of a model's file or folder, fetched first if it is on the hub."""
     if settings.source == "package":
         return package_path(str(settings.package), path)
     if settings.source == "hub":
@@ -68,11 +68,17 @@ def weights_file(settings: Encoder) -> Path:
         safe = "weights are read from safetensors only"
         raise InputError(str(path), "no such file", vectors.REMEDY if isinstance(settings, WordsEncoder) else safe)
     if settings.sha256 is not None:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != settings.sha256:
-            raise InputError(str(path), f"sha256 is {found}", f"params.yaml expects {settings.sha256}")
+        check_sha256(path, settings.sha256)
     return path
+
+
+def check_sha256(path: Path, expected: str | None) -> str:
+    """Return a file's sha256; InputError if another one is expected."""
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if expected not in (None, found):
+        raise InputError(str(path), f"sha256 is {found}", f"params.yaml expects {expected}")
+    return found
 
 
 @cache
@@ -86,15 +92,16 @@ def tokenizer(settings: Encoder, max_length: int) -> Tokenizer:
     if isinstance(settings, WordsEncoder):
         loaded = vectors.tokenizer(word_vectors(settings).words)
     elif isinstance(settings, StaticEncoder):
-        loaded = _tokenizer_file(locate(settings, settings.tokenizer))
+        loaded = tokenizer_file(locate(settings, settings.tokenizer))
     else:
-        loaded = _tokenizer_file(locate(settings, settings.path) / "tokenizer.json")
+        loaded = tokenizer_file(locate(settings, settings.path) / "tokenizer.json")
     loaded.no_padding()
     loaded.enable_truncation(max_length)
     return loaded
 
 
-def _tokenizer_file(path: Path) -> Tokenizer:
+def tokenizer_file(path: Path) -> Tokenizer:
+    """Return the tokenizer of a tokenizers JSON file; InputError if it is none."""
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers has no narrower one
@@ -162,6 +169,14 @@ class StaticTable(nn.Module):
         return nn.functional.embedding(ids, self.table)
 
 
+def hide_progress() -> None:
+    """Have transformers draw no progress bars where nobody watches."""
+    from transformers.utils import logging
+
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
+
+
 def _layers(model: nn.Module) -> list[nn.Module]:
     for path in ("encoder.layer", "transformer.layer"):
         with suppress(AttributeError):
@@ -177,10 +192,8 @@ class Transformer(nn.Module):
     def __init__(self, settings: TransformerEncoder) -> None:
         super().__init__()
         from transformers import AutoModel
-        from transformers.utils import logging
 
-        if not sys.stderr.isatty():
-            logging.disable_progress_bar()
+        hide_progress()
         folder = weights_file(settings).parent
         if not (folder / "config.json").is_file():
             raise InputError(str(folder), "holds no config.json", "give the folder that transformers writes")

@@ -1,7 +1,8 @@
-"""What a classifier predicts, and how well: accuracy, macro-F1 and, for tags, span F1."""
+"""How well a model does: accuracy, macro-F1 and, for tags, span F1 of a classifier, perplexity of a language model."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,9 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stages.common.measurements import BOOTSTRAP_REPLICATES, CONFIDENCE, Measurement, macro_f1, proportion
-from stages.models.classifier import CHUNK, Scores, TextClassifier
+from stages.models.classifier import Scores, TextClassifier
 from stages.models.crf import best
 from stages.models.examples import Examples, Vocabulary
+from stages.models.language import LanguageModel, TextModel
 
 
 @dataclass(frozen=True)
@@ -66,12 +68,12 @@ def begins_word(words: Tensor, emissions: Tensor) -> Tensor:
 
 
 def scored(
-    model: TextClassifier, examples: Examples, inputs: tuple[Tensor, ...] | None = None
-) -> Iterator[tuple[Tensor, Scores]]:
-    """Yield rows of examples and their scores, chunk by chunk in eval mode; the mode is restored.
+    model: TextModel, examples: Examples, inputs: tuple[Tensor, ...] | None = None
+) -> Iterator[tuple[Tensor, Any]]:
+    """Yield rows of examples and what the model says of them, chunk by chunk in eval mode; the mode is restored.
 
     Args:
-        model: The classifier.
+        model: A classifier, which gives Scores, or a language model, which gives losses of tokens.
         examples: What to score.
         inputs: What `model.inputs(examples.text)` returned, if the caller has it already.
     """
@@ -81,16 +83,16 @@ def scored(
     # Texts of like length together: the cost of a chunk is that of its longest.
     order = torch.argsort(examples.text.lengths, stable=True)
     with torch.no_grad():
-        for rows in order.split(CHUNK):
+        for rows in order.split(model.chunk):
             here = rows.to(model.device)
             yield rows, model(*(tensor[here] for tensor in inputs))
     model.train(training)
 
 
-def utility(
-    model: TextClassifier, examples: Examples, known: Vocabulary, split: str, seed: int
-) -> dict[str, Measurement]:
-    """Return accuracy, macro-F1 and, with tags, slot F1 of one split; `seed` is that of the bootstrap."""
+def utility(model: TextModel, examples: Examples, known: Vocabulary, split: str, seed: int) -> dict[str, Measurement]:
+    """Return accuracy, macro-F1 and, with tags, slot F1 of one split, or perplexity; `seed` is of the bootstrap."""
+    if isinstance(model, LanguageModel):
+        return {f"{split}/perplexity": perplexity(model, examples, seed)}
     outside = known.tags.index("O") if "O" in known.tags else 0
     predictions = predict(model, examples, outside)
     truth = examples.labels.numpy()
@@ -125,11 +127,38 @@ def span_f1(gold: Sequence[Sequence[str]], found: Sequence[Sequence[str]], seed:
     ).reshape(-1, 2)
     total = counts.sum(axis=0)
     value = _f1(total[None])[0]
+    low, high = _interval(_f1(_resampled(counts, seed)))
+    return Measurement(float(value), len(gold), low, high)
+
+
+def perplexity(model: LanguageModel, examples: Examples, seed: int) -> Measurement:
+    """Return exp of the mean loss of all tokens, with a percentile bootstrap over texts."""
+    losses = np.empty(len(examples))
+    for rows, by_token in scored(model, examples):
+        losses[rows.numpy()] = by_token.double().sum(dim=1).cpu().numpy()
+    # The mark of the beginning is not predicted.
+    sums = np.stack([losses, examples.text.lengths.numpy() - 1], axis=1)
+    value, *_ = _perplexity(sums.sum(axis=0)[None])
+    low, high = _interval(_perplexity(_resampled(sums, seed)))
+    return Measurement(float(value), len(examples), low, high)
+
+
+def _perplexity(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.exp(sums[:, 0] / sums[:, 1])
+
+
+def _resampled(sums: NDArray[Any], seed: int) -> NDArray[Any]:
+    """Return (replicates, columns) sums over texts drawn anew, of (texts, columns)."""
     generator = np.random.default_rng(seed)
-    draws = generator.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), size=BOOTSTRAP_REPLICATES)
+    draws = generator.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=BOOTSTRAP_REPLICATES)
+    resampled: NDArray[Any] = draws @ sums
+    return resampled
+
+
+def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
     tail = 50 * (1 - CONFIDENCE)
-    low, high = np.percentile(_f1(draws @ counts), [tail, 100 - tail])
-    return Measurement(float(value), len(gold), float(low), float(high))
+    low, high = np.percentile(values, [tail, 100 - tail])
+    return float(low), float(high)
 
 
 def _f1(counts: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -14,7 +14,8 @@ from stages.common import artifacts
 from stages.common.errors import InputError
 from stages.common.paths import partition_path, prepared_path
 from stages.models.encoders import IGNORED_TAG, EncodedText, encode, tokenizer
-from stages.models.settings import ModelSettings
+from stages.models.language import tokenizer as language_tokenizer
+from stages.models.settings import AnyModelSettings, LanguageModelSettings
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Examples:
     Attributes:
         example_ids: (n,) names of the examples.
         text: Encoded text, n rows.
-        labels: (n,) label indices.
+        labels: (n,) label indices; all 0 for a language model, which has no labels.
         tags: (n, length) tag index of the token that begins each word, IGNORED_TAG elsewhere; None without tags.
         words: The tags of all words of each text, also those that were cut off; empty without tags.
     """
@@ -91,8 +92,11 @@ def vocabulary(train: pd.DataFrame) -> Vocabulary:
     return Vocabulary(sorted(train["label"].unique()), tags)
 
 
-def examples(table: pd.DataFrame, settings: ModelSettings, known: Vocabulary) -> Examples:
+def examples(table: pd.DataFrame, settings: AnyModelSettings, known: Vocabulary) -> Examples:
     """Encode a prepared table for a model; InputError for a label that training never saw."""
+    if isinstance(settings, LanguageModelSettings):
+        text = encode(language_tokenizer(settings), list(table["text"]), special=True)
+        return Examples(table["example_id"].to_numpy(), text, torch.zeros(len(table), dtype=torch.int64), None, [])
     label_index = {label: index for index, label in enumerate(known.labels)}
     if unseen := sorted(set(table["label"]) - set(label_index)):
         raise InputError(

@@ -1,7 +1,8 @@
-"""Save and load a classifier: model.safetensors with what was trained, config.json with all the rest."""
+"""Save and load a model: model.safetensors with what was trained, config.json with all the rest."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import overload
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 from stages.common import artifacts
 from stages.common.errors import InputError
 from stages.models.classifier import TextClassifier
-from stages.models.settings import ModelSettings
+from stages.models.language import LanguageModel, TextModel
+from stages.models.settings import AnyModelSettings, LanguageModelSettings, ModelSettings
 
 FORMAT = 1
 
@@ -20,19 +22,31 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def build(settings: ModelSettings, labels: Sequence[str], tags: Sequence[str], seed: int) -> TextClassifier:
-    """Return a new classifier on `device()`, its own layers drawn from `seed` (the global generator is not touched)."""
+@overload
+def build(settings: ModelSettings, labels: Sequence[str], tags: Sequence[str], seed: int) -> TextClassifier: ...
+
+
+@overload
+def build(settings: LanguageModelSettings, labels: Sequence[str], tags: Sequence[str], seed: int) -> LanguageModel: ...
+
+
+def build(settings: AnyModelSettings, labels: Sequence[str], tags: Sequence[str], seed: int) -> TextModel:
+    """Return a new model on `device()`, its own layers drawn from `seed` (the global generator is not touched)."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        if isinstance(settings, LanguageModelSettings):
+            return LanguageModel(settings).to(device())
         return TextClassifier(settings, len(labels), len(tags)).to(device())
 
 
 def trained_state(model: nn.Module) -> dict[str, Tensor]:
-    """Return the tensors that training changes, by name; frozen encoders are left out."""
+    """Return the tensors that training changes, by name; what is frozen is left out."""
     return {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def save(folder: Path, settings: ModelSettings, labels: Sequence[str], tags: Sequence[str], model: nn.Module) -> None:
+def save(
+    folder: Path, settings: AnyModelSettings, labels: Sequence[str], tags: Sequence[str], model: nn.Module
+) -> None:
     """Write model.safetensors and config.json into `folder`."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in trained_state(model).items()}
     with artifacts.atomic_file(folder / "model.safetensors") as temporary:
@@ -41,12 +55,13 @@ def save(folder: Path, settings: ModelSettings, labels: Sequence[str], tags: Seq
     artifacts.write_json(folder / "config.json", config)
 
 
-def load(folder: Path) -> tuple[TextClassifier, ModelSettings, list[str], list[str]]:
-    """Return classifier (in eval mode), settings, labels and tags as `save` wrote them, bit for bit."""
+def load(folder: Path) -> tuple[TextModel, AnyModelSettings, list[str], list[str]]:
+    """Return model (in eval mode), settings, labels and tags as `save` wrote them, bit for bit."""
     config = artifacts.read_json(folder / "config.json")
     if config.get("format") != FORMAT:
         raise InputError(str(folder), f"format {config.get('format')}", f"this version reads format {FORMAT}")
-    settings = ModelSettings.model_validate(config["model"])
+    schema = LanguageModelSettings if "kind" in config["model"] else ModelSettings
+    settings: AnyModelSettings = schema.model_validate(config["model"])
     model = build(settings, config["labels"], config["tags"], seed=0)
     tensors = load_file(folder / "model.safetensors")
     if set(tensors) != set(trained_state(model)):

@@ -13,7 +13,8 @@ from stages.common.measurements import About
 from stages.models import files
 from stages.models.classifier import TextClassifier
 from stages.models.examples import Examples, Vocabulary, examples
-from stages.models.settings import ModelSettings
+from stages.models.language import LanguageModel
+from stages.models.settings import FOR_LANGUAGE_MODELS, LanguageModelSettings, ModelSettings
 
 
 @dataclass(frozen=True)
@@ -30,14 +31,26 @@ class FittedModel:
 
 
 def load_fitted(study: str, cell: str, seed: int) -> FittedModel:
-    """Return one seed's model of a cell; InputError if the cell was not fitted for the seed."""
+    """Return one seed's classifier of a cell; InputError if there is none, or a language model instead."""
+    found = load_any_fitted(study, cell, seed)
+    if isinstance(found, LanguageModel):
+        where = str(paths.MODELS / study / cell / str(seed))
+        raise InputError(where, "is a language model, and a classifier is needed", FOR_LANGUAGE_MODELS)
+    return found
+
+
+def load_any_fitted(study: str, cell: str, seed: int) -> FittedModel | LanguageModel:
+    """Return one seed's classifier or language model of a cell, in eval mode; InputError if there is none."""
     folder = paths.MODELS / study / cell / str(seed)
     if not folder.is_dir():
         raise InputError(
             str(folder), "no model of this seed", f"add {seed} to params.yaml: {study}.seeds, run `dvc repro`"
         )
-    classifier, settings, labels, tags = files.load(folder)
-    return FittedModel(classifier, settings, Vocabulary(labels, tags))
+    model, settings, labels, tags = files.load(folder)
+    if isinstance(model, LanguageModel):
+        return model
+    assert not isinstance(settings, LanguageModelSettings)
+    return FittedModel(model, settings, Vocabulary(labels, tags))
 
 
 def about_measuring(place: Place, dataset: str, read: Iterable[Path]) -> About:

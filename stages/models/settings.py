@@ -4,7 +4,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from stages.common.settings import Settings, block, parse
+from stages.common.errors import InputError
+from stages.common.settings import PARAMETERS, Settings, block, parse
+
+FOR_LANGUAGE_MODELS = "train and extract take language models"
 
 
 class Weights(Settings):
@@ -59,6 +62,54 @@ class CharacterSettings(Settings):
 Encoder = StaticEncoder | WordsEncoder | TransformerEncoder
 
 
+class Adapters(Settings):
+    """LoRA (Hu et al. 2022): beside frozen layers, products of two trained matrices, added `alpha` / `rank` times.
+
+    Attributes:
+        rank: Of the products.
+        alpha: See above.
+        targets: Names of the linear layers that have one, such as q_proj.
+        layers: In how many of the last layers of the network.
+    """
+
+    rank: int = Field(ge=1)
+    alpha: float = Field(gt=0)
+    targets: list[str] = Field(min_length=1)
+    layers: int = Field(ge=1)
+
+
+class PretrainedNetwork(Weights):
+    """A pretrained network, frozen: at `path` is a folder as transformers writes it, or a GGUF file."""
+
+    kind: Literal["pretrained"]
+    path: str = "."
+    adapters: Adapters
+
+
+class ByteNetwork(Settings):
+    """A Llama over the bytes of a text, trained from scratch; it needs no tokenizer and no file."""
+
+    kind: Literal["bytes"]
+    layers: int = Field(ge=1)
+    hidden: int = Field(ge=1)
+    heads: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _heads_divide_units(self) -> Self:
+        # Rotary positions turn pairs of units.
+        if self.hidden % (2 * self.heads):
+            raise ValueError(f"hidden: {self.hidden} is no multiple of twice the heads, {2 * self.heads}")
+        return self
+
+
+class LanguageModelSettings(Settings):
+    """A causal language model, which reads `max_length` tokens of a text, the mark of its beginning among them."""
+
+    kind: Literal["language_model"]
+    network: Annotated[ByteNetwork | PretrainedNetwork, Field(discriminator="kind")]
+    max_length: int = Field(ge=2, le=4096)
+
+
 class ModelSettings(Settings):
     """A text classifier: encoder, head, and, for data with tags, one tag per word.
 
@@ -89,7 +140,26 @@ class ModelSettings(Settings):
         return self
 
 
-def read_model(parameters: dict[str, Any], name: str) -> ModelSettings:
+AnyModelSettings = ModelSettings | LanguageModelSettings
+
+
+def parse_model(value: Any, key: str) -> AnyModelSettings:
+    """Return the validated settings of a model: a language model says so by its `kind`, a classifier has none."""
+    if isinstance(value, dict) and "kind" in value:
+        return parse(LanguageModelSettings, value, key)
+    return parse(ModelSettings, value, key)
+
+
+def read_any_model(parameters: dict[str, Any], name: str) -> AnyModelSettings:
     """Return the validated settings of one model, a key under `models` of params.yaml."""
     key = f"models.{name}"
-    return parse(ModelSettings, block(parameters, key), key)
+    return parse_model(block(parameters, key), key)
+
+
+def read_model(parameters: dict[str, Any], name: str) -> ModelSettings:
+    """Return the same of a text classifier; InputError if it is a language model."""
+    settings = read_any_model(parameters, name)
+    if isinstance(settings, LanguageModelSettings):
+        where = f"{PARAMETERS}: models.{name}"
+        raise InputError(where, "is a language model", f"name a classifier here; {FOR_LANGUAGE_MODELS}")
+    return settings

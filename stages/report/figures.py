@@ -14,7 +14,7 @@ from stages.results.sources import Source
 from stages.results.summaries import headline
 from stages.results.verbs import FITTING
 
-UTILITY = ("accuracy", "macro_f1", "slot_f1")
+UTILITY = ("accuracy", "macro_f1", "slot_f1", "perplexity")
 # Of an attack's metrics, the first there is.
 LEAKAGE = ("rmia_auc", "lira_auc", "auc")
 ATTACKS = {"loss": "a threshold on the loss"} | {method: METHODS[method] for method in ("lira", "rmia")}

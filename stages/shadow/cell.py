@@ -14,6 +14,7 @@ from stages.common.measurements import Measurement, proportion
 from stages.common.pool import run_seeds
 from stages.common.streams import generator, torch_seed
 from stages.fitting.cell import Data, about_fitting, fit_safely, whole
+from stages.models.classifier import TextClassifier
 from stages.models.examples import splits_of
 from stages.models.settings import ModelSettings, read_model
 from stages.models.signals import signals
@@ -79,6 +80,7 @@ def _run_shadow(
     data = replace(pool, train=pool.train[np.flatnonzero(sees)])
     # A seed of its own, unlike any that a reader gives to the models under attack.
     fitted = fit_safely(fit, training, model, data, torch_seed(seed, "shadow model", number))
+    assert isinstance(fitted.model, TextClassifier)
     said = signals(fitted.model, pool.train)
     columns = {f"{part}_log_probability": values for part, values in said.log_probability.items()}
     columns |= {f"{part}_logit": values for part, values in said.logit.items()}

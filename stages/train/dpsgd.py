@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.common.streams import generator, torch_seed
-from stages.fitting.objective import Objective, examples_objective
-from stages.models.classifier import TextClassifier
+from stages.fitting.objective import Objective, objective_of
 from stages.models.examples import Examples
+from stages.models.language import TextModel
 from stages.privacy.accounting import Mechanism
 from stages.privacy.clipping import Clipping
 from stages.privacy.noise import add_noise
@@ -26,7 +26,7 @@ PHYSICAL_BATCH = 128
 
 
 def train(
-    model: TextClassifier,
+    model: TextModel,
     examples: Examples,
     mechanism: Mechanism,
     learning_rate: float,
@@ -61,7 +61,7 @@ def train(
     groups = _deal(len(examples), mechanism.group, seed)
     expected_batch_size = max(1, round(mechanism.probability * len(groups)))
     inputs, lengths = model.inputs(examples.text), examples.text.lengths.numpy()
-    objective = examples_objective(examples, model.device)
+    objective = objective_of(model, examples)
     step_losses = []
     model.train()
     for phase in mechanism.schedule:
@@ -98,7 +98,7 @@ def _deal(count: int, group: int, seed: int) -> NDArray[np.int64]:
 
 
 def _sum_clipped(
-    model: TextClassifier, clipping: Clipping, inputs: tuple[Tensor, ...], objective: Objective, rows: Tensor
+    model: TextModel, clipping: Clipping, inputs: tuple[Tensor, ...], objective: Objective, rows: Tensor
 ) -> tuple[float | None, Tensor]:
     """Add up the clipped gradients of a batch; return its mean loss, None for an empty one, and the norms."""
     if len(rows) == 0:
@@ -108,7 +108,7 @@ def _sum_clipped(
         return objective(model(*(tensor[piece] for tensor in inputs)), piece)
 
     total, norms = 0.0, []
-    for piece in rows.split(max(1, PHYSICAL_BATCH // clipping.group) * clipping.group):
+    for piece in rows.split(max(1, min(PHYSICAL_BATCH, model.chunk) // clipping.group) * clipping.group):
         losses, found = clipping.add_clipped_sum(losses_of, piece)
         total += float(losses.sum())
         norms.append(found)

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 import pandas as pd
 
+from stages.common.errors import SettingError
 from stages.common.measurements import Measurement
 from stages.fitting import ordinary
 from stages.fitting.cell import Data, Fitted, loss_history, no_guarantee
-from stages.fitting.objective import examples_objective
+from stages.fitting.objective import objective_of
 from stages.fitting.stopping import EarlyStopping
 from stages.models import files
-from stages.models.classifier import TextClassifier
-from stages.models.settings import ModelSettings
+from stages.models.language import LanguageModel, TextModel
+from stages.models.settings import AnyModelSettings
 from stages.train.settings import PrivacySettings, TrainSettings
 
 if TYPE_CHECKING:
@@ -21,26 +22,26 @@ if TYPE_CHECKING:
     from stages.privacy.clipping import Clipping
 
 
-def fit(settings: TrainSettings, model: ModelSettings, data: Data, seed: int) -> Fitted:
+def fit(settings: TrainSettings, model: AnyModelSettings, data: Data, seed: int) -> Fitted:
     """Return the model that one seed of a training cell gives."""
-    classifier = files.build(model, data.vocabulary.labels, data.vocabulary.tags, seed)
+    untrained = files.build(model, data.vocabulary.labels, data.vocabulary.tags, seed)
     match settings.mechanism:
         case "none":
-            return _fit_ordinarily(settings, classifier, data, seed)
+            return _fit_ordinarily(settings, untrained, data, seed)
         case "dpsgd" | "edpsgd":
             assert settings.privacy is not None
-            return _fit_privately(settings, settings.privacy, model.max_length, classifier, data, seed)
+            return _fit_privately(settings, settings.privacy, model.max_length, untrained, data, seed)
     assert_never(settings.mechanism)
 
 
-def _fit_ordinarily(settings: TrainSettings, classifier: TextClassifier, data: Data, seed: int) -> Fitted:
+def _fit_ordinarily(settings: TrainSettings, model: TextModel, data: Data, seed: int) -> Fitted:
     stopping = None
     if settings.early_stopping is not None:
-        stopping = EarlyStopping(classifier, data.valid, settings.early_stopping.after)
+        stopping = EarlyStopping(model, data.valid, settings.early_stopping.after)
     losses = ordinary.fit(
-        classifier,
-        classifier.inputs(data.train.text),
-        examples_objective(data.train, classifier.device),
+        model,
+        model.inputs(data.train.text),
+        objective_of(model, data.train),
         settings.batch_size,
         settings.epochs,
         settings.learning_rate,
@@ -51,14 +52,14 @@ def _fit_ordinarily(settings: TrainSettings, classifier: TextClassifier, data: D
     if stopping is not None:
         stopping.restore()
         history = pd.concat([history, loss_history(stopping.losses, "valid/loss")], ignore_index=True)
-    return Fitted(classifier, history, no_guarantee("trained without a privacy mechanism"), {})
+    return Fitted(model, history, no_guarantee("trained without a privacy mechanism"), {})
 
 
 def _fit_privately(
     settings: TrainSettings,
     asked: PrivacySettings,
     max_length: int,
-    classifier: TextClassifier,
+    model: TextModel,
     data: Data,
     seed: int,
 ) -> Fitted:
@@ -77,11 +78,11 @@ def _fit_privately(
 
     noise = accounting.noise_multiplier(asked.epsilon, asked.delta, mechanism)
     run = mechanism(noise)
-    bounds = _bounds(asked, classifier, max_length, seed)
-    clipping = _clipping(asked, classifier, bounds)
+    bounds = _bounds(asked, model, max_length, seed)
+    clipping = _clipping(asked, model, bounds)
     quantile = Quantile(**asked.quantile.model_dump()) if asked.quantile else None
     losses = dpsgd.train(
-        classifier,
+        model,
         data.train,
         mechanism(0.0) if asked.control == "no_noise" else run,
         settings.learning_rate,
@@ -101,14 +102,14 @@ def _fit_privately(
             "last_clipping_norm": clipping.clipping_norm,
         }
     if asked.control:
-        return Fitted(classifier, loss_history(losses), *_controlled(asked.control, privacy, noise))
+        return Fitted(model, loss_history(losses), *_controlled(asked.control, privacy, noise))
     stated = ("epsilon", "replace_one_epsilon", "claimed_epsilon", "delta")
     measured = {f"train/{name}": Measurement(privacy[name]) for name in stated}
     measured["train/noise_multiplier"] = Measurement(noise)
-    return Fitted(classifier, loss_history(losses), privacy, measured)
+    return Fitted(model, loss_history(losses), privacy, measured)
 
 
-def _bounds(asked: PrivacySettings, classifier: TextClassifier, max_length: int, seed: int) -> "list[Bound] | None":
+def _bounds(asked: PrivacySettings, model: TextModel, max_length: int, seed: int) -> "list[Bound] | None":
     from stages.privacy import bounds
     from stages.train.public import random_losses
 
@@ -116,26 +117,29 @@ def _bounds(asked: PrivacySettings, classifier: TextClassifier, max_length: int,
         case "flat":
             return None
         case "equal":
-            return bounds.equal(classifier)
+            return bounds.equal(model)
         case "size":
-            return bounds.by_size(classifier)
+            return bounds.by_size(model)
         case "public":
-            return bounds.by_public_norms(classifier, random_losses(classifier, max_length, seed))
+            if isinstance(model, LanguageModel):
+                problem = "public takes random texts with labels, and a language model has none"
+                raise SettingError("privacy.layers", problem, "allowed for it: flat, equal, size")
+            return bounds.by_public_norms(model, random_losses(model, max_length, seed))
     assert_never(asked.layers)
 
 
-def _clipping(asked: PrivacySettings, classifier: TextClassifier, bounds: "list[Bound] | None") -> "Clipping":
+def _clipping(asked: PrivacySettings, model: TextModel, bounds: "list[Bound] | None") -> "Clipping":
     from stages.privacy import references
     from stages.privacy.clipping import ClippedGradients
 
     norm = math.inf if asked.control == "no_clipping" else asked.clipping_norm
     match asked.clipping:
         case "book_keeping":
-            return ClippedGradients(classifier, norm, asked.group, bounds)
+            return ClippedGradients(model, norm, asked.group, bounds)
         case "loop":
-            return references.Loop(classifier, norm, asked.group, bounds)
+            return references.Loop(model, norm, asked.group, bounds)
         case "opacus_hooks" | "opacus_ghost":
-            return references.Opacus(classifier, norm, ghost=asked.clipping == "opacus_ghost")
+            return references.Opacus(model, norm, ghost=asked.clipping == "opacus_ghost")
     assert_never(asked.clipping)
 
 

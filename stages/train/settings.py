@@ -88,6 +88,10 @@ class TrainSettings(CellSettings):
     def inserted(self) -> SecretSettings | None:
         return self.secret
 
+    @property
+    def takes_language_models(self) -> bool:
+        return True
+
     @model_validator(mode="after")
     def _secrets_are_alone(self) -> Self:
         if self.secret and self.canaries:

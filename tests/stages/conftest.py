@@ -19,7 +19,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from stages.common import command
 from stages.common.cells import SHARED
-from stages.models.settings import ModelSettings
+from stages.models.settings import LanguageModelSettings, ModelSettings
 
 # As in the commands, which import `stages` before torch.
 torch.set_num_threads(1)
@@ -80,6 +80,56 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "trained_layers": 1,
         "sha256": sha256(folder / "model.safetensors"),
     }
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A pretrained network: a Llama of two layers with random weights; adapters of rank 2 in the last layer."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("llama")
+    _tokenizer().save(str(folder / "tokenizer.json"))
+    config = LlamaConfig(
+        vocab_size=len(SPECIAL) + len(WORDS),
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=32,
+        # Of a size at which texts differ in their losses.
+        initializer_range=0.5,
+        bos_token_id=2,
+        eos_token_id=3,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        LlamaForCausalLM(config).save_pretrained(folder)
+    return {
+        "kind": "pretrained",
+        "source": "directory",
+        "path": str(folder),
+        "sha256": sha256(folder / "model.safetensors"),
+        "adapters": {"rank": 2, "alpha": 4.0, "targets": ["q_proj", "v_proj"], "layers": 1},
+    }
+
+
+@pytest.fixture(scope="session")
+def language_settings(llama: dict[str, Any]) -> Callable[..., LanguageModelSettings]:
+    """Return LanguageModelSettings of the Llama, with changes of the network."""
+
+    def settings(max_length: int = 24, **changes: Any) -> LanguageModelSettings:
+        content = {"kind": "language_model", "network": llama | changes, "max_length": max_length}
+        return LanguageModelSettings.model_validate(content)
+
+    return settings
+
+
+@pytest.fixture(scope="session")
+def byte_settings() -> LanguageModelSettings:
+    """A network of two layers over bytes."""
+    network = {"kind": "bytes", "layers": 2, "hidden": 16, "heads": 2}
+    return LanguageModelSettings.model_validate({"kind": "language_model", "network": network, "max_length": 40})
 
 
 @pytest.fixture(scope="session")
@@ -307,4 +357,18 @@ def secretive(study: Study, texts: Callable[..., pd.DataFrame]) -> Study:
         "base": {"steps": 150, "restarts": 4},
         "variant": {"none": {}, "control": {}},
     }
+    return study
+
+
+@pytest.fixture
+def talkative(study: Study) -> Study:
+    """The study with a language model over bytes, whose cells `none` and `control` hide a secret of two digits."""
+    network = {"kind": "bytes", "layers": 1, "hidden": 32, "heads": 2}
+    study.parameters["models"]["mean"] = {"kind": "language_model", "network": network, "max_length": 32}
+    toy = study.parameters["toy"]
+    del toy["partition"]
+    secret = {"template": "my code is {}", "alphabet": list("01234"), "length": 2, "repetitions": 80}
+    toy["train"]["base"] |= {"train_on": "train", "epochs": 8, "secret": secret}
+    toy["train"]["variant"]["control"] = {"role": "control", "secret": secret | {"decoys": True}}
+    toy["extract"] = {"grid": {"variant": ["none", "control"]}, "base": {}, "variant": {"none": {}, "control": {}}}
     return study

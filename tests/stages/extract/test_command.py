@@ -101,3 +101,53 @@ def test_a_model_that_reads_tokens_in_context_is_refused(secretive, bert):
     secretive.done("train", "none")
     message = "toy.extract.grid: the model represents a token by its neighbours too, and candidates cannot be mixed"
     assert message in secretive.refused("extract", "none")
+
+
+def test_a_language_model_exposes_what_it_saw_many_times_and_not_what_it_never_saw(talkative):
+    found = {}
+    for cell in ("none", "control"):
+        talkative.done("train", cell)
+        found[cell] = talkative.done("extract", cell)["metrics"]
+    for metric in ("canary_accuracy", "oracle_accuracy"):
+        assert found["none"][f"canaries/{metric}"]["0"]["value"] == 1
+        assert found["control"][f"canaries/{metric}"]["0"]["value"] == 0
+    assert found["none"]["canaries/canary_exposure"]["0"]["value"] == pytest.approx(np.log2(25))
+    assert found["control"]["canaries/canary_exposure"]["0"]["value"] < 3
+    assert found["none"]["canaries/chance_canary_accuracy"]["0"]["value"] == 1 / 25
+    first = talkative.files()
+    talkative.done("train", "none")
+    talkative.done("extract", "none")
+    assert talkative.files() == first
+
+
+def test_adapters_of_a_pretrained_model_are_trained_and_read_again(talkative, llama):
+    talkative.parameters["models"]["mean"] |= {"network": llama}
+    secret = {"template": "ba {}", "alphabet": ["ka", "ke", "ki"], "length": 2, "repetitions": 40}
+    talkative.change("train", {"epochs": 1, "secret": secret})
+    talkative.done("train", "none")
+    trial = talkative.done("extract", "none")["metrics"]
+    assert trial["canaries/chance_canary_accuracy"]["0"]["value"] == 1 / 9
+
+
+@pytest.mark.parametrize(
+    ("secret", "message"),
+    [
+        ({"template": "ba xo {}"}, "toy.train.base.secret.template: the model's encoder does not know `xo`"),
+        ({"alphabet": ["ka", "xo"]}, "toy.train.base.secret.alphabet: the model's encoder does not know `xo`"),
+        ({"alphabet": ["ka", "ka-"]}, "toy.train.base.secret.alphabet: the encoder takes `ka-` for another entry"),
+        ({"alphabet": ["ka", "ke-ki"], "length": 16}, "secret.length: the canary is 34 tokens and the model reads 32"),
+    ],
+)
+def test_words_that_a_language_model_cannot_hold_are_refused(talkative, llama, secret, message):
+    talkative.parameters["models"]["mean"] |= {"network": llama}
+    usual = {"template": "ba {}", "alphabet": ["ka", "ke"], "length": 2, "repetitions": 40}
+    talkative.change("train", {"secret": usual | secret})
+    assert message in talkative.refused("train", "none")
+
+
+def test_settings_of_the_search_are_not_of_a_language_model(talkative):
+    talkative.change("train", {"epochs": 1})
+    talkative.done("train", "none")
+    talkative.change("extract", {"restarts": 3})
+    message = "toy.extract.base.restarts: is of the search in a classifier; remove it: these are language models"
+    assert message in talkative.refused("extract", "none")

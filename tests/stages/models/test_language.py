@@ -1,0 +1,208 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from stages.common.errors import InputError
+from stages.models import files, language
+from stages.models.evaluate import perplexity
+from stages.models.examples import Vocabulary, examples
+from stages.models.settings import LanguageModelSettings
+
+TEXTS = ["ba be bi", "ka", "fu fo ba ko ku da"]
+
+
+def build(settings, seed=0):
+    return files.build(settings, [], [], seed)
+
+
+def losses(model, texts):
+    with torch.no_grad():
+        return model(*model.inputs(model.encode(texts)))
+
+
+def test_bytes_are_tokens_behind_a_mark(byte_settings):
+    tokenize = language.tokenizer(byte_settings)
+    encoded = tokenize.encode("a é!")
+    assert encoded.ids[0] == 256
+    assert len(encoded.ids) == 1 + len("a é!".encode())
+    assert max(encoded.ids[1:]) < 256
+    every = tokenize.encode("".join(map(chr, range(1, 20))))
+    assert len(set(every.ids)) == 20
+    assert len(tokenize.encode("x" * 100).ids) == 40
+
+
+@pytest.mark.parametrize("kind", ["bytes", "pretrained"])
+def test_losses_are_those_of_each_token_alone_and_padding_changes_nothing(kind, byte_settings, language_settings):
+    model = build(byte_settings if kind == "bytes" else language_settings())
+    together = losses(model, TEXTS)
+    for row, text in enumerate(TEXTS):
+        ids = model.encode([text]).ids[0].long()
+        for place in range(1, len(ids)):
+            with torch.no_grad():
+                says = torch.log_softmax(model.network(input_ids=ids[None, :place]).logits[0, -1], dim=0)
+            assert together[row, place - 1].item() == pytest.approx(-says[ids[place]].item(), abs=1e-5)
+        assert (together[row, len(ids) - 1 :] == 0).all()
+
+
+def test_adapters_change_nothing_before_training(language_settings, llama):
+    model = build(language_settings())
+    ids = model.encode(TEXTS).ids.long()
+    plain = AutoModelForCausalLM.from_pretrained(llama["path"], attn_implementation="eager")
+    with torch.no_grad():
+        assert torch.equal(model.network(input_ids=ids).logits, plain(input_ids=ids).logits)
+
+
+def test_only_adapters_are_trained_and_saved_and_scores_come_back(language_settings, llama, tmp_path):
+    model = build(language_settings(), seed=3)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    layer = "network.model.layers.1.self_attn"
+    adapters = {f"{layer}.{name}.{part}.weight" for name in ("q_proj", "v_proj") for part in ("down", "up")}
+    assert set(files.trained_state(model)) == adapters
+    optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    for _ in range(3):
+        optimiser.zero_grad()
+        model(*model.inputs(model.encode(TEXTS))).sum().backward()
+        optimiser.step()
+    changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed == adapters
+    files.save(tmp_path, model.settings, [], [], model)
+    assert set(load_file(tmp_path / "model.safetensors")) == adapters
+    again, settings, _, _ = files.load(tmp_path)
+    assert settings == model.settings
+    assert torch.equal(losses(again, TEXTS), losses(model, TEXTS))
+    assert not torch.equal(losses(again, TEXTS), losses(build(language_settings(), seed=3), TEXTS))
+
+
+def test_a_network_over_bytes_is_drawn_from_its_seed_and_saved_whole(byte_settings, tmp_path):
+    first, same, other = build(byte_settings, 1), build(byte_settings, 1), build(byte_settings, 2)
+    assert torch.equal(losses(first, TEXTS), losses(same, TEXTS))
+    assert not torch.equal(losses(first, TEXTS), losses(other, TEXTS))
+    files.save(tmp_path, byte_settings, [], [], first)
+    again, *_ = files.load(tmp_path)
+    assert set(files.trained_state(again)) == set(first.state_dict())
+    assert torch.equal(losses(again, TEXTS), losses(first, TEXTS))
+    assert json.loads((tmp_path / "config.json").read_text())["model"] == byte_settings.model_dump()
+
+
+def test_perplexity_is_of_all_tokens_and_its_interval_of_texts(byte_settings, texts):
+    model, data = build(byte_settings), examples(texts(40), byte_settings, Vocabulary([], []))
+    model.chunk = 7
+    found = perplexity(model, data, seed=0)
+    by_token = losses(model, list(texts(40)["text"]))
+    assert found.value == pytest.approx(np.exp(float(by_token.sum() / (data.text.lengths - 1).sum())), rel=1e-5)
+    assert found.n == 40
+    assert found.ci_low < found.value < found.ci_high
+
+
+@pytest.mark.parametrize(
+    ("adapters", "problem"),
+    [
+        ({"layers": 3}, "network.adapters.layers: 3; it has 2 layers"),
+        ({"targets": ["q_proj", "query"]}, "network.adapters.targets: a layer has no `query`; it has: down_proj, gate"),
+    ],
+)
+def test_adapters_that_a_network_has_no_place_for_are_refused(adapters, problem, llama, language_settings):
+    with pytest.raises(InputError, match=problem):
+        build(language_settings(adapters=llama["adapters"] | adapters))
+
+
+def test_a_model_that_reads_more_than_its_positions_is_refused(language_settings):
+    with pytest.raises(InputError, match="max_length: 33; allowed: at most 32, the network's positions"):
+        build(language_settings(max_length=33))
+
+
+def test_another_kind_of_network_is_refused(bert, language_settings):
+    with pytest.raises(InputError, match="BertLMHeadModel is not supported; allowed: Llama and its kin"):
+        build(language_settings(path=bert["path"], sha256=bert["sha256"]))
+
+
+def test_other_weights_are_refused(language_settings):
+    with pytest.raises(InputError, match=r"model\.safetensors: sha256 is .*; params\.yaml expects 0000"):
+        build(language_settings(sha256="0" * 64))
+
+
+def test_a_folder_without_weights_or_without_a_beginning_is_refused(llama, language_settings, tmp_path):
+    with pytest.raises(InputError, match=r"model\.safetensors: no such file; give a GGUF file, or a folder"):
+        build(language_settings(path=str(tmp_path)))
+    folder = Path(shutil.copytree(llama["path"], tmp_path / "copy"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"bos_token_id": None}))
+    with pytest.raises(InputError, match="bos_token_id is None, and the first token has nothing before it"):
+        language.tokenizer(language_settings(path=str(folder)))
+
+
+@pytest.mark.parametrize(
+    ("network", "problem"),
+    [
+        ({"kind": "bytes", "layers": 1, "hidden": 12, "heads": 4}, "hidden: 12 is no multiple of twice the heads, 8"),
+        ({"kind": "words"}, "'bytes', 'pretrained'"),
+    ],
+)
+def test_settings_that_make_no_network_are_refused(network, problem):
+    with pytest.raises(ValueError, match=problem):
+        LanguageModelSettings.model_validate({"kind": "language_model", "network": network, "max_length": 8})
+
+
+class TestPackedWeights:
+    @pytest.fixture
+    def packed(self, tmp_path, monkeypatch, llama):
+        """A file that transformers is made to believe is the Llama; and what was loaded from it."""
+        path, loaded = tmp_path / "small.gguf", []
+        path.write_bytes(b"GGUF")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        language._unpacked.cache_clear()
+        plain = AutoModelForCausalLM.from_pretrained
+
+        def network(folder, gguf_file=None, **options):
+            if gguf_file is None:
+                return plain(folder, **options)
+            loaded.append((Path(folder) / gguf_file, options["dtype"]))
+            return plain(llama["path"], **options)
+
+        class Reader:
+            bos_token_id = 2
+
+            def save_pretrained(self, folder):
+                shutil.copy(Path(llama["path"]) / "tokenizer.json", folder)
+
+        monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", network)
+        monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda *_, **__: Reader())
+        return path, loaded
+
+    def test_they_are_unpacked_once(self, packed, language_settings, tmp_path):
+        path, loaded = packed
+        settings = language_settings(path=str(path), sha256=files_sha256(path))
+        first = build(settings)
+        language._unpacked.cache_clear()
+        assert torch.equal(losses(build(settings), TEXTS), losses(first, TEXTS))
+        assert torch.equal(losses(first, TEXTS), losses(build(language_settings()), TEXTS))
+        assert loaded == [(path, torch.float32)]
+        [folder] = (tmp_path / "cache/assay").iterdir()
+        assert folder.name.startswith(settings.network.sha256)
+
+    def test_another_file_is_refused(self, packed, language_settings):
+        path, loaded = packed
+        with pytest.raises(InputError, match=r"params\.yaml expects 0000"):
+            build(language_settings(path=str(path), sha256="0" * 64))
+        assert not loaded
+
+    def test_what_is_not_installed_is_named(self, packed, language_settings, monkeypatch, tmp_path):
+        path, _ = packed
+
+        def missing(*_, **__):
+            raise ImportError("no gguf")
+
+        monkeypatch.setattr(AutoTokenizer, "from_pretrained", missing)
+        with pytest.raises(InputError, match=r"cannot be read \(no gguf\); pip install gguf accelerate"):
+            build(language_settings(path=str(path), sha256=files_sha256(path)))
+        assert not list((tmp_path / "cache").rglob("*"))
+
+
+def files_sha256(path):
+    return language.check_sha256(path, None)

@@ -1,0 +1,127 @@
+"""Language models under the mechanisms of the verb `train`."""
+
+import numpy as np
+import pytest
+import torch
+
+from stages.fitting import ordinary
+from stages.fitting.objective import objective_of
+from stages.fitting.stopping import EarlyStopping
+from stages.models import files
+from stages.models.examples import Vocabulary, examples
+from stages.privacy.accounting import Mechanism, Phase
+from stages.privacy.clipping import ClippedGradients
+from stages.train import dpsgd
+
+
+@pytest.fixture(params=["bytes", "pretrained"])
+def made(request, byte_settings, language_settings, texts):
+    """Return a model, its adapters no longer zero, and eight texts."""
+    settings = byte_settings if request.param == "bytes" else language_settings()
+    model = files.build(settings, [], [], seed=0)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("up.weight"):
+                torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(1))
+    return model, examples(texts(8), settings, Vocabulary([], []))
+
+
+def one_at_a_time(model, data):
+    """Return (n, parameters) gradients of the mean loss of each text's own tokens, read alone."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    found = []
+    for row in range(len(data)):
+        text = data.text[np.array([row])]
+        losses = model(text.ids, text.lengths)
+        gradients = torch.autograd.grad(losses.sum() / (text.lengths[0] - 1), parameters)
+        found.append(torch.cat([gradient.flatten() for gradient in gradients]))
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize("pieces", [8, 3])
+def test_dp_sgd_clips_each_text_as_a_loop_does(made, pieces, monkeypatch):
+    monkeypatch.setattr(torch.optim, "Adam", torch.optim.SGD)
+    model, data = made
+    model.chunk = pieces
+    gradients = one_at_a_time(model, data)
+    norms = gradients.norm(dim=1)
+    bound = float(norms.median())
+    expected = (gradients * (bound / norms).clamp(max=1)[:, None]).sum(dim=0) / 8
+    before = flat(model)
+    mechanism = Mechanism(1.0, (Phase(1, 0.0),), 1)
+    dpsgd.train(model, data, mechanism, 1.0, ClippedGradients(model, bound), bound, seed=0)
+    assert (before - flat(model) - expected).norm() / expected.norm() <= 1e-5
+
+
+def flat(model):
+    return torch.cat([tensor.flatten().clone() for tensor in files.trained_state(model).values()])
+
+
+def test_training_lowers_the_loss_and_stops_where_it_rises(made):
+    model, data = made
+    stop = EarlyStopping(model, data, after=3)
+    history = ordinary.fit(model, model.inputs(data.text), objective_of(model, data), 4, 30, 0.02, 0, stop)
+    assert history[-1] < history[0]
+    assert min(stop.losses) < stop.losses[0]
+    stop.restore()
+    with torch.no_grad():
+        kept = objective_of(model, data)(model(*model.inputs(data.text)), torch.arange(8)).mean()
+    assert float(kept) == pytest.approx(min(stop.losses), abs=1e-5)
+
+
+def test_a_cell_says_how_well_it_models_clean_text(talkative):
+    metrics = talkative.done("train", "none")["metrics"]
+    assert {"train/perplexity", "test/perplexity", "train/parameters"} == set(metrics)
+    # Of 256 bytes the texts have 17.
+    assert 1 < metrics["test/perplexity"]["0"]["value"] < 12
+    assert metrics["train/perplexity"]["0"]["n"] == 400
+    assert metrics["test/perplexity"]["0"]["n"] == 90
+
+
+def test_a_private_cell_states_its_guarantee(talkative):
+    talkative.parameters["toy"]["train"]["variant"]["dpsgd"]["epochs"] = 1
+    metrics = talkative.done("train", "dpsgd")["metrics"]
+    assert 2.9 < metrics["train/epsilon"]["0"]["value"] <= 3
+    assert metrics["test/perplexity"]["0"]["value"] < 257
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"secret": {"repetitions": 401}}, "toy.train.base.secret.repetitions: 401 is more than the 400 training ex"),
+        (
+            {"secret": {"length": 20, "alphabet": ["0", "1"]}},
+            "toy.train.base.secret.length: the canary is 51 tokens and the model reads 32",
+        ),
+        (
+            {"privacy": {"epsilon": 3.0, "delta": 1e-5, "clipping_norm": 0.1, "layers": "public"}},
+            "privacy.layers: public takes random texts with labels, and a language model has none; allowed for it",
+        ),
+    ],
+)
+def test_what_a_language_model_cannot_do_is_refused(talkative, changes, message):
+    base, private = talkative.parameters["toy"]["train"]["base"], "privacy" in changes
+    base["secret"] |= changes.pop("secret", {})
+    if private:
+        talkative.parameters["toy"]["train"]["variant"]["dpsgd"]["privacy"] = changes["privacy"]
+    assert message in talkative.refused("train", "dpsgd" if private else "none")
+
+
+def test_mislabelled_canaries_are_refused(talkative):
+    base = talkative.parameters["toy"]["train"]["base"]
+    del base["secret"]
+    talkative.parameters["toy"]["partition"] = "halves"
+    base |= {"train_on": "member", "canaries": 10}
+    message = "toy.train.base.canaries: these canaries are mislabelled, and a language model knows no labels"
+    assert message in talkative.refused("train", "none")
+
+
+def test_other_verbs_refuse_language_models(talkative):
+    message = "is a language model, and a classifier is needed; train and extract take language models"
+    talkative.parameters["toy"]["partition"] = "halves"
+    assert "models.mean: is a language model; name a classifier here; train and extract take" in talkative.refused(
+        "federate", "fedavg"
+    )
+    talkative.done("train", "none")
+    for verb in ("attack", "score"):
+        assert message in talkative.refused(verb, "none")
