@@ -75,6 +75,8 @@ def test_the_same_inputs_give_the_same_bytes_for_every_kind_of_stage(project: Pa
         "audit-private_training@audit-dpsgd",
         "train-canary_extraction@none",
         "extract-canary_extraction@none",
+        "train-gradient_inversion@single",
+        "extract-gradient_inversion@single",
         "score-joint@none",
         "distill-distillation@distilled",
         "report",

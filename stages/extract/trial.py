@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.extract import exhaustive
+from stages.extract import exhaustive, relaxation, tokens
 from stages.extract.ranking import exposure, rank
-from stages.extract.relaxation import attack
-from stages.extract.settings import ExtractSettings
+from stages.extract.settings import CanarySettings
 from stages.extract.target import codes, target
 from stages.fitting.secrets import Secret
 from stages.models.fitted import FittedModel
@@ -31,8 +30,8 @@ class Trial:
         alphabet: Candidates for each word.
         rank: Of the secret among all codes.
         exposure: In bits.
-        steps: Of the attack.
-        visited: Codes that the attack found likeliest at some step.
+        steps: Of the attack: of Adam, or passes over the words.
+        visited: Codes that the attack found likeliest at some step, or tried.
     """
 
     seed: int
@@ -56,14 +55,14 @@ class Trial:
         return int(self.alphabet**self.length)
 
 
-def run_trial(fitted: FittedModel, secret: Secret, settings: ExtractSettings, seed: int) -> Trial:
+def run_trial(fitted: FittedModel, secret: Secret, settings: CanarySettings, seed: int) -> Trial:
     """Return what is extracted from one model.
 
     Raises:
         SettingError: No candidates can be mixed into what the model reads, see `target`.
     """
-    attacked = target(fitted, secret, settings.label_knowledge)
-    found = attack(attacked, settings, seed)
+    attacked = target(fitted, secret, settings.label_knowledge, settings.signal)
+    found = (tokens if settings.signal == "label" else relaxation).attack(attacked, settings, seed)
     # By the table that the secret is ranked in, so that no rounding puts the answer before the oracle's.
     losses = exhaustive.all_losses(attacked).cpu()
     length, alphabet = len(secret.code), len(secret.alphabet)

@@ -197,6 +197,7 @@ def test_smoke_is_small_and_has_two_seeds_in_the_joint_grid(checkout):
         "joint": [0, 1],
         "private_training": [0],
         "canary_extraction": [0],
+        "gradient_inversion": [0],
         "federated_nlp": [0],
         "device_selection": [0],
         "distillation": [0],
