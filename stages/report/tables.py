@@ -38,10 +38,10 @@ EXTRACTION = (
     "interval is Wilson's. Read both against the control, whose models never saw the secret."
 )
 INVERSION = (
-    "A server sees the mean gradient of a batch of texts, and knows their lengths, labels and tags. The bag of tokens is "
-    "read off the gradient of the token embeddings, and the order of a lone text off that of the places, without any "
-    "search; a batch takes one. A guess draws tokens from the bag at random. Read all against the control, whose "
-    "gradients are those of other texts."
+    "A server sees the mean gradient of a batch of texts, and knows their lengths, labels and tags. Read off without "
+    "any search are the bag of tokens, from the gradient of the token embeddings, and the order of a lone text, from "
+    "that of the places; a batch takes a search. A guess draws tokens from the bag at random. Read all against the "
+    "control, whose gradients are those of other texts."
 )
 # Columns of the joint table, in order: utility and guarantee, leakage, group gaps and sensitivity.
 JOINT_METRICS = {

@@ -167,7 +167,9 @@ def test_the_gradient_of_an_objective_is_that_of_finite_differences(attacked, se
     shape = (*problem.known.ids.shape, 16)
     vectors = 0.1 * torch.randn(shape, dtype=torch.float64, generator=generator())
     vectors.requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: problem.objective(x, differentiable=True), vectors, atol=1e-6, fast_mode=True)
+    assert torch.autograd.gradcheck(
+        lambda x: problem.objective(x, differentiable=True), vectors, atol=1e-6, fast_mode=True
+    )
 
 
 def test_the_nearest_tokens_of_their_own_vectors_are_they(attacked, settings):
