@@ -135,7 +135,7 @@ def read_cell(parameters: dict[str, Any], study: str, verb: str, cell: str, sche
         merged |= layer
         origin |= dict.fromkeys(layer, key)
     # What a union says of one block is said of the member that it is.
-    settings = parse(cast("type[Merged]", schema.member(merged)), merged, f"{study}.{verb}.base", origin)
+    settings = parse(cast("type[Merged]", schema.schema_of(merged)), merged, f"{study}.{verb}.base", origin)
     return Cell(Place(study, verb, cell), settings, origin)
 
 

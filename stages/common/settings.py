@@ -18,7 +18,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     @classmethod
-    def member(cls, value: dict[str, Any]) -> "type[Settings]":
+    def schema_of(cls, value: dict[str, Any]) -> "type[Settings]":
         """Return the schema of one block: this one, unless a setting of the block says which of several it is."""
         del value
         return cls

@@ -23,7 +23,7 @@ class ExtractSettings(Settings):
     seeds: Seeds
 
     @classmethod
-    def member(cls, value: dict[str, Any]) -> type[Settings]:
+    def schema_of(cls, value: dict[str, Any]) -> type[Settings]:
         """Return the schema of the attack that a block names, or, of one that there is not, this one to refuse it."""
         attack = value.get("attack", "canary")
         if attack == "canary":
