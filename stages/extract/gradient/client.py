@@ -135,7 +135,7 @@ def update(model: TextClassifier, client: Client, settings: GradientSettings, no
     clipping = ClippedGradients(model, settings.clipping_norm)
     clipping.add_clipped_sum(of_texts, rows)
     add_noise(clipping.parameters, settings.noise_multiplier * settings.clipping_norm, len(rows), noise)
-    found = tuple(parameter.grad for parameter in [table, *rest])
+    found = tuple(torch.zeros_like(each) if each.grad is None else each.grad for each in [table, *rest])
     model.zero_grad()
     return _update(model, found)
 

@@ -138,7 +138,7 @@ def _attack(
     fitted: FittedModel,
     attacked: Client,
     target: Client,
-    example_ids: Sequence[str],
+    example_ids: NDArray[np.object_],
     settings: GradientSettings,
     noise: torch.Generator,
     seed: int,
@@ -168,7 +168,7 @@ def _attack(
         Reconstruction(
             seed,
             number,
-            example_ids[row],
+            str(example_ids[row]),
             words(text),
             words(answers[own[row]]),
             *shares,
