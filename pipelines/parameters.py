@@ -135,8 +135,11 @@ class _References:
             self._check_teacher(teacher)
         if self.cell.place.verb in ("shadow", "audit", "extract"):
             self._check_training()
-        if self.cell.place.verb == "extract":
-            self._check_secret()
+        match self.settings.get("attack"):
+            case "canary":
+                self._check_secret()
+            case "gradient":
+                self._check_client()
         self._check_kind()
         if (shadows := self.settings.get("shadows")) and self.cell.place.verb == "attack":
             self._check_shadows(shadows)
@@ -193,6 +196,24 @@ class _References:
                 f"those with one: {', '.join(hiding) or 'none'}",
             )
         self._check_seeds(hiding[name].seeds, f"{study}.train, cell {name}")
+
+    def _check_client(self) -> None:
+        study, name = self.cell.place.study, self.cell.place.cell
+        training = read_cell(self.parameters, study, "train", name, TrainSettings).settings
+        encoder = self.parameters["models"][training.model]["encoder"]
+        if not encoder.get("trained_embeddings"):
+            raise _error(
+                f"{study}.extract.grid",
+                f"`{name}` is trained with `{training.model}`, whose token embeddings are frozen",
+                "an update has their gradient with an encoder of `trained_embeddings: true`",
+            )
+        if self.settings["unrelated"] and training.role != "control":
+            raise InputError(
+                self.cell.key("unrelated"),
+                f"true makes a control, and `{name}` is trained with role: {training.role}",
+                f"give the cell role: control in {study}.train",
+            )
+        self._check_seeds(training.seeds, f"{study}.train, cell {name}")
 
     def _check_shadows(self, shadows: str) -> None:
         known = self._cells("shadow")

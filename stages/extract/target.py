@@ -1,6 +1,7 @@
 """What an attacker attacks: a model, the text around a secret, and the loss of whatever completes that text."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ class Target:
         label: (1,) the canary's.
         tags: (1, length) its tags, IGNORED_TAG where no word begins.
         label_knowledge: Whether the loss is that of this label and these tags.
+        signal: Whether the loss is of label and tags, or of the label alone.
     """
 
     model: TextClassifier
@@ -37,6 +39,7 @@ class Target:
     label: Tensor
     tags: Tensor
     label_knowledge: bool
+    signal: Literal["joint", "label"] = "joint"
 
     @property
     def unknown(self) -> int:
@@ -62,6 +65,8 @@ class Target:
         if not self.label_knowledge:
             labels, tags = _likeliest(scores, tags)
         batch = len(scores.labels)
+        if self.signal == "label":
+            return losses(scores, labels.expand(batch), None)
         return losses(scores, labels.expand(batch), tags.expand(batch, -1))
 
     def _losses(self, words: Tensor) -> Tensor:
@@ -71,13 +76,16 @@ class Target:
         return self.score_losses(self.model.score(states, lengths))
 
 
-def target(fitted: FittedModel, secret: Secret, label_knowledge: bool) -> Target:
+def target(
+    fitted: FittedModel, secret: Secret, label_knowledge: bool, signal: Literal["joint", "label"] = "joint"
+) -> Target:
     """Return what is attacked in one model; the model's parameters take no gradients afterwards.
 
     Args:
         fitted: The model that was trained with the secret's pattern.
         secret: Its pattern and alphabet; the code is not looked at.
         label_knowledge: See Target.
+        signal: See Target.
 
     Raises:
         SettingError: The model represents a token by its neighbours too, so that no candidate can be mixed in.
@@ -104,6 +112,7 @@ def target(fitted: FittedModel, secret: Secret, label_knowledge: bool) -> Target
         texts.labels[:1].to(states.device),
         texts.tags[:1].to(states.device),
         label_knowledge,
+        signal,
     )
 
 

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from stages.extract import completion, exhaustive
+from stages.extract import completion, exhaustive, relaxation, tokens
 from stages.extract.ranking import exposure, rank
-from stages.extract.relaxation import attack
-from stages.extract.settings import ExtractSettings
+from stages.extract.settings import CanarySettings
 from stages.extract.target import codes, target
 from stages.fitting.secrets import Secret
 from stages.models.fitted import FittedModel
@@ -34,8 +33,8 @@ class Trial:
         rank: Of the secret among all codes.
         exposure: In bits.
         repetitions: Canaries in the training data.
-        steps: Of the attack; of the completion by a language model, its words.
-        visited: Codes that the attack found likeliest at some step.
+        steps: Of the attack: of Adam, passes over the words, or words that a language model completes.
+        visited: Codes that the attack found likeliest at some step, or tried.
     """
 
     seed: int
@@ -60,14 +59,14 @@ class Trial:
         return int(self.alphabet**self.length)
 
 
-def run_trial(fitted: FittedModel, secret: Secret, settings: ExtractSettings, seed: int) -> Trial:
+def run_trial(fitted: FittedModel, secret: Secret, settings: CanarySettings, seed: int) -> Trial:
     """Return what is extracted from one model.
 
     Raises:
         SettingError: No candidates can be mixed into what the model reads, see `target`.
     """
-    attacked = target(fitted, secret, settings.label_knowledge)
-    found = attack(attacked, settings, seed)
+    attacked = target(fitted, secret, settings.label_knowledge, settings.signal)
+    found = (tokens if settings.signal == "label" else relaxation).attack(attacked, settings, seed)
     return _trial(seed, secret, exhaustive.all_losses(attacked).cpu(), found.code, found.steps, found.visited)
 
 

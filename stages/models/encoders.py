@@ -177,17 +177,22 @@ def hide_progress() -> None:
         logging.disable_progress_bar()
 
 
-def _layers(model: nn.Module) -> list[nn.Module]:
+def _layers(model: nn.Module) -> nn.ModuleList:
     for path in ("encoder.layer", "transformer.layer"):
         with suppress(AttributeError):
-            return list(model.get_submodule(path).children())
+            found = model.get_submodule(path)
+            assert isinstance(found, nn.ModuleList)
+            return found
     raise InputError(
         "params.yaml: models: encoder", f"{type(model).__name__} is not supported", "allowed: BERT, its kin, DistilBERT"
     )
 
 
 class Transformer(nn.Module):
-    """Token ids -> last hidden states (n, length, dimension); all but the last layers are frozen."""
+    """Token ids -> last hidden states (n, length, dimension).
+
+    All is frozen but the last layers and, if the settings say so, the embeddings.
+    """
 
     def __init__(self, settings: TransformerEncoder) -> None:
         super().__init__()
@@ -205,17 +210,40 @@ class Transformer(nn.Module):
         self.model.requires_grad_(False)
         layers = _layers(self.model)
         self.longest = int(self.model.config.max_position_embeddings)
-        if settings.trained_layers > len(layers):
-            raise InputError(
-                "params.yaml: models: encoder.trained_layers",
-                str(settings.trained_layers),
-                f"it has {len(layers)} layers",
-            )
+        _at_most(len(layers), "layers", settings.layers or 0)
+        del layers[settings.layers or len(layers) :]
+        _at_most(len(layers), "trained_layers", settings.trained_layers)
         for layer in layers[len(layers) - settings.trained_layers :]:
             layer.requires_grad_(True)
+        if settings.trained_embeddings:
+            self.model.embeddings.requires_grad_(True)
+
+    @property
+    def table(self) -> nn.Parameter:
+        """The (tokens, dimension) vectors of the tokens, before those of positions are added."""
+        vectors: nn.Parameter = self.model.get_input_embeddings().weight
+        return vectors
+
+    @property
+    def places(self) -> nn.Embedding:
+        """The vectors of places in a text."""
+        vectors: nn.Embedding = self.model.embeddings.position_embeddings
+        return vectors
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         states: Tensor = self.model(
             input_ids=ids.long(), attention_mask=mask(lengths, ids.shape[1]).long()
         ).last_hidden_state
         return states
+
+    def read(self, vectors: Tensor, lengths: Tensor) -> Tensor:
+        """Return what `forward` does, of vectors (n, length, dimension) that need not be in the table."""
+        states: Tensor = self.model(
+            inputs_embeds=vectors, attention_mask=mask(lengths, vectors.shape[1]).long()
+        ).last_hidden_state
+        return states
+
+
+def _at_most(layers: int, setting: str, asked: int) -> None:
+    if asked > layers:
+        raise InputError(f"params.yaml: models: encoder.{setting}", str(asked), f"it has {layers} layers")

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from stages.common.errors import InputError
 from stages.common.settings import PARAMETERS, Settings, block, parse
@@ -37,11 +37,26 @@ class StaticEncoder(Weights):
 
 
 class TransformerEncoder(Weights):
-    """A pretrained transformer in a folder `path`; its last `trained_layers` layers are fine-tuned."""
+    """A pretrained transformer in a folder `path`.
+
+    Attributes:
+        layers: The first so many are kept, the others left out; all if None.
+        trained_layers: Of those kept, the last so many are fine-tuned.
+        trained_embeddings: Whether the vectors of tokens, positions and types, and their norm, are fine-tuned too.
+    """
 
     kind: Literal["transformer"]
     path: str = "."
+    layers: int | None = Field(None, ge=1)
     trained_layers: int = Field(ge=0)
+    trained_embeddings: bool = False
+
+    @model_serializer(mode="wrap")
+    def _without_later_settings(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # So that config.json of a model which does without them is what it was before there were any.
+        later = {"layers": None, "trained_embeddings": False}
+        content: dict[str, Any] = dump(self)
+        return {name: value for name, value in content.items() if name not in later or value != later[name]}
 
 
 class WordsEncoder(Weights):

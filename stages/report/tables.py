@@ -19,7 +19,7 @@ TITLES = {
     "shadow": "Shadow: the models that attacks compare with, on the examples that each did not see",
     "attack": "Attack: what an attacker finds",
     "audit": "Audit: what canaries say of the epsilon that is stated",
-    "extract": "Extract: which secrets of the training text an attacker completes from the models",
+    "extract": "Extract: what of the private text an attacker gets from the models, or from their gradients",
     "score": "Score: how the models treat groups",
 }
 # What an epsilon holds under, by the mechanism that gives it.
@@ -37,6 +37,12 @@ EXTRACTION = (
     "what it misses is not lowest in loss, whatever the search. For whole secrets each seed is one trial, and the "
     "interval is Wilson's. Read both against the control, whose models never saw the secret."
 )
+INVERSION = (
+    "A server sees the mean gradient of a batch of texts, and knows their lengths, labels and tags. Read off without "
+    "any search are the bag of tokens, from the gradient of the token embeddings, and the order of a lone text, from "
+    "that of the places; a batch takes a search. A guess draws tokens from the bag at random. Read all against the "
+    "control, whose gradients are those of other texts."
+)
 # Columns of the joint table, in order: utility and guarantee, leakage, group gaps and sensitivity.
 JOINT_METRICS = {
     "train": ("accuracy", "macro_f1", "slot_f1", "perplexity", "epsilon", "replace_one_epsilon", "claimed_epsilon"),
@@ -46,7 +52,10 @@ JOINT_METRICS = {
         "rmia_epsilon_estimate",
     ),
     "audit": ("epsilon_lower_bound",),
-    "extract": ("canary_accuracy", "oracle_accuracy", "canary_token_accuracy", "canary_exposure"),
+    "extract": (
+        *("canary_accuracy", "oracle_accuracy", "canary_token_accuracy", "canary_exposure"),
+        *("bag_recall", "token_accuracy", "rouge1", "rouge2", "rougel"),
+    ),
     "score": ("true_positive_rate_gap", "false_positive_rate_gap", "counterfactual_flip_rate"),
 }
 # Steps that measure trained models further.
@@ -117,7 +126,7 @@ def tables(summary: pd.DataFrame, guaranteed: str = "") -> list[Table]:
     steps = {name: summary[summary["verb"].isin(verbs)] for name, verbs in STEPS.items()}
     further = sum(len(steps[name]) for name in FURTHER)
     joint = [_joint(steps, guaranteed)] if len(steps["train"]) and further else []
-    notes = {"train": guaranteed, "attack": ATTACKS, "extract": EXTRACTION}
+    notes = {"train": guaranteed, "attack": ATTACKS, "extract": _extraction(steps["extract"])}
     return joint + [_step(name, rows, notes.get(name, "")) for name, rows in steps.items() if len(rows)]
 
 
@@ -203,7 +212,7 @@ def _joint(steps: dict[str, pd.DataFrame], guaranteed: str) -> Table:
             headings.append(_title(metric))
             shown.append([formats.estimate(row, missing) for row in column.itertuples()])
     every = pd.concat([steps[step]["seeds"] for step in JOINT_METRICS])
-    notes = {"attack": ATTACKS, "extract": EXTRACTION}
+    notes = {"attack": ATTACKS, "extract": _extraction(steps["extract"])}
     said = [note for step, note in notes.items() if len(steps[step])]
     return Table(
         name="joint",
@@ -216,6 +225,12 @@ def _joint(steps: dict[str, pd.DataFrame], guaranteed: str) -> Table:
         "Its n and its sampling half-width stand in the tables of the steps, and in the CSV file. "
         f"{' '.join([*said, guaranteed])}".rstrip(),
     )
+
+
+def _extraction(rows: pd.DataFrame) -> str:
+    """Return what is said of extractions, of each kind of attack that there is."""
+    notes = {"canaries": EXTRACTION, "gradient": INVERSION}
+    return " ".join(note for split, note in notes.items() if split in set(rows["split"]))
 
 
 def _title(metric: str) -> str:

@@ -157,6 +157,37 @@ def test_studies_are_the_blocks_that_are_not_shared():
             "canary_extraction.train.base.secret",
             "100,000,000 secrets are possible, and at most 10,000,000 can be ranked",
         ),
+        (
+            "gradient_inversion/model",
+            "minilm",
+            "gradient_inversion.extract.grid",
+            "`single` is trained with `minilm`, whose token embeddings are frozen; .*`trained_embeddings: true`",
+        ),
+        (
+            "gradient_inversion/train/variant/control",
+            {},
+            "gradient_inversion.extract.variant.control.unrelated",
+            "true makes a control, and `control` is trained with role: model; give the cell role: control in",
+        ),
+        (
+            "gradient_inversion/extract/base/attack",
+            "theft",
+            "gradient_inversion.extract.base.attack",
+            "'theft' is not allowed; input should be 'canary' or 'gradient'",
+        ),
+        (
+            "gradient_inversion/extract/base/gumbel",
+            True,
+            "gradient_inversion.extract.base.gumbel",
+            "no such setting; allowed: attack, batch_size, clipping_norm",
+        ),
+        (
+            "gradient_inversion/extract/base/attack",
+            GONE,
+            "gradient_inversion.extract.base.split",
+            "no such setting; allowed: attack, dataset, gumbel",
+        ),
+        ("models/minilm-shallow/encoder/layers", 0, "models.minilm-shallow.encoder.layers", "0 is not allowed"),
         ("joint/federate/grid/variant", ["none"], "joint.federate.variant", "has no `none`; it has: fedavg"),
         (
             "distillation/distill/base/teacher",

@@ -61,10 +61,11 @@ def test_the_likeliest_word_is_taken_at_each_place(model):
 
 def test_a_trial_ranks_the_secret_and_its_answer_is_never_below_the_oracle(model):
     for code in itertools.product(range(3), repeat=2):
-        secret = Secret("ba {} be", ["ka", "ki", "fu"], list(code), False, {})
+        secret = Secret("ba {} be", ["ka", "ki", "fu"], list(code), False, {"train": 5})
         losses = all_losses(model, secret)
         trial = run_completion(model, secret, seed=0)
         own = losses[3 * code[0] + code[1]]
+        assert trial.repetitions == 5
         assert trial.rank == 1 + int((losses < own).sum())
         assert trial.exposure == pytest.approx(np.log2(9) - np.log2(trial.rank))
         assert trial.secret_loss == pytest.approx(float(own))

@@ -167,3 +167,43 @@ def test_a_transformer_of_another_build_is_refused(transformer, bert_copy):
 def test_a_longer_text_than_a_transformer_has_positions_is_refused(model_settings, bert):
     with pytest.raises(InputError, match=r"models: max_length: 17; allowed: at most 16, the encoder's positions"):
         TextClassifier(model_settings(encoder=bert, max_length=17), labels=2)
+
+
+def test_only_the_first_layers_of_a_transformer_may_be_kept(transformer):
+    whole, first = Transformer(transformer(trained_layers=0)), Transformer(transformer(layers=1))
+    assert {name.split(".")[3] for name, _ in first.named_parameters() if ".layer." in name} == {"0"}
+    ids, lengths = torch.tensor([[2, 5, 6, 3]]), torch.tensor([4])
+    seen = []
+    whole.model.encoder.layer[0].register_forward_hook(lambda *found: seen.append(found[2]))
+    whole(ids, lengths)
+    torch.testing.assert_close(first(ids, lengths), seen[0], rtol=0, atol=0)
+    with pytest.raises(InputError, match=r"models: encoder.layers: 3; it has 2 layers"):
+        Transformer(transformer(layers=3))
+    with pytest.raises(InputError, match=r"models: encoder.trained_layers: 2; it has 1 layers"):
+        Transformer(transformer(layers=1, trained_layers=2))
+
+
+def names(encoder):
+    return {name for name, parameter in encoder.named_parameters() if parameter.requires_grad}
+
+
+def test_the_embeddings_of_a_transformer_may_be_trained(transformer):
+    trained = {
+        name for name, p in Transformer(transformer(trained_embeddings=True)).named_parameters() if p.requires_grad
+    }
+    before = {name for name, p in Transformer(transformer()).named_parameters() if p.requires_grad}
+    assert {name.split(".")[1] for name in trained - before} == {"embeddings"}
+    assert before < trained
+
+
+def test_vectors_of_tokens_are_read_as_the_tokens(transformer):
+    encoder = Transformer(transformer()).eval()
+    ids, lengths = torch.tensor([[2, 5, 6, 3], [2, 8, 3, 0]]), torch.tensor([4, 3])
+    torch.testing.assert_close(encoder.read(encoder.table[ids], lengths), encoder(ids, lengths), rtol=0, atol=1e-6)
+
+
+def test_a_config_without_the_later_settings_is_what_it_was(transformer):
+    assert not {"layers", "trained_embeddings"} & set(transformer().model_dump())
+    later = transformer(layers=1, trained_embeddings=True).model_dump()
+    assert (later["layers"], later["trained_embeddings"]) == (1, True)
+    assert TransformerEncoder.model_validate(later) == transformer(layers=1, trained_embeddings=True)

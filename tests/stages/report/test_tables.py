@@ -202,6 +202,18 @@ def test_the_joint_table_of_an_extraction_says_nothing_of_membership_inference()
     assert found["extract"].note in found["joint"].note
 
 
+def test_the_joint_table_of_an_inversion_speaks_of_gradients_alone() -> None:
+    entry = {"verb": "extract", "metric": "token_accuracy", "unit": "fraction", "best": "min", "split": "gradient"}
+    accuracies = [entry | {"seed": seed, "value": value, "n": 2} for seed, value in enumerate([0.8, 0.9, 1.0])]
+
+    found = {table.name: table for table in tables(rows(*accuracy("a", 0.78, 0.80, 0.82), *accuracies))}
+
+    assert found["joint"].headings[-1] == "tokens reconstructed in their place ↓"
+    assert "mean gradient of a batch" in found["joint"].note
+    assert "oracle" not in found["joint"].note
+    assert found["extract"].note in found["joint"].note
+
+
 @pytest.mark.usefixtures("project")
 def test_the_joint_csv_agrees_with_the_metrics_files(parameters: dict[str, Any], project: Path) -> None:
     results = long_table("quick", sources(parameters, "whole"))
