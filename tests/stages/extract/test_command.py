@@ -54,6 +54,7 @@ def test_metrics_agree_with_the_trials_and_nothing_else_is_written(secretive):
             "oracle_accuracy": oracle,
             "oracle_gap": oracle - extracted,
             "oracle_loss_gap": trial.answer_loss - trial.oracle_loss,
+            "canary_repetitions": secret["copies"]["train"],
             "chance_canary_accuracy": 1 / 25,
             "chance_canary_token_accuracy": 1 / 5,
             "chance_canary_hamming": 4 / 5,
