@@ -1,4 +1,4 @@
-"""Extract the secrets of one cell from its models: by optimisation, and by trying every code."""
+"""Extract private text from the models of one cell, or from gradients of theirs: secrets, or whole texts."""
 
 from stages.common import command, pool
 from stages.common.cells import read_cell

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stages.common.errors import SettingError
 from stages.extract.target import codes
 from stages.fitting.secrets import Secret, canaries
 from stages.fitting.settings import OPENING
@@ -18,6 +19,21 @@ from stages.models.language import LanguageModel
 
 # Codes whose beginnings are held at once: keys and values of a hundred of them are 50 MB in a network of 30 layers.
 CODES = 1000
+
+
+def check(model: LanguageModel, secret: Secret) -> None:
+    """Raise SettingError if the words of a code are not as many tokens each.
+
+    No end is scored: of words of which one begins another the longer could never be the likelier.
+    """
+    first, *others = secret.alphabet
+    pattern = secret.template.split()
+    before = pattern[: pattern.index(OPENING)]
+    tokens = model.encode([" ".join([*before, word]) for word in secret.alphabet]).lengths.tolist()
+    for word, count in zip(others, tokens[1:], strict=True):
+        if count != tokens[0]:
+            problem = f"the secret's word `{word}` has not as many tokens as `{first}` in this model"
+            raise SettingError("grid", problem, "train the cell with a `secret` whose words have as many each")
 
 
 def all_losses(model: LanguageModel, secret: Secret) -> Tensor:

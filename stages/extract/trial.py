@@ -71,7 +71,12 @@ def run_trial(fitted: FittedModel, secret: Secret, settings: CanarySettings, see
 
 
 def run_completion(model: LanguageModel, secret: Secret, seed: int) -> Trial:
-    """Return what is extracted from one language model: the attack takes the likeliest word at each place."""
+    """Return what is extracted from one language model: the attack takes the likeliest word at each place.
+
+    Raises:
+        SettingError: The words of the secret are not as many tokens each.
+    """
+    completion.check(model, secret)
     losses = completion.all_losses(model, secret).cpu()
     return _trial(seed, secret, losses, completion.likeliest(model, secret), steps=len(secret.code), visited=1)
 

@@ -30,6 +30,7 @@ class Problem:
         seen: Gradients of the trained parameters but the table of token vectors.
         candidates: (tokens,) ids that a text may have.
         settings: Distance, and the clipping of the update.
+        size: The mean norm of a token's vector.
     """
 
     model: TextClassifier
@@ -38,19 +39,18 @@ class Problem:
     candidates: Tensor
     settings: GradientSettings
     _fixed: Tensor = field(init=False)
+    size: float = field(init=False)
+    _directions: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_fixed", self.table[self.known.ids])
+        object.__setattr__(self, "size", float(self.table.norm(dim=1).mean()))
+        object.__setattr__(self, "_directions", normalize(self.table[self.candidates], dim=1))
 
     @property
     def table(self) -> Tensor:
         """The (tokens, width) vectors of all tokens."""
         return encoder(self.model).table.detach()
-
-    @property
-    def size(self) -> float:
-        """The mean norm of a token's vector."""
-        return float(self.table.norm(dim=1).mean())
 
     def objective(self, vectors: Tensor, differentiable: bool = False) -> Tensor:
         """Return the objective of vectors (n, length, width), which count where tokens are unknown.
@@ -87,7 +87,7 @@ class Problem:
 
     def nearest(self, vectors: Tensor) -> Tensor:
         """Return (n, length) ids: of the candidates the nearest by cosine, and what is known."""
-        cosines = normalize(vectors.detach(), dim=2) @ normalize(self.table[self.candidates], dim=1).T
+        cosines = normalize(vectors.detach(), dim=2) @ self._directions.T
         return self.candidates[cosines.argmax(dim=2)].where(self.known.unknown, self.known.ids)
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from stages.common.errors import SettingError
 from stages.extract import completion
 from stages.extract.completion import all_losses, likeliest, text_losses
 from stages.extract.trial import run_completion
@@ -70,3 +71,9 @@ def test_a_trial_ranks_the_secret_and_its_answer_is_never_below_the_oracle(model
         assert trial.exposure == pytest.approx(np.log2(9) - np.log2(trial.rank))
         assert trial.secret_loss == pytest.approx(float(own))
         assert trial.answer_loss >= trial.oracle_loss == pytest.approx(float(losses.min()))
+
+
+def test_words_of_unlike_length_are_refused(model):
+    secret = Secret("ba {}", ["ka", "ki-ke"], [0], False, {"train": 5})
+    with pytest.raises(SettingError, match="`ki-ke` has not as many tokens as `ka`"):
+        run_completion(model, secret, seed=0)
