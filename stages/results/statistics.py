@@ -108,7 +108,7 @@ def wilson_interval(
     centre = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
     half = z * np.sqrt(share * (1 - share) / trials + (z / (2 * trials)) ** 2) / (1 + z**2 / trials)
     # At no success and at nothing but success an end is 0 or 1, but for rounding.
-    return np.maximum(centre - half, 0.0), np.minimum(centre + half, 1.0)
+    return np.where(share == 0, 0.0, centre - half), np.where(share == 1, 1.0, centre + half)
 
 
 def share_test(values: ArrayLike) -> Test:

@@ -37,7 +37,7 @@ def summarise(results: pd.DataFrame) -> pd.DataFrame:
     Returns:
         A row per cell and metric, in the order of `results`: KEYS, `mean`, `ci_low` and `ci_high` (the
         interval over seeds, missing for a single seed; cut to [0, 1] of a share and to at least 0 of an
-        epsilon; the score interval of a share whose every seed is one trial), `seeds`, and the median over
+        epsilon or of bits; the score interval of a share whose every seed is one trial), `seeds`, and the median over
         seeds of `n` and of the sampling interval's half-width (missing where the metrics file has none).
     """
     rows = results[KEYS].assign(
@@ -73,8 +73,9 @@ def summarise(results: pd.DataFrame) -> pd.DataFrame:
     share = summary["unit"] == "fraction"
     for end in ("ci_low", "ci_high"):
         summary[end] = summary[end].mask(share, summary[end].clip(0.0, 1.0))
-    # Nor can an epsilon be below 0.
-    summary["ci_low"] = summary["ci_low"].mask(summary["unit"] == "epsilon", summary["ci_low"].clip(lower=0.0))
+    # Nor can an epsilon, or an exposure, be below 0.
+    positive = summary["unit"].isin(["epsilon", "bits"])
+    summary["ci_low"] = summary["ci_low"].mask(positive, summary["ci_low"].clip(lower=0.0))
     summary["n"] = summary["n"].round().astype("Int64")
     summary["seeds"] = summary["seeds"].astype("Int64")
     return summary[[*KEYS, "mean", "ci_low", "ci_high", "seeds", "n", "sampling_half_width"]]

@@ -88,3 +88,15 @@ def test_the_headline_is_over_all_groups_and_on_the_test_split() -> None:
     assert headline(summarise(table), "accuracy")["mean"].tolist() == [0.2]
     assert headline(summarise(table[table["split"] == "valid"]), "accuracy")["mean"].tolist() == [0.1]
     assert headline(summarise(table), "auc").empty
+
+
+def test_no_success_has_an_interval_that_begins_at_nothing() -> None:
+    for trials in range(2, 40):
+        low, high = (summarise(long([share] * trials, n=1)).iloc[0] for share in (0.0, 1.0))
+        assert (low["ci_low"], high["ci_high"]) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("unit", ["epsilon", "bits"])
+def test_what_cannot_be_below_nothing_has_no_interval_that_is(unit: str) -> None:
+    assert summarise(long([0.0, 0.1, 3.0], unit=unit)).iloc[0]["ci_low"] == 0.0
+    assert summarise(long([0.0, 0.1, 3.0], unit="nats")).iloc[0]["ci_low"] < 0.0
