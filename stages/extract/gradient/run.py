@@ -127,12 +127,9 @@ def pairs(examples: Examples, count: int, seed: int) -> tuple[NDArray[np.int64],
 
 
 def measure(found: Sequence[Reconstruction]) -> dict[str, Measurement]:
-    """Return the means over the texts of one seed, or over its clients; trials over seeds give intervals."""
-    clients = len({each.client for each in found})
+    """Return the means over the texts of one seed, which share a bag with their batch; seeds give intervals."""
     return {
-        f"gradient/{name}": Measurement(
-            float(np.mean([getattr(each, name) for each in found])), clients if name.startswith("bag") else len(found)
-        )
+        f"gradient/{name}": Measurement(float(np.mean([getattr(each, name) for each in found])), len(found))
         for name in MEASURED
     }
 
