@@ -200,11 +200,12 @@ class _References:
     def _check_client(self) -> None:
         study, name = self.cell.place.study, self.cell.place.cell
         training = read_cell(self.parameters, study, "train", name, TrainSettings).settings
-        encoder = self.parameters["models"][training.model]["encoder"]
-        if not encoder.get("trained_embeddings"):
+        encoder = self.parameters["models"][training.model].get("encoder")
+        if not encoder or not encoder.get("trained_embeddings"):
+            what = "whose token embeddings are frozen" if encoder else "a language model"
             raise _error(
                 f"{study}.extract.grid",
-                f"`{name}` is trained with `{training.model}`, whose token embeddings are frozen",
+                f"`{name}` is trained with `{training.model}`, {what}",
                 "an update has their gradient with an encoder of `trained_embeddings: true`",
             )
         if self.settings["unrelated"] and training.role != "control":

@@ -164,6 +164,12 @@ def test_studies_are_the_blocks_that_are_not_shared():
             "`single` is trained with `minilm`, whose token embeddings are frozen; .*`trained_embeddings: true`",
         ),
         (
+            "gradient_inversion/model",
+            "byte-llama",
+            "gradient_inversion.extract.grid",
+            "`single` is trained with `byte-llama`, a language model; .*`trained_embeddings: true`",
+        ),
+        (
             "gradient_inversion/train/variant/control",
             {},
             "gradient_inversion.extract.variant.control.unrelated",

@@ -68,18 +68,7 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
     )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = BertModel(config)
-    config.save_pretrained(folder)
-    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / "model.safetensors")
-    return {
-        "kind": "transformer",
-        "source": "directory",
-        "path": str(folder),
-        "trained_layers": 1,
-        "sha256": sha256(folder / "model.safetensors"),
-    }
+    return {"kind": "transformer", "trained_layers": 1} | _pretrained(lambda: BertModel(config), folder)
 
 
 @pytest.fixture(scope="session")
@@ -102,16 +91,16 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         bos_token_id=2,
         eos_token_id=3,
     )
+    adapters = {"rank": 2, "alpha": 4.0, "targets": ["q_proj", "v_proj"], "layers": 1}
+    return {"kind": "pretrained", "adapters": adapters} | _pretrained(lambda: LlamaForCausalLM(config), folder)
+
+
+def _pretrained(build: Callable[[], Any], folder: Path) -> dict[str, Any]:
+    """Write a model with random weights as transformers does; return where it is."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        LlamaForCausalLM(config).save_pretrained(folder)
-    return {
-        "kind": "pretrained",
-        "source": "directory",
-        "path": str(folder),
-        "sha256": sha256(folder / "model.safetensors"),
-        "adapters": {"rank": 2, "alpha": 4.0, "targets": ["q_proj", "v_proj"], "layers": 1},
-    }
+        build().save_pretrained(folder)
+    return {"source": "directory", "path": str(folder), "sha256": sha256(folder / "model.safetensors")}
 
 
 @pytest.fixture(scope="session")
