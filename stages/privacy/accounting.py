@@ -83,7 +83,6 @@ def decaying(probability: float, steps: int, noise: float, decay: float, group: 
     return Mechanism(probability, tuple(phases), group)
 
 
-@lru_cache(maxsize=1024)  # the models of a cell have one mechanism, and calibrating it asks many times
 def epsilon(
     mechanism: Mechanism, delta: float, adjacency: str | None = None, discretization: float = DISCRETIZATION
 ) -> float:
@@ -97,6 +96,11 @@ def epsilon(
     adjacency = adjacency or mechanism.adjacency
     if mechanism.group > 1 and adjacency != REPLACE:
         raise ValueError("examples clipped in groups are accounted for under the replacement of one only")
+    return _epsilon(mechanism, delta, adjacency, discretization)
+
+
+@lru_cache(maxsize=1024)  # the models of a cell have one mechanism, and calibrating it asks many times
+def _epsilon(mechanism: Mechanism, delta: float, adjacency: str, discretization: float) -> float:
     relation = NeighboringRelation.REPLACE_ONE if adjacency == REPLACE else NeighboringRelation.ADD_OR_REMOVE_ONE
     total = privacy_loss_distribution.identity(value_discretization_interval=discretization)
     for phase in mechanism.schedule:
