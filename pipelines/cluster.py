@@ -143,7 +143,14 @@ def order(repository: Repository, name: str, needs: Needs) -> dict[str, Any] | N
     entries = [repository.entry(maker) for maker in upstream.values()]
     for entry in entries:
         entry["lock"] = os.path.relpath(entry["lock"], repository.root)
-    return {"stage": repository.address(stage), "entries": entries, "inputs": node.hashes(stage), "needs": needs}
+    return {
+        "stage": repository.address(stage),
+        "entries": entries,
+        "inputs": node.hashes(stage),
+        "needs": needs,
+        # Ray keeps one core for a stage that asks for none.
+        "processes": max(1, int(needs.cpus)),
+    }
 
 
 def offered(repository: Repository, name: str) -> list[str]:

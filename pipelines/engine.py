@@ -327,9 +327,10 @@ class Engine:
 
     def _job(self, name: str, gpus: Sequence[str]) -> Job:
         commands, folder, variables = self._repository.commands(name)
-        added = environment(self._repository.root, gpus)
+        needs = self._plan[name].needs
+        added = environment(self._repository.root, self._use.share(needs, len(self._ready)), gpus)
         order = None
-        if self._cluster and (order := cluster_order(self._repository, name, self._plan[name].needs)):
+        if self._cluster and (order := cluster_order(self._repository, name, needs)):
             self._committer.offer(offered(self._repository, name))
         log = self._workplace.log(self._plan[name].address)
         return Job(name, commands, folder, {**variables, **added}, log, order)

@@ -67,7 +67,9 @@ def carry_out(order: Mapping[str, Any], root: Path, runner: Runner) -> dict[str,
             raise StageError(f"its inputs on this node are not those of the head: {', '.join(moved)}")
         # Ray kills this process with its worker before it can end the stage itself.
         with Watchdog(root, order["stage"]):
-            result = runner.run(_job(repository, order["stage"]), lambda line: print(line, flush=True))
+            result = runner.run(
+                _job(repository, order["stage"], order["processes"]), lambda line: print(line, flush=True)
+            )
         if result.code:
             return {"code": result.code, "seconds": result.seconds, "tail": result.tail}
         with repository.locked():
@@ -98,11 +100,11 @@ def _save(repository: Repository, stage: Any, before: Mapping[str, str]) -> dict
     return {"entry": to_single_stage_lockfile(stage), "files": files}
 
 
-def _job(repository: Repository, name: str) -> Job:
+def _job(repository: Repository, name: str, processes: int) -> Job:
     commands, folder, variables = repository.commands(name)
     log = Workplace(repository.root).log(name)
     # The mark of this stage in this clone: other stages may run beside it.
-    added = environment(repository.root) | marked(repository.root, name)
+    added = environment(repository.root, processes) | marked(repository.root, name)
     return Job(name, commands, folder, {**variables, **added}, log)
 
 

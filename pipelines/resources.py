@@ -95,6 +95,14 @@ class Use:
         self._taken[name] = asked, gpus
         return gpus
 
+    def share(self, asked: Needs, ready: int) -> int:
+        """Return how many processes a stage may start that has taken what it needs.
+
+        The cores it asks for, or else its part of all cores among the stages that run and so many others that could.
+        """
+        together = min(self._budget.jobs, len(self._taken) + ready)
+        return max(1, int(asked.cpus or self._budget.cpus / together))
+
     def give_back(self, name: str) -> None:
         """Return what a stage took."""
         del self._taken[name]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from pipelines import watchdog
+from stages.common.pool import PROCESSES
 
 TAIL = 20
 GRACE = 5.0
@@ -122,10 +123,13 @@ class Runner:
         return code
 
 
-def environment(root: Path, gpus: Sequence[str] = ()) -> dict[str, str]:
-    """Return what is added to DVC's own environment of a stage."""
+def environment(root: Path, processes: int, gpus: Sequence[str] = ()) -> dict[str, str]:
+    """Return what is added to DVC's own environment of a stage that may start so many processes."""
     # A pipe is no terminal, so Python would keep its output back.
     added = {**watchdog.marked(root), "PYTHONUNBUFFERED": "1"}
+    # Who set it for the whole run has a reason.
+    if PROCESSES not in os.environ:
+        added[PROCESSES] = str(processes)
     if gpus:
         added["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
     if Path(sys.prefix).is_relative_to(root):

@@ -11,15 +11,19 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from stages.common.errors import InputError
+
 Result = TypeVar("Result")
 # A forked child may inherit a lock held by another thread (arrow, torch); a fork server holds none.
 CONTEXT = multiprocessing.get_context("forkserver")
+# Environment variable: how many processes a command may run at once; as many as there are cores if it is not set.
+PROCESSES = "ASSAY_PROCESSES"
 _worker_peaks = [0]
 
 
 def start(seeds: int, *modules: str) -> None:
     """Start the server that workers are forked from, if they will be needed; it imports `modules`; does not wait."""
-    if min(seeds, _cores()) == 1:
+    if min(seeds, _most()) == 1:
         return
     CONTEXT.set_forkserver_preload(list(modules))
     forkserver.ensure_running()
@@ -33,7 +37,7 @@ def run_seeds(work: Callable[..., Result], items: Mapping[int, Any], *shared: An
         items: Seed -> what only this seed needs.
         shared: Passed to every call.
     """
-    processes = min(len(items), _cores())
+    processes = min(len(items), _most())
     if processes == 1:
         return {seed: work(seed, item, *shared) for seed, item in _progress(items)}
     with ProcessPoolExecutor(processes, mp_context=CONTEXT, initializer=_end_with_parent) as pool:
@@ -71,6 +75,11 @@ def _progress(items: Mapping[int, Any]) -> Iterable[tuple[int, Any]]:
     return tqdm(items.items(), desc="seeds", disable=None)  # type: ignore[no-any-return]
 
 
-def _cores() -> int:
+def _most() -> int:
+    """Return how many processes may run at once."""
+    if (given := os.environ.get(PROCESSES)) is not None:
+        if not given.isdecimal() or int(given) < 1:
+            raise InputError(PROCESSES, repr(given), "give a whole number, 1 or more, or unset it to use all cores")
+        return int(given)
     # Only Linux says how many cores this process may use.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

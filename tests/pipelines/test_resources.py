@@ -84,6 +84,16 @@ def test_cores_are_shared():
     assert use.take("b", Needs(cpus=2.5)) == ()
 
 
+def test_a_stage_may_start_as_many_processes_as_its_part_of_the_cores():
+    use = Use(Budget(jobs=3, cpus=8, memory=GIB))
+    use.take("alone", Needs())
+    assert [use.share(Needs(), ready) for ready in (0, 1, 2, 9)] == [8, 4, 2, 2]
+    assert use.share(Needs(cpus=5.5), 9) == 5
+    assert use.share(Needs(cpus=0.1), 0) == 1
+    use.take("another", Needs())
+    assert use.share(Needs(), 0) == 4
+
+
 def test_one_that_asks_for_more_cores_than_there_are_runs_without_others_that_ask():
     use = Use(Budget(jobs=9, cpus=4, memory=GIB))
     assert use.take("small", Needs(cpus=1)) == ()

@@ -93,6 +93,23 @@ def test_cores_that_are_declared_are_respected(project, reproduce, monkeypatch):
     assert not [running for running in at_once() if "e" in running and len(running) > 1]
 
 
+def test_stages_that_run_at_once_share_the_cores_among_their_processes(project, reproduce, monkeypatch):
+    monkeypatch.setattr("pipelines.resources.cores", lambda: 8)
+
+    def stage(name, *deps, **meta):
+        cmd = f"sleep 0.2; echo $ASSAY_PROCESSES > {name}"
+        return {"cmd": cmd, "deps": list(deps), "outs": [name], "meta": {"assay": meta}}
+
+    stages = {name: stage(name) for name in "abc"} | {"last": stage("last", "a", "b", "c", "asks")}
+    project({"dvc.yaml": pipeline(**stages, asks=stage("asks", cpus=3))})
+    monkeypatch.delenv("ASSAY_PROCESSES", raising=False)
+    assert set(statuses(reproduce(jobs=8)).values()) == {"ran"}
+    assert [lines(name) for name in ("a", "b", "c", "last", "asks")] == [["2"], ["2"], ["2"], ["8"], ["3"]]
+    monkeypatch.setenv("ASSAY_PROCESSES", "5")
+    reproduce(jobs=8, force=True)
+    assert {*lines("a"), *lines("last"), *lines("asks")} == {"5"}
+
+
 def test_a_stage_that_asks_for_more_cores_than_there_are_runs_alone(project, reproduce):
     stages = {name: timed(name, cpus=0.1) for name in "abc"}
     project({"dvc.yaml": pipeline(**stages, large=timed("large", cpus=cores() + 1))})

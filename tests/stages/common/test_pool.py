@@ -1,8 +1,10 @@
+import os
+
 import pytest
 
 from stages.common.errors import InputError
 from stages.common.packages import package_path
-from stages.common.pool import run_seeds
+from stages.common.pool import PROCESSES, run_seeds
 
 
 @pytest.mark.parametrize("seeds", [[2], [2, 5, 3]], ids=["one process", "several"])
@@ -18,6 +20,22 @@ def test_results_stand_in_the_order_of_the_seeds():
 def test_a_users_mistake_in_a_seed_reaches_the_command_as_it_was(packages):
     with pytest.raises(InputError, match="package absent-one: not installed; install it"):
         run_seeds(package_path, dict.fromkeys(packages, "file.txt"))
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_no_more_processes_than_allowed(monkeypatch, most):
+    monkeypatch.setenv(PROCESSES, str(most))
+    # The workers can import no function of this module; what is built in takes the seed for its code.
+    ran_in = set(run_seeds(eval, {f"{number} and __import__('os').getpid()": {} for number in range(1, 5)}).values())
+    assert len(ran_in) <= most
+    assert (os.getpid() in ran_in) == (most == 1)
+
+
+@pytest.mark.parametrize("given", ["0", "two", "-1", ""])
+def test_a_number_of_processes_that_is_none_is_refused(monkeypatch, given):
+    monkeypatch.setenv(PROCESSES, given)
+    with pytest.raises(InputError, match=f"ASSAY_PROCESSES: '{given}'; give a whole number, 1 or more"):
+        run_seeds(pow, {1: 1, 2: 2}, 7)
 
 
 def test_a_defect_in_a_seed_is_no_users_mistake():
