@@ -1,28 +1,21 @@
 """The causal language model: a network that says what token follows, how it reads a text, and what it loses on it.
 
-Pretrained networks stay frozen but for their adapters. A GGUF file's packed weights are unpacked once, into a folder of
-the user's cache that is named by the file's hash: no output of a stage, for it can be made again at any time.
+Pretrained networks stay frozen but for their adapters.
 """
 
-import os
 from collections.abc import Sequence
-from functools import cache
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor, nn
 
-from stages.common import artifacts
 from stages.common.errors import InputError
 from stages.models.classifier import CHUNK, TextClassifier
-from stages.models.encoders import EncodedText, check_sha256, encode, hide_progress, locate, mask, tokenizer_file
+from stages.models.encoders import EncodedText, encode, hide_progress, mask
+from stages.models.pretrained import BYTES, pretrained_folder
+from stages.models.pretrained import tokenizer as tokenizer
 from stages.models.settings import Adapters, ByteNetwork, LanguageModelSettings, PretrainedNetwork
 
-BEGINNING = "<|begin|>"
-BYTES = 256
 # Logits in one pass that keeps no gradient, a quarter of a gigabyte of them.
 LOGITS = 2**26
 
@@ -92,78 +85,6 @@ class Adapted(nn.Module):
         """Return what the frozen layer says, adapted."""
         adapted: Tensor = self.frozen(inputs) + self.scale * self.up(self.down(inputs))
         return adapted
-
-
-def tokenizer(settings: LanguageModelSettings) -> Tokenizer:
-    """Return the model's tokenizer: it puts the mark of a beginning first and cuts at `max_length` tokens."""
-    network = settings.network
-    if isinstance(network, ByteNetwork):
-        # Every byte is a token, and none is joined with another.
-        loaded = Tokenizer(models.BPE({sign: number for number, sign in enumerate(_signs())}, []))
-        loaded.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-        beginning, number = BEGINNING, BYTES
-    else:
-        folder = pretrained_folder(network)
-        loaded = tokenizer_file(folder / "tokenizer.json")
-        number = artifacts.read_json(folder / "config.json").get("bos_token_id")
-        found = None if number is None else loaded.id_to_token(number)
-        if found is None:
-            problem = f"bos_token_id is {number}, and the first token has nothing before it"
-            raise InputError(str(folder / "config.json"), problem, "give a model that marks where a text begins")
-        beginning = found
-    loaded.post_processor = processors.TemplateProcessing(
-        single=[beginning, "$A"], special_tokens=[(beginning, number)]
-    )
-    loaded.no_padding()
-    loaded.enable_truncation(settings.max_length)
-    return loaded
-
-
-def pretrained_folder(settings: PretrainedNetwork) -> Path:
-    """Return the folder of a pretrained network as transformers reads it, its hash checked."""
-    path = locate(settings, settings.path)
-    if path.suffix == ".gguf":
-        return _unpacked(path, check_sha256(path, settings.sha256))
-    weights = path / "model.safetensors"
-    for needed in (weights, path / "config.json"):
-        if not needed.is_file():
-            raise InputError(str(needed), "no such file", "give a GGUF file, or a folder that transformers writes")
-    if settings.sha256 is not None:
-        check_sha256(weights, settings.sha256)
-    return path
-
-
-@cache
-def _unpacked(path: Path, sha256: str) -> Path:
-    """Return a folder with a GGUF file's weights in float32; takes up to a minute where it is not there yet."""
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "assay"
-    # How weights are unpacked is up to transformers.
-    folder = root / f"{sha256}-transformers-{version('transformers')}"
-    if folder.is_dir():
-        return folder
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    hide_progress()
-    file = {"gguf_file": path.name, "local_files_only": True}
-    try:
-        reader = AutoTokenizer.from_pretrained(path.parent, **file)
-        network = AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **file)
-    except ImportError as error:
-        raise InputError(str(path), f"cannot be read ({error})", "pip install gguf accelerate") from None
-    # The weights are no longer packed, and transformers would not save what it takes for quantised.
-    network.hf_quantizer, network.is_quantized = None, False
-    if hasattr(network.config, "quantization_config"):
-        del network.config.quantization_config
-    network.config.bos_token_id = reader.bos_token_id
-    with artifacts.atomic_folder(folder) as temporary:
-        network.save_pretrained(temporary)
-        reader.save_pretrained(temporary)
-    return folder
-
-
-def _signs() -> list[str]:
-    # How a tokenizer writes bytes, which are in its own order.
-    return [*sorted(pre_tokenizers.ByteLevel.alphabet()), BEGINNING]
 
 
 def _byte_network(network: ByteNetwork, settings: LanguageModelSettings) -> Any:
