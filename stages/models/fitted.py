@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -51,6 +52,13 @@ def load_any_fitted(study: str, cell: str, seed: int) -> FittedModel | LanguageM
         return model
     assert not isinstance(settings, LanguageModelSettings)
     return FittedModel(model, settings, Vocabulary(labels, tags))
+
+
+def stated_guarantee(place: Place, seed: int) -> dict[str, Any]:
+    """Return what is stated of the privacy of one seed's model; of a control, what would be if it were none."""
+    content: dict[str, Any] = artifacts.read_json(place.models / str(seed) / "privacy.json")
+    stated: dict[str, Any] = content.get("stated", content)
+    return stated
 
 
 def about_measuring(place: Place, dataset: str, read: Iterable[Path]) -> About:

@@ -208,13 +208,13 @@ def adapted(case, steps, noise=0.0, start=0.5, quantile=None, probability=1.0, l
     model = case.model()
     clipping = ClippedGradients(model, start, group)
     mechanism = Mechanism(probability, (Phase(steps, noise),), group)
-    quantile = quantile or Quantile(0.5, 0.2, noise=1.0)
+    quantile = quantile or Quantile(target=0.5, learning_rate=0.2, noise=1.0)
     dpsgd.train(model, case.data, mechanism, learning_rate, clipping, start, 0, quantile)
     return model, clipping.clipping_norm
 
 
 def test_with_a_quantile_the_noise_follows_the_clipping_norm_and_pays_for_the_count(still):
-    quantile = Quantile(0.5, 0.2, noise=2.0)
+    quantile = Quantile(target=0.5, learning_rate=0.2, noise=2.0)
     start, ends = trained(still.model()), []
     for steps in (0, 1, 2):
         model, end = adapted(still, steps, noise=3.0, quantile=quantile)
@@ -234,7 +234,7 @@ def test_with_a_quantile_the_clipping_norm_goes_to_that_of_the_gradients_it_clip
     groups = [[gradients[row] for row in rows] for rows in dpsgd._deal(8, group, seed=0)]
     norms = sorted(norm({name: sum(one[name] for one in rows) / group for name in rows[0]}) for rows in groups)
     middle = len(norms) // 2
-    quantile = Quantile(0.5, 0.1, noise=0.05)
+    quantile = Quantile(target=0.5, learning_rate=0.1, noise=0.05)
     # Steps too small to move the weights: the norms stay.
     _, end = adapted(case, 150, start=100.0, quantile=quantile, learning_rate=1e-30, group=group)
     assert 0.9 * norms[middle - 1] < end < 1.1 * norms[middle]
