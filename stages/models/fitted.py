@@ -15,7 +15,7 @@ from stages.models import files
 from stages.models.classifier import TextClassifier
 from stages.models.examples import Examples, Vocabulary, examples
 from stages.models.language import LanguageModel
-from stages.models.settings import FOR_LANGUAGE_MODELS, LanguageModelSettings, ModelSettings
+from stages.models.settings import FOR_LANGUAGE_MODELS, ModelSettings
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ def load_any_fitted(study: str, cell: str, seed: int) -> FittedModel | LanguageM
     model, settings, labels, tags = files.load(folder)
     if isinstance(model, LanguageModel):
         return model
-    assert not isinstance(settings, LanguageModelSettings)
+    assert isinstance(model, TextClassifier)
+    assert isinstance(settings, ModelSettings)
     return FittedModel(model, settings, Vocabulary(labels, tags))
 
 

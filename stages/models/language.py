@@ -6,28 +6,29 @@ Pretrained networks stay frozen but for their adapters.
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from stages.common.errors import InputError
-from stages.models.classifier import CHUNK, TextClassifier
+from stages.common.measurements import Measurement
 from stages.models.encoders import EncodedText, encode, hide_progress, mask
+from stages.models.evaluate import perplexity, scored
+from stages.models.examples import Examples, Vocabulary
 from stages.models.pretrained import BYTES, pretrained_folder
-from stages.models.pretrained import tokenizer as tokenizer
+from stages.models.pretrained import tokenizer as tokenizer  # stages/fitting/secrets.py reads it from here
 from stages.models.settings import Adapters, ByteNetwork, LanguageModelSettings, PretrainedNetwork
+from stages.models.text_model import CHUNK, Objective, TextModel
 
 # Logits in one pass that keeps no gradient, a quarter of a gigabyte of them.
 LOGITS = 2**26
 
 
-class LanguageModel(nn.Module):
+class LanguageModel(TextModel):
     """Say how surprising each token of a text is, given those before it.
 
     Args:
         settings: The model's block of params.yaml.
-
-    Attributes:
-        chunk: Texts at a time, so that their logits fit in memory.
     """
 
     def __init__(self, settings: LanguageModelSettings) -> None:
@@ -38,20 +39,12 @@ class LanguageModel(nn.Module):
         if settings.max_length > (longest := int(self.network.config.max_position_embeddings)):
             limit = f"allowed: at most {longest}, the network's positions"
             raise InputError("params.yaml: models: max_length", str(settings.max_length), limit)
+        # So that their logits fit in memory.
         self.chunk = min(CHUNK, max(1, LOGITS // (settings.max_length * int(self.network.config.vocab_size))))
-
-    @property
-    def device(self) -> torch.device:
-        """Where the parameters are."""
-        return next(self.parameters()).device
 
     def encode(self, texts: Sequence[str]) -> EncodedText:
         """Return texts as the model reads them."""
         return encode(tokenizer(self.settings), texts, special=True)
-
-    def inputs(self, text: EncodedText) -> tuple[Tensor, ...]:
-        """Return what `forward` takes, first dimension n."""
-        return text.ids.to(self.device), text.lengths.to(self.device)
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """Return (n, longest - 1) losses in nats of the tokens after the first one, 0 past a text's end."""
@@ -62,9 +55,20 @@ class LanguageModel(nn.Module):
         losses = nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
         return losses * mask(lengths, width)[:, 1:]
 
+    def objective(self, examples: Examples) -> Objective:
+        """Return the mean loss of each text's own tokens."""
+        # By the example's own length, as a classifier's tags; the mark of the beginning is not predicted.
+        counts = (examples.text.lengths - 1).clamp(min=1).to(self.device)
+        return lambda by_token, rows: by_token.sum(dim=1) / counts[rows]
 
-# Whatever a cell may fit.
-TextModel = TextClassifier | LanguageModel
+    def utility(self, examples: Examples, known: Vocabulary, split: str, seed: int) -> dict[str, Measurement]:
+        """Return the perplexity per token, which for a network over bytes is one per byte."""
+        del known
+        losses = np.empty(len(examples))
+        for rows, by_token in scored(self, examples):
+            losses[rows.numpy()] = by_token.double().sum(dim=1).cpu().numpy()
+        # The mark of the beginning is not predicted.
+        return {f"{split}/perplexity": perplexity(losses, examples.text.lengths.numpy() - 1, seed)}
 
 
 class Adapted(nn.Module):

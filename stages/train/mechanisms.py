@@ -9,11 +9,11 @@ from stages.common.errors import SettingError
 from stages.common.measurements import Measurement
 from stages.fitting import ordinary
 from stages.fitting.cell import Data, Fitted, loss_history, no_guarantee
-from stages.fitting.objective import objective_of
 from stages.fitting.stopping import EarlyStopping
 from stages.models import files
-from stages.models.language import LanguageModel, TextModel
+from stages.models.classifier import TextClassifier
 from stages.models.settings import AnyModelSettings
+from stages.models.text_model import TextModel
 from stages.train.settings import PrivacySettings, TrainSettings
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def _fit_ordinarily(settings: TrainSettings, model: TextModel, data: Data, seed:
     losses = ordinary.fit(
         model,
         model.inputs(data.train.text),
-        objective_of(model, data.train),
+        model.objective(data.train),
         settings.batch_size,
         settings.epochs,
         settings.learning_rate,
@@ -118,7 +118,7 @@ def _bounds(asked: PrivacySettings, model: TextModel, max_length: int, seed: int
         case "size":
             return bounds.by_size(model)
         case "public":
-            if isinstance(model, LanguageModel):
+            if not isinstance(model, TextClassifier):
                 problem = "public takes random texts with labels, and a language model has none"
                 raise SettingError("privacy.layers", problem, "allowed for it: flat, equal, size")
             return bounds.by_public_norms(model, random_losses(model, max_length, seed))

@@ -8,7 +8,6 @@ from transformers import AutoModelForCausalLM
 
 from stages.common.errors import InputError
 from stages.models import files
-from stages.models.evaluate import perplexity
 from stages.models.examples import Vocabulary, examples
 from stages.models.settings import LanguageModelSettings
 
@@ -80,7 +79,8 @@ def test_a_network_over_bytes_is_drawn_from_its_seed_and_saved_whole(byte_settin
 def test_perplexity_is_of_all_tokens_and_its_interval_of_texts(byte_settings, texts):
     model, data = build(byte_settings), examples(texts(40), byte_settings, Vocabulary([], []))
     model.chunk = 7
-    found = perplexity(model, data, seed=0)
+    [(name, found)] = model.utility(data, Vocabulary([], []), "test", seed=0).items()
+    assert name == "test/perplexity"
     by_token = losses(model, list(texts(40)["text"]))
     assert found.value == pytest.approx(np.exp(float(by_token.sum() / (data.text.lengths - 1).sum())), rel=1e-5)
     assert found.n == 40

@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 import torch
 
-from stages.fitting.objective import examples_objective
 from stages.models import files
 from stages.models.examples import examples, vocabulary
 from stages.privacy import bounds
@@ -44,7 +43,7 @@ class Case:
     def gradients_one_at_a_time(self):
         """Return per example: parameter -> gradient of its own loss, by plain autograd on a batch of one."""
         model = self.model()
-        inputs, objective = model.inputs(self.data.text), examples_objective(self.data, model.device)
+        inputs, objective = model.inputs(self.data.text), model.objective(self.data)
         names = [name for name, p in model.named_parameters() if p.requires_grad]
         parameters = [p for p in model.parameters() if p.requires_grad]
         found = []
@@ -346,7 +345,7 @@ def test_the_history_has_one_loss_per_expected_epoch(real):
 
 def test_without_learning_the_history_is_the_mean_loss(real):
     model = real.model()
-    losses = examples_objective(real.data, model.device)(model(*model.inputs(real.data.text)), torch.arange(60))
+    losses = model.objective(real.data)(model(*model.inputs(real.data.text)), torch.arange(60))
     history = train(model, real.data, 1.0, 1, 1e-30, 0.0, 1.0, 0)
     assert history == [pytest.approx(losses.mean().item(), rel=1e-5)]
 
