@@ -36,7 +36,7 @@ def load_fitted(study: str, cell: str, seed: int) -> FittedModel:
     found = load_any_fitted(study, cell, seed)
     if isinstance(found, LanguageModel):
         where = str(paths.MODELS / study / cell / str(seed))
-        raise InputError(where, "is a language model, and a classifier is needed", FOR_LANGUAGE_MODELS)
+        raise InputError(where, "is a language model, and this needs a classifier", FOR_LANGUAGE_MODELS)
     return found
 
 
