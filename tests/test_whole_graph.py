@@ -84,8 +84,7 @@ def test_the_same_inputs_give_the_same_bytes_for_every_kind_of_stage(project: Pa
         "report",
     ]
 
-    for stage in stages:
-        run("dvc", "repro", "--force", "--single-item", stage, cwd=project)
+    run("dvc", "repro", "--force", "--single-item", *stages, cwd=project)
 
     assert (project / "dvc.lock").read_bytes() == before
     assert run("git", "status", "--porcelain", cwd=project) == ""

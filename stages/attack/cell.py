@@ -11,7 +11,7 @@ from stages.common import artifacts, measurements
 from stages.common.cells import Cell, Place
 from stages.common.errors import InputError
 from stages.models.examples import read_split, splits_of
-from stages.models.fitted import about_measuring, load_fitted
+from stages.models.fitted import about_measuring, load_fitted, stated_guarantee
 from stages.models.signals import PARTS, signals
 
 
@@ -38,7 +38,8 @@ def attack_cell(cell: Cell[AttackSettings]) -> None:
     first, every = settings.seeds[0], pd.concat(scores.values(), ignore_index=True)
     measured[first] |= membership.measure_pooled(every, settings.methods, first)
     for seed, other in zip(settings.seeds, [*settings.seeds[1:], first], strict=True):
-        delta = _delta(place, seed)
+        # 0 of a model with no guarantee.
+        delta = stated_guarantee(place, seed).get("delta") or 0.0
         for method in settings.methods if other != seed else ():
             estimate = membership.estimated_epsilon(scores[seed], scores[other], method, delta)
             measured[seed][f"pool/{membership.metric(method, 'epsilon_estimate')}"] = estimate
@@ -70,9 +71,3 @@ def _attack(cell: Cell[AttackSettings], pool: pd.DataFrame, shadows: Shadows | N
         raise InputError(cell.key("partition"), f"has no {min(missing)}", "name one with `membership`")
     table = pd.DataFrame({"seed": seed, "example_id": examples.example_ids, "member": split == "member"} | columns)
     return table[np.isin(split, ["member", "nonmember"])]
-
-
-def _delta(place: Place, seed: int) -> float:
-    """Return delta of what is stated of one seed's model; of a control, of what would be; 0 of no guarantee."""
-    content = artifacts.read_json(place.models / str(seed) / "privacy.json")
-    return float(content.get("stated", content).get("delta") or 0.0)

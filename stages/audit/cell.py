@@ -1,7 +1,5 @@
 """Audit the models of one cell and write what came of it."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
@@ -14,7 +12,7 @@ from stages.common.command import warn
 from stages.common.errors import InputError
 from stages.common.measurements import Measurement, proportion
 from stages.models.examples import read_split
-from stages.models.fitted import about_measuring, load_fitted
+from stages.models.fitted import about_measuring, load_fitted, stated_guarantee
 from stages.models.signals import signals
 
 
@@ -29,8 +27,7 @@ def audit_cell(cell: Cell[AuditSettings]) -> None:
 
 def _audit(cell: Cell[AuditSettings], pool: pd.DataFrame, seed: int) -> dict[str, Measurement]:
     place, guesses = cell.place, cell.settings.guesses
-    folder = place.models / str(seed)
-    canaries = artifacts.read_table(folder / "canaries.parquet")
+    canaries = artifacts.read_table(place.models / str(seed) / "canaries.parquet")
     if guesses > len(canaries):
         raise InputError(cell.key("guesses"), f"{guesses} of {len(canaries)} canaries", "guess no more than there are")
     model = load_fitted(place.study, place.cell, seed)
@@ -40,9 +37,7 @@ def _audit(cell: Cell[AuditSettings], pool: pd.DataFrame, seed: int) -> dict[str
     included = canaries["included"].to_numpy()
     order = np.argsort(-scores, kind="stable")
     correct = int(included[order[: guesses // 2]].sum() + (~included[order[-(guesses // 2) :]]).sum())
-    content: dict[str, Any] = artifacts.read_json(folder / "privacy.json")
-    # Of a control, what would be stated if nothing had been switched off.
-    stated = content.get("stated", content)
+    stated = stated_guarantee(place, seed)
     bound = lower_bound(len(canaries), guesses, correct, stated.get("delta") or 0.0)
     measured = {
         "canaries/correct_guesses": proportion(correct, guesses),

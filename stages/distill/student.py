@@ -7,13 +7,13 @@ from stages.common.errors import SettingError
 from stages.distill.settings import DistillSettings
 from stages.fitting import ordinary
 from stages.fitting.cell import Data, Fitted, loss_history, no_guarantee
-from stages.fitting.objective import Objective, examples_objective
 from stages.models import files
 from stages.models.classifier import Scores
 from stages.models.evaluate import predict
 from stages.models.examples import read_split, rows_of
 from stages.models.fitted import load_fitted
 from stages.models.settings import ModelSettings
+from stages.models.text_model import Objective
 
 
 def fit(settings: DistillSettings, model: ModelSettings, data: Data, seed: int) -> Fitted:
@@ -21,7 +21,7 @@ def fit(settings: DistillSettings, model: ModelSettings, data: Data, seed: int) 
     student = files.build(model, data.vocabulary.labels, data.vocabulary.tags, seed)
     teacher = teacher_log_probabilities(settings, data, seed).to(student.device)
     objective = distillation_objective(
-        examples_objective(data.train, student.device), teacher, settings.temperature, settings.teacher_weight
+        student.objective(data.train), teacher, settings.temperature, settings.teacher_weight
     )
     inputs = student.inputs(data.train.text)
     losses = ordinary.fit(

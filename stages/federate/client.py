@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from stages.federate.settings import FederateSettings
-from stages.fitting.objective import Objective
 from stages.models.classifier import TextClassifier
+from stages.models.text_model import Objective
 
 
 def update(

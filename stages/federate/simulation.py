@@ -14,7 +14,6 @@ from stages.federate.client import update
 from stages.federate.server import State, average, select
 from stages.federate.settings import FederateSettings
 from stages.fitting.cell import Data, Fitted, no_guarantee
-from stages.fitting.objective import examples_objective
 from stages.models import files
 from stages.models.classifier import TextClassifier
 from stages.models.evaluate import predict
@@ -27,7 +26,7 @@ def fit(settings: FederateSettings, model: ModelSettings, data: Data, seed: int)
     torch.manual_seed(torch_seed(seed, "dropout"))
     server = files.build(model, data.vocabulary.labels, data.vocabulary.tags, seed)
     clients = _rows_by_client(data)
-    inputs, objective = server.inputs(data.train.text), examples_objective(data.train, server.device)
+    inputs, objective = server.inputs(data.train.text), server.objective(data.train)
     valid_inputs = server.inputs(data.valid.text)
     rows = []
     for number in range(1, settings.rounds + 1):

@@ -20,7 +20,6 @@ from stages.fitting import canaries, secrets
 from stages.fitting.secrets import Secret
 from stages.fitting.settings import SPLITS, CellSettings, SecretSettings
 from stages.models import files
-from stages.models.evaluate import utility
 from stages.models.examples import (
     Examples,
     Vocabulary,
@@ -30,8 +29,8 @@ from stages.models.examples import (
     rows_of,
     vocabulary,
 )
-from stages.models.language import TextModel
 from stages.models.settings import AnyModelSettings, LanguageModelSettings, read_any_model, read_model
+from stages.models.text_model import TextModel
 
 
 @dataclass(frozen=True)
@@ -217,8 +216,8 @@ def _run_seed(
     trained = sum(tensor.numel() for tensor in files.trained_state(fitted.model).values())
     measured = {
         # Without canaries, of which what was learnt is wrong, or a pattern that nobody asks for.
-        **utility(fitted.model, data.clean_train, data.vocabulary, "train", seed),
-        **utility(fitted.model, data.clean_test, data.vocabulary, "test", seed),
+        **fitted.model.utility(data.clean_train, data.vocabulary, "train", seed),
+        **fitted.model.utility(data.clean_test, data.vocabulary, "test", seed),
         **fitted.measured,
         "train/parameters": Measurement(float(trained)),
     }

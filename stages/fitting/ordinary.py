@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from stages.common.streams import torch_seed
-from stages.fitting.objective import Objective
-from stages.models.language import TextModel
+from stages.models.text_model import Objective, TextModel
 
 
 def fit(

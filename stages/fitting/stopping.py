@@ -2,11 +2,10 @@
 
 import torch
 
-from stages.fitting.objective import objective_of
 from stages.models.evaluate import scored
 from stages.models.examples import Examples
 from stages.models.files import trained_state
-from stages.models.language import TextModel
+from stages.models.text_model import TextModel
 
 
 class EarlyStopping:
@@ -28,7 +27,7 @@ class EarlyStopping:
         self.losses: list[float] = []
         self._model, self._validation, self._after = model, validation, after
         self._inputs = model.inputs(validation.text)
-        self._objective = objective_of(model, validation)
+        self._objective = model.objective(validation)
         self._best = trained_state(model)
 
     def __call__(self) -> bool:

@@ -1,1 +1,1 @@
-"""Text classifiers: encode text, build, load, save, evaluate. No verb: the other packages use it."""
+"""Text models: encode text, build, load, save, evaluate. No verb: the other packages use it."""

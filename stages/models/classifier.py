@@ -7,13 +7,14 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from stages.common.errors import InputError
+from stages.common.measurements import Measurement, macro_f1, proportion
 from stages.models.characters import Characters
-from stages.models.crf import Chain, ChainScores
-from stages.models.encoders import EncodedText, StaticTable, Transformer, mask, word_vectors
+from stages.models.crf import Chain, ChainScores, log_likelihoods
+from stages.models.encoders import IGNORED_TAG, EncodedText, StaticTable, Transformer, mask, word_vectors
+from stages.models.evaluate import predict, span_f1
+from stages.models.examples import Examples, Vocabulary
 from stages.models.settings import ModelSettings, TransformerEncoder, WordsEncoder
-
-# Rows at a time where no gradient is kept.
-CHUNK = 128
+from stages.models.text_model import CHUNK, Objective, TextModel
 
 
 class Scores(NamedTuple):
@@ -24,7 +25,7 @@ class Scores(NamedTuple):
     chain: ChainScores | None = None
 
 
-class TextClassifier(nn.Module):
+class TextClassifier(TextModel):
     """Classify a text and, if `tags` > 0, each of its tokens.
 
     Args:
@@ -32,8 +33,6 @@ class TextClassifier(nn.Module):
         labels: Number of labels.
         tags: Number of tags, 0 for data without tags.
     """
-
-    chunk = CHUNK
 
     def __init__(self, settings: ModelSettings, labels: int, tags: int = 0) -> None:
         super().__init__()
@@ -66,15 +65,10 @@ class TextClassifier(nn.Module):
         self.tags = nn.Linear(width, tags) if tags else None
         self.chain = Chain(tags) if tags and settings.tagger == "crf" else None
 
-    @property
-    def device(self) -> torch.device:
-        """Where the trained parameters are."""
-        return self.labels.weight.device
-
     def inputs(self, text: EncodedText) -> tuple[Tensor, ...]:
-        """Return what `forward` takes, first dimension n; what no training changes is computed here, once."""
+        """Return token ids and lengths, or the pooled vectors of texts if they never change."""
         if not self.pooled_inputs:
-            return text.ids.to(self.device), text.lengths.to(self.device)
+            return super().inputs(text)
         pooled = torch.empty((len(text.lengths), self.encoder.dimension), device=self.device)
         # Texts of like length together: the cost of a chunk is that of its longest.
         for rows in torch.argsort(text.lengths, stable=True).split(CHUNK):
@@ -110,6 +104,26 @@ class TextClassifier(nn.Module):
         chain = self.chain() if self.chain is not None else None
         return Scores(self._label_scores(self._pool(states, lengths)), tags, chain)
 
+    def objective(self, examples: Examples) -> Objective:
+        """Return the objective that reads labels and tags of `examples` by row; see `losses`."""
+        labels = examples.labels.to(self.device)
+        tags = examples.tags.to(self.device) if examples.tags is not None else None
+        return lambda scores, rows: losses(scores, labels[rows], tags[rows] if tags is not None else None)
+
+    def utility(self, examples: Examples, known: Vocabulary, split: str, seed: int) -> dict[str, Measurement]:
+        """Return accuracy, macro-F1 and, with tags, slot F1."""
+        outside = known.tags.index("O") if "O" in known.tags else 0
+        predictions = predict(self, examples, outside)
+        truth = examples.labels.numpy()
+        measured = {
+            f"{split}/accuracy": proportion(int((predictions.labels == truth).sum()), len(truth)),
+            f"{split}/macro_f1": macro_f1(truth, predictions.labels, len(known.labels), seed),
+        }
+        if known.tags:
+            found = [[known.tags[tag] for tag in row] for row in predictions.tags]
+            measured[f"{split}/slot_f1"] = span_f1(examples.words, found, seed)
+        return measured
+
     def _label_scores(self, pooled: Tensor) -> Tensor:
         if self.hidden is not None:
             pooled = self.dropout(self.hidden(pooled))
@@ -120,6 +134,31 @@ class TextClassifier(nn.Module):
     def _pool(states: Tensor, lengths: Tensor) -> Tensor:
         kept = mask(lengths, states.shape[1])[..., None]
         return (states * kept).sum(dim=1) / lengths[:, None]
+
+
+def losses(scores: Scores, labels: Tensor, tags: Tensor | None) -> Tensor:
+    """Return (n,) losses: label cross-entropy plus, with tags, the mean cross-entropy of the text's own words.
+
+    Of tags in a chain it is the negative log-likelihood of the sequence, by the number of its words as well.
+
+    Args:
+        scores: Logits of n texts.
+        labels: (n,) label indices.
+        tags: (n, length) tag indices, IGNORED_TAG where there is none; `length` may exceed that of the scores.
+    """
+    loss = nn.functional.cross_entropy(scores.labels, labels, reduction="none")
+    if scores.tags is None or tags is None:
+        return loss
+    tags = tags[:, : scores.tags.shape[1]]
+    if scores.chain is None:
+        of_tags = nn.functional.cross_entropy(
+            scores.tags.transpose(1, 2), tags, reduction="none", ignore_index=IGNORED_TAG
+        ).sum(dim=1)
+    else:
+        of_tags = -log_likelihoods(scores.tags, scores.chain, tags)
+    # By the example's own length: dividing by the batch's would let one example move another's loss.
+    count = (tags != IGNORED_TAG).sum(dim=1).clamp(min=1)
+    return loss + of_tags / count
 
 
 def _run(recurrent: nn.Module, states: Tensor, lengths: Tensor) -> Tensor:

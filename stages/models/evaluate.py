@@ -1,19 +1,22 @@
-"""How well a model does: accuracy, macro-F1 and, for tags, span F1 of a classifier, perplexity of a language model."""
+"""What a model says of examples, and how well that agrees with them: predictions, span F1, perplexity."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stages.common.measurements import BOOTSTRAP_REPLICATES, CONFIDENCE, Measurement, macro_f1, proportion
-from stages.models.classifier import Scores, TextClassifier
+from stages.common.measurements import BOOTSTRAP_REPLICATES, CONFIDENCE, Measurement
 from stages.models.crf import best
-from stages.models.examples import Examples, Vocabulary
-from stages.models.language import LanguageModel, TextModel
+from stages.models.examples import Examples
+from stages.models.text_model import TextModel
+
+if TYPE_CHECKING:
+    # Models measure themselves by what is here.
+    from stages.models.classifier import Scores, TextClassifier
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Predictions:
 
 
 def predict(
-    model: TextClassifier, examples: Examples, outside: int = 0, inputs: tuple[Tensor, ...] | None = None
+    model: "TextClassifier", examples: Examples, outside: int = 0, inputs: tuple[Tensor, ...] | None = None
 ) -> Predictions:
     """Predict labels and tags in eval mode; the mode is restored.
 
@@ -55,7 +58,7 @@ def predict(
     )
 
 
-def _most_probable(scores: Scores, emissions: Tensor, words: Tensor) -> Tensor:
+def _most_probable(scores: "Scores", emissions: Tensor, words: Tensor) -> Tensor:
     """Return (n, length) the tags of the most probable sequence, or else the most probable tag of each token."""
     if scores.chain is None:
         return emissions.argmax(dim=2)
@@ -89,23 +92,6 @@ def scored(
     model.train(training)
 
 
-def utility(model: TextModel, examples: Examples, known: Vocabulary, split: str, seed: int) -> dict[str, Measurement]:
-    """Return accuracy, macro-F1 and, with tags, slot F1 of one split, or perplexity; `seed` is of the bootstrap."""
-    if isinstance(model, LanguageModel):
-        return {f"{split}/perplexity": perplexity(model, examples, seed)}
-    outside = known.tags.index("O") if "O" in known.tags else 0
-    predictions = predict(model, examples, outside)
-    truth = examples.labels.numpy()
-    measured = {
-        f"{split}/accuracy": proportion(int((predictions.labels == truth).sum()), len(truth)),
-        f"{split}/macro_f1": macro_f1(truth, predictions.labels, len(known.labels), seed),
-    }
-    if known.tags:
-        found = [[known.tags[tag] for tag in row] for row in predictions.tags]
-        measured[f"{split}/slot_f1"] = span_f1(examples.words, found, seed)
-    return measured
-
-
 def spans(tags: Sequence[str]) -> set[tuple[int, int, str]]:
     """Return the (start, end, type) spans of BIO tags; an I- that continues nothing begins a span, as in conlleval."""
     found: set[tuple[int, int, str]] = set()
@@ -131,16 +117,18 @@ def span_f1(gold: Sequence[Sequence[str]], found: Sequence[Sequence[str]], seed:
     return Measurement(float(value), len(gold), low, high)
 
 
-def perplexity(model: LanguageModel, examples: Examples, seed: int) -> Measurement:
-    """Return exp of the mean loss of all tokens, with a percentile bootstrap over texts."""
-    losses = np.empty(len(examples))
-    for rows, by_token in scored(model, examples):
-        losses[rows.numpy()] = by_token.double().sum(dim=1).cpu().numpy()
-    # The mark of the beginning is not predicted.
-    sums = np.stack([losses, examples.text.lengths.numpy() - 1], axis=1)
+def perplexity(losses: NDArray[np.float64], predicted: NDArray[np.int64], seed: int) -> Measurement:
+    """Return exp of the mean loss of all tokens, with a percentile bootstrap over texts.
+
+    Args:
+        losses: (n,) sums of the losses of each text's tokens, in nats.
+        predicted: (n,) how many tokens those are.
+        seed: Of the bootstrap.
+    """
+    sums = np.stack([losses, predicted], axis=1)
     value, *_ = _perplexity(sums.sum(axis=0)[None])
     low, high = _interval(_perplexity(_resampled(sums, seed)))
-    return Measurement(float(value), len(examples), low, high)
+    return Measurement(float(value), len(losses), low, high)
 
 
 def _perplexity(sums: NDArray[np.float64]) -> NDArray[np.float64]:

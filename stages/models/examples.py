@@ -14,7 +14,7 @@ from stages.common import artifacts
 from stages.common.errors import InputError
 from stages.common.paths import partition_path, prepared_path
 from stages.models.encoders import IGNORED_TAG, EncodedText, encode, tokenizer
-from stages.models.language import tokenizer as language_tokenizer
+from stages.models.pretrained import tokenizer as language_tokenizer
 from stages.models.settings import AnyModelSettings, LanguageModelSettings
 
 

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from stages.common import artifacts
 from stages.common.errors import InputError
 from stages.models.classifier import TextClassifier
-from stages.models.language import LanguageModel, TextModel
+from stages.models.language import LanguageModel
 from stages.models.settings import AnyModelSettings, LanguageModelSettings, ModelSettings
+from stages.models.text_model import TextModel
 
 FORMAT = 1
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -14,7 +15,7 @@ from stages.models import files
 from stages.models.classifier import TextClassifier
 from stages.models.examples import Examples, Vocabulary, examples
 from stages.models.language import LanguageModel
-from stages.models.settings import FOR_LANGUAGE_MODELS, LanguageModelSettings, ModelSettings
+from stages.models.settings import FOR_LANGUAGE_MODELS, ModelSettings
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def load_fitted(study: str, cell: str, seed: int) -> FittedModel:
     found = load_any_fitted(study, cell, seed)
     if isinstance(found, LanguageModel):
         where = str(paths.MODELS / study / cell / str(seed))
-        raise InputError(where, "is a language model, and a classifier is needed", FOR_LANGUAGE_MODELS)
+        raise InputError(where, "is a language model, and this needs a classifier", FOR_LANGUAGE_MODELS)
     return found
 
 
@@ -49,8 +50,16 @@ def load_any_fitted(study: str, cell: str, seed: int) -> FittedModel | LanguageM
     model, settings, labels, tags = files.load(folder)
     if isinstance(model, LanguageModel):
         return model
-    assert not isinstance(settings, LanguageModelSettings)
+    assert isinstance(model, TextClassifier)
+    assert isinstance(settings, ModelSettings)
     return FittedModel(model, settings, Vocabulary(labels, tags))
+
+
+def stated_guarantee(place: Place, seed: int) -> dict[str, Any]:
+    """Return what is stated of the privacy of one seed's model; of a control, what would be if it were none."""
+    content: dict[str, Any] = artifacts.read_json(place.models / str(seed) / "privacy.json")
+    stated: dict[str, Any] = content.get("stated", content)
+    return stated
 
 
 def about_measuring(place: Place, dataset: str, read: Iterable[Path]) -> About:

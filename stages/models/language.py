@@ -1,40 +1,34 @@
 """The causal language model: a network that says what token follows, how it reads a text, and what it loses on it.
 
-Pretrained networks stay frozen but for their adapters. A GGUF file's packed weights are unpacked once, into a folder of
-the user's cache that is named by the file's hash: no output of a stage, for it can be made again at any time.
+Pretrained networks stay frozen but for their adapters.
 """
 
-import os
 from collections.abc import Sequence
-from functools import cache
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor, nn
 
-from stages.common import artifacts
 from stages.common.errors import InputError
-from stages.models.classifier import CHUNK, TextClassifier
-from stages.models.encoders import EncodedText, check_sha256, encode, hide_progress, locate, mask, tokenizer_file
+from stages.common.measurements import Measurement
+from stages.models.encoders import EncodedText, encode, hide_progress, mask
+from stages.models.evaluate import perplexity, scored
+from stages.models.examples import Examples, Vocabulary
+from stages.models.pretrained import BYTES, pretrained_folder
+from stages.models.pretrained import tokenizer as tokenizer  # stages/fitting/secrets.py reads it from here
 from stages.models.settings import Adapters, ByteNetwork, LanguageModelSettings, PretrainedNetwork
+from stages.models.text_model import CHUNK, Objective, TextModel
 
-BEGINNING = "<|begin|>"
-BYTES = 256
 # Logits in one pass that keeps no gradient, a quarter of a gigabyte of them.
 LOGITS = 2**26
 
 
-class LanguageModel(nn.Module):
+class LanguageModel(TextModel):
     """Say how surprising each token of a text is, given those before it.
 
     Args:
         settings: The model's block of params.yaml.
-
-    Attributes:
-        chunk: Texts at a time, so that their logits fit in memory.
     """
 
     def __init__(self, settings: LanguageModelSettings) -> None:
@@ -45,20 +39,12 @@ class LanguageModel(nn.Module):
         if settings.max_length > (longest := int(self.network.config.max_position_embeddings)):
             limit = f"allowed: at most {longest}, the network's positions"
             raise InputError("params.yaml: models: max_length", str(settings.max_length), limit)
+        # So that their logits fit in memory.
         self.chunk = min(CHUNK, max(1, LOGITS // (settings.max_length * int(self.network.config.vocab_size))))
-
-    @property
-    def device(self) -> torch.device:
-        """Where the parameters are."""
-        return next(self.parameters()).device
 
     def encode(self, texts: Sequence[str]) -> EncodedText:
         """Return texts as the model reads them."""
         return encode(tokenizer(self.settings), texts, special=True)
-
-    def inputs(self, text: EncodedText) -> tuple[Tensor, ...]:
-        """Return what `forward` takes, first dimension n."""
-        return text.ids.to(self.device), text.lengths.to(self.device)
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """Return (n, longest - 1) losses in nats of the tokens after the first one, 0 past a text's end."""
@@ -69,9 +55,20 @@ class LanguageModel(nn.Module):
         losses = nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
         return losses * mask(lengths, width)[:, 1:]
 
+    def objective(self, examples: Examples) -> Objective:
+        """Return the mean loss of each text's own tokens."""
+        # By the example's own length, as a classifier's tags; the mark of the beginning is not predicted.
+        counts = (examples.text.lengths - 1).clamp(min=1).to(self.device)
+        return lambda by_token, rows: by_token.sum(dim=1) / counts[rows]
 
-# Whatever a cell may fit.
-TextModel = TextClassifier | LanguageModel
+    def utility(self, examples: Examples, known: Vocabulary, split: str, seed: int) -> dict[str, Measurement]:
+        """Return the perplexity per token, which for a network over bytes is one per byte."""
+        del known
+        losses = np.empty(len(examples))
+        for rows, by_token in scored(self, examples):
+            losses[rows.numpy()] = by_token.double().sum(dim=1).cpu().numpy()
+        # The mark of the beginning is not predicted.
+        return {f"{split}/perplexity": perplexity(losses, examples.text.lengths.numpy() - 1, seed)}
 
 
 class Adapted(nn.Module):
@@ -92,78 +89,6 @@ class Adapted(nn.Module):
         """Return what the frozen layer says, adapted."""
         adapted: Tensor = self.frozen(inputs) + self.scale * self.up(self.down(inputs))
         return adapted
-
-
-def tokenizer(settings: LanguageModelSettings) -> Tokenizer:
-    """Return the model's tokenizer: it puts the mark of a beginning first and cuts at `max_length` tokens."""
-    network = settings.network
-    if isinstance(network, ByteNetwork):
-        # Every byte is a token, and none is joined with another.
-        loaded = Tokenizer(models.BPE({sign: number for number, sign in enumerate(_signs())}, []))
-        loaded.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-        beginning, number = BEGINNING, BYTES
-    else:
-        folder = pretrained_folder(network)
-        loaded = tokenizer_file(folder / "tokenizer.json")
-        number = artifacts.read_json(folder / "config.json").get("bos_token_id")
-        found = None if number is None else loaded.id_to_token(number)
-        if found is None:
-            problem = f"bos_token_id is {number}, and the first token has nothing before it"
-            raise InputError(str(folder / "config.json"), problem, "give a model that marks where a text begins")
-        beginning = found
-    loaded.post_processor = processors.TemplateProcessing(
-        single=[beginning, "$A"], special_tokens=[(beginning, number)]
-    )
-    loaded.no_padding()
-    loaded.enable_truncation(settings.max_length)
-    return loaded
-
-
-def pretrained_folder(settings: PretrainedNetwork) -> Path:
-    """Return the folder of a pretrained network as transformers reads it, its hash checked."""
-    path = locate(settings, settings.path)
-    if path.suffix == ".gguf":
-        return _unpacked(path, check_sha256(path, settings.sha256))
-    weights = path / "model.safetensors"
-    for needed in (weights, path / "config.json"):
-        if not needed.is_file():
-            raise InputError(str(needed), "no such file", "give a GGUF file, or a folder that transformers writes")
-    if settings.sha256 is not None:
-        check_sha256(weights, settings.sha256)
-    return path
-
-
-@cache
-def _unpacked(path: Path, sha256: str) -> Path:
-    """Return a folder with a GGUF file's weights in float32; takes up to a minute where it is not there yet."""
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "assay"
-    # How weights are unpacked is up to transformers.
-    folder = root / f"{sha256}-transformers-{version('transformers')}"
-    if folder.is_dir():
-        return folder
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    hide_progress()
-    file = {"gguf_file": path.name, "local_files_only": True}
-    try:
-        reader = AutoTokenizer.from_pretrained(path.parent, **file)
-        network = AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **file)
-    except ImportError as error:
-        raise InputError(str(path), f"cannot be read ({error})", "pip install gguf accelerate") from None
-    # The weights are no longer packed, and transformers would not save what it takes for quantised.
-    network.hf_quantizer, network.is_quantized = None, False
-    if hasattr(network.config, "quantization_config"):
-        del network.config.quantization_config
-    network.config.bos_token_id = reader.bos_token_id
-    with artifacts.atomic_folder(folder) as temporary:
-        network.save_pretrained(temporary)
-        reader.save_pretrained(temporary)
-    return folder
-
-
-def _signs() -> list[str]:
-    # How a tokenizer writes bytes, which are in its own order.
-    return [*sorted(pre_tokenizers.ByteLevel.alphabet()), BEGINNING]
 
 
 def _byte_network(network: ByteNetwork, settings: LanguageModelSettings) -> Any:

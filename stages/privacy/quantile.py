@@ -13,27 +13,31 @@ is computed from what earlier steps released, which composition allows.
 """
 
 import math
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor
+from pydantic import Field
 
 from stages.common.errors import SettingError
+from stages.common.settings import Settings
+
+if TYPE_CHECKING:
+    # Validation of params.yaml does without torch.
+    from torch import Tensor
 
 
-@dataclass(frozen=True)
-class Quantile:
-    """How the clipping norm is adapted.
+class Quantile(Settings):
+    """How the clipping norm is adapted: `privacy.quantile` of a training cell.
 
     Attributes:
         target: The fraction of norms that shall be at most the clipping norm.
         learning_rate: Of the logarithm of the clipping norm.
-        noise: Standard deviation of the noise on the count, in units.
+        noise: Standard deviation of the noise on a step's count, in units.
     """
 
-    target: float
-    learning_rate: float
-    noise: float
+    target: float = Field(0.5, gt=0, lt=1)
+    learning_rate: float = Field(0.2, gt=0)
+    noise: float = Field(10.0, gt=0)
 
     def gradient_multiplier(self, multiplier: float) -> float:
         """Return the noise multiplier of the gradients, above the one that is accounted for.
@@ -59,6 +63,6 @@ class Quantile:
         return clipping_norm * math.exp(-self.learning_rate * (fraction - self.target))
 
 
-def shifted_count(norms: Tensor, clipping_norm: float) -> float:
+def shifted_count(norms: "Tensor", clipping_norm: float) -> float:
     """Return the sum of +1/2 for each norm of at most the clipping norm and -1/2 for each other."""
     return float((norms <= clipping_norm).sum()) - len(norms) / 2

@@ -26,7 +26,7 @@ METRICS: dict[str, Metric] = {
     "accuracy": Metric("fraction", "max", "accuracy"),
     "macro_f1": Metric("fraction", "max", "macro-F1"),
     "slot_f1": Metric("fraction", "max", "slot F1 (spans)"),
-    "perplexity": Metric("ratio", "min", "perplexity of a token"),
+    "perplexity": Metric("ratio", "min", "perplexity per token or byte"),
     "epsilon": Metric("epsilon", "min", "epsilon"),
     "replace_one_epsilon": Metric("epsilon", "min", "epsilon, replacing one"),
     "claimed_epsilon": Metric("epsilon", None, "epsilon as usually claimed"),

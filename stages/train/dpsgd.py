@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.common.streams import generator, torch_seed
-from stages.fitting.objective import Objective, objective_of
 from stages.models.examples import Examples
-from stages.models.language import TextModel
+from stages.models.text_model import Objective, TextModel
 from stages.privacy.accounting import Mechanism
 from stages.privacy.clipping import Clipping
 from stages.privacy.noise import add_noise
@@ -61,7 +60,7 @@ def train(
     groups = _deal(len(examples), mechanism.group, seed)
     expected_batch_size = max(1, round(mechanism.probability * len(groups)))
     inputs, lengths = model.inputs(examples.text), examples.text.lengths.numpy()
-    objective = objective_of(model, examples)
+    objective = model.objective(examples)
     step_losses = []
     model.train()
     for phase in mechanism.schedule:

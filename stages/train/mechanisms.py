@@ -1,7 +1,6 @@
 """Fit one seed centrally, by the mechanism of the cell."""
 
 import math
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, assert_never
 
 import pandas as pd
@@ -10,11 +9,11 @@ from stages.common.errors import SettingError
 from stages.common.measurements import Measurement
 from stages.fitting import ordinary
 from stages.fitting.cell import Data, Fitted, loss_history, no_guarantee
-from stages.fitting.objective import objective_of
 from stages.fitting.stopping import EarlyStopping
 from stages.models import files
-from stages.models.language import LanguageModel, TextModel
+from stages.models.classifier import TextClassifier
 from stages.models.settings import AnyModelSettings
+from stages.models.text_model import TextModel
 from stages.train.settings import PrivacySettings, TrainSettings
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ def _fit_ordinarily(settings: TrainSettings, model: TextModel, data: Data, seed:
     losses = ordinary.fit(
         model,
         model.inputs(data.train.text),
-        objective_of(model, data.train),
+        model.objective(data.train),
         settings.batch_size,
         settings.epochs,
         settings.learning_rate,
@@ -65,7 +64,6 @@ def _fit_privately(
 ) -> Fitted:
     # The accountant takes seconds to import; ordinary training does without it.
     from stages.privacy import accounting
-    from stages.privacy.quantile import Quantile
     from stages.train import dpsgd
 
     # With canaries by what is expected, not by what their coins said: the mechanism is fixed before they are thrown.
@@ -80,7 +78,6 @@ def _fit_privately(
     run = mechanism(noise)
     bounds = _bounds(asked, model, max_length, seed)
     clipping = _clipping(asked, model, bounds)
-    quantile = Quantile(**asked.quantile.model_dump()) if asked.quantile else None
     losses = dpsgd.train(
         model,
         data.train,
@@ -89,15 +86,15 @@ def _fit_privately(
         clipping,
         asked.clipping_norm,
         seed,
-        quantile,
+        asked.quantile,
     )
     privacy = accounting.statement(run, asked.delta, asked.clipping_norm)
     if bounds is not None:
         by_layer = {bound.name: asked.clipping_norm * bound.share for bound in bounds}
         privacy["layers"] = {"rule": asked.layers, "clipping_norms": by_layer}
-    if quantile is not None:
-        multipliers = [quantile.gradient_multiplier(phase.noise_multiplier) for phase in run.schedule]
-        privacy["quantile"] = asdict(quantile) | {
+    if asked.quantile is not None:
+        multipliers = [asked.quantile.gradient_multiplier(phase.noise_multiplier) for phase in run.schedule]
+        privacy["quantile"] = asked.quantile.model_dump() | {
             "gradient_noise_multipliers": multipliers,
             "last_clipping_norm": clipping.clipping_norm,
         }
@@ -121,7 +118,7 @@ def _bounds(asked: PrivacySettings, model: TextModel, max_length: int, seed: int
         case "size":
             return bounds.by_size(model)
         case "public":
-            if isinstance(model, LanguageModel):
+            if not isinstance(model, TextClassifier):
                 problem = "public takes random texts with labels, and a language model has none"
                 raise SettingError("privacy.layers", problem, "allowed for it: flat, equal, size")
             return bounds.by_public_norms(model, random_losses(model, max_length, seed))
@@ -146,7 +143,7 @@ def _clipping(asked: PrivacySettings, model: TextModel, bounds: "list[Bound] | N
 def _controlled(control: str, stated: dict[str, Any], noise: float) -> tuple[dict[str, Any], dict[str, Measurement]]:
     """Return privacy.json and measurements of a model that an audit must find to leak."""
     left_out = {"no_noise": "no noise was added", "no_clipping": "no gradient was clipped"}[control]
-    privacy = no_guarantee(f"a control: {left_out}") | {"stated_epsilon": stated["epsilon"], "stated": stated}
+    privacy = no_guarantee(f"a control: {left_out}") | {"stated": stated}
     measured = {
         "train/stated_epsilon": Measurement(stated["epsilon"]),
         "train/delta": Measurement(stated["delta"]),

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from stages.common.streams import generator
-from stages.fitting.objective import examples_objective
 from stages.models.classifier import TextClassifier
 from stages.models.encoders import IGNORED_TAG, EncodedText, StaticTable, mask
 from stages.models.examples import Examples
@@ -18,7 +17,7 @@ TEXTS = 32
 def random_losses(model: TextClassifier, max_length: int, seed: int) -> Callable[[], Tensor]:
     """Return what computes the model's (TEXTS,) losses on random texts with random labels and tags."""
     examples = random_examples(model, max_length, seed)
-    inputs, objective = model.inputs(examples.text), examples_objective(examples, model.device)
+    inputs, objective = model.inputs(examples.text), model.objective(examples)
     return lambda: objective(model(*inputs), torch.arange(TEXTS, device=model.device))
 
 

@@ -6,20 +6,7 @@ from pydantic import Field, model_validator
 
 from stages.common.settings import Settings
 from stages.fitting.settings import CellSettings, SecretSettings
-
-
-class QuantileSettings(Settings):
-    """The clipping norm follows a quantile of the gradients' norms, privately (stages/privacy/quantile.py).
-
-    Attributes:
-        target: The fraction of norms that shall be at most the clipping norm.
-        learning_rate: Of the logarithm of the clipping norm.
-        noise: Standard deviation of the noise on a step's count, in examples or groups.
-    """
-
-    target: float = Field(0.5, gt=0, lt=1)
-    learning_rate: float = Field(0.2, gt=0)
-    noise: float = Field(10.0, gt=0)
+from stages.privacy.quantile import Quantile
 
 
 class PrivacySettings(Settings):
@@ -32,7 +19,7 @@ class PrivacySettings(Settings):
         group: Examples that are clipped as one; eDP-SGD only.
         noise_decay: What the noise is multiplied by after every pass over the data; eDP-SGD only.
         layers: How the clipping norm is divided among layers (stages/privacy/bounds.py); flat: not at all.
-        quantile: The clipping norm is adapted; it stays if None.
+        quantile: How the clipping norm is adapted, privately; it stays if None.
         control: What is left out, so that an audit has something to catch; nothing is guaranteed then.
         clipping: How gradients are clipped; all give the same, at different speeds.
     """
@@ -43,7 +30,7 @@ class PrivacySettings(Settings):
     group: int = Field(1, ge=1)
     noise_decay: float = Field(1.0, gt=0, le=1)
     layers: Literal["flat", "equal", "size", "public"] = "flat"
-    quantile: QuantileSettings | None = None
+    quantile: Quantile | None = None
     control: Literal["no_noise", "no_clipping"] | None = None
     clipping: Literal["book_keeping", "loop", "opacus_hooks", "opacus_ghost"] = "book_keeping"
 

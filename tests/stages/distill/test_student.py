@@ -3,8 +3,7 @@ import torch
 from torch.nn.functional import cross_entropy, log_softmax, softmax
 
 from stages.distill.student import distillation_objective
-from stages.fitting.objective import losses
-from stages.models.classifier import Scores
+from stages.models.classifier import Scores, losses
 
 ROWS = torch.tensor([2, 0, 3])
 

@@ -9,7 +9,6 @@ from stages.federate.client import update
 from stages.federate.settings import FederateSettings
 from stages.federate.simulation import fit
 from stages.fitting.cell import Data
-from stages.fitting.objective import examples_objective
 from stages.models import files
 from stages.models.evaluate import predict
 from stages.models.examples import examples, vocabulary
@@ -56,9 +55,7 @@ def central(model_settings, data):
     """The weights after one step of SGD on the mean loss of all texts, by plain autograd."""
     model = files.build(model_settings(), data.vocabulary.labels, [], seed=0)
     parameters = [p for p in model.parameters() if p.requires_grad]
-    loss = examples_objective(data.train, model.device)(
-        model(*model.inputs(data.train.text)), torch.arange(TEXTS)
-    ).mean()
+    loss = model.objective(data.train)(model(*model.inputs(data.train.text)), torch.arange(TEXTS)).mean()
     gradients = torch.autograd.grad(loss, parameters)
     with torch.no_grad():
         for parameter, gradient in zip(parameters, gradients, strict=True):
@@ -77,7 +74,7 @@ def test_one_client_that_holds_all_trains_as_if_alone(model_settings, data):
     fitted = fit(settings, model_settings(), data, 5)
     alone = files.build(model_settings(), data.vocabulary.labels, [], seed=5).train()
     order = torch.Generator().manual_seed(torch_seed(5, "client order", 1, 0))
-    objective = examples_objective(data.train, alone.device)
+    objective = alone.objective(data.train)
     update(alone, alone.inputs(data.train.text), torch.arange(TEXTS), objective, settings, order)
     assert torch.equal(weights(fitted.model), weights(alone))
 
@@ -131,13 +128,13 @@ def test_the_client_loss_is_weighted_by_the_clients_examples(model_settings, dat
         0,
     ).history
     model = files.build(model_settings(), data.vocabulary.labels, [], seed=0)
-    losses = examples_objective(data.train, model.device)(model(*model.inputs(data.train.text)), torch.arange(TEXTS))
+    losses = model.objective(data.train)(model(*model.inputs(data.train.text)), torch.arange(TEXTS))
     assert history["value"].iloc[0] == pytest.approx(losses.mean().item())
 
 
 def test_each_local_epoch_sees_every_row_of_the_client_once(model_settings, data):
     model = files.build(model_settings(), data.vocabulary.labels, [], seed=0)
-    objective, seen = examples_objective(data.train, model.device), []
+    objective, seen = model.objective(data.train), []
 
     def watching(scores, rows):
         seen.append(rows)

@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from stages.fitting import ordinary
-from stages.fitting.objective import examples_objective
 from stages.models import files
 from stages.models.examples import examples, vocabulary
 
@@ -16,7 +15,7 @@ def setting(model_settings, texts):
 
     def fit(batch_size=8, epochs=3, learning_rate=0.01, seed=0, dropout=0.0):
         model = files.build(model_settings(dropout=dropout), known.labels, [], seed=7)
-        objective, inputs = examples_objective(data, model.device), model.inputs(data.text)
+        objective, inputs = model.objective(data), model.inputs(data.text)
         history = ordinary.fit(model, inputs, objective, batch_size, epochs, learning_rate, seed)
         return model, history, (inputs, objective, data)
 

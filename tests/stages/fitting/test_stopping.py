@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from stages.fitting import ordinary
-from stages.fitting.objective import examples_objective
 from stages.fitting.stopping import EarlyStopping
 from stages.models import files
 from stages.models.examples import examples, vocabulary
@@ -57,14 +56,14 @@ def test_the_loss_is_the_mean_without_dropout(stopping):
     assert model.training
     model.eval()
     with torch.no_grad():
-        own = examples_objective(data, model.device)(model(*model.inputs(data.text)), torch.arange(60)).mean()
+        own = model.objective(data)(model(*model.inputs(data.text)), torch.arange(60)).mean()
     assert stop.losses == [pytest.approx(own.item())]
 
 
 def test_training_with_it_takes_the_same_steps_as_without(stopping):
     stop, model, data = stopping(50)
     start = {name: tensor.clone() for name, tensor in files.trained_state(model).items()}
-    arguments = model.inputs(data.text), examples_objective(data, model.device), 8, 4, 0.01, 0
+    arguments = model.inputs(data.text), model.objective(data), 8, 4, 0.01, 0
     plain = ordinary.fit(model, *arguments)
     end = {name: tensor.clone() for name, tensor in files.trained_state(model).items()}
     model.load_state_dict(start, strict=False)

@@ -5,7 +5,7 @@ import torch
 from sklearn.metrics import accuracy_score, f1_score
 
 from stages.models import files
-from stages.models.evaluate import predict, span_f1, spans, utility
+from stages.models.evaluate import predict, span_f1, spans
 from stages.models.examples import Vocabulary, examples, vocabulary
 
 
@@ -87,7 +87,7 @@ def test_words_that_were_cut_off_are_predicted_outside(tagger):
     model, settings, known = tagger("B-x", ["B-x", "O"], max_length=2)
     test = examples(tagged(["ba", "be", "bi"], ["B-x", "B-x", "B-x"]), settings, known)
     # Found: B-x B-x O. Two hits of two found and three true spans.
-    assert utility(model, test, known, "test", seed=0)["test/slot_f1"].value == pytest.approx(4 / 5)
+    assert model.utility(test, known, "test", seed=0)["test/slot_f1"].value == pytest.approx(4 / 5)
 
 
 def test_only_the_first_token_of_a_word_is_read(tagger):
@@ -100,7 +100,7 @@ def test_a_tag_that_training_never_saw_can_only_be_missed(tagger):
     model, settings, known = tagger("B-x", ["B-x", "O"])
     # The true span has two words; the model finds the first alone.
     test = examples(tagged(["ba", "be"], ["B-x", "I-x"]), settings, known)
-    assert utility(model, test, known, "test", seed=0)["test/slot_f1"].value == 0
+    assert model.utility(test, known, "test", seed=0)["test/slot_f1"].value == 0
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def classified(model_settings, texts):
 def test_accuracy_and_macro_f1_are_scikit_learns(classified):
     model, test, known = classified
     guess, truth = predict(model, test).labels, test.labels.numpy()
-    measured = utility(model, test, known, "valid", seed=0)
+    measured = model.utility(test, known, "valid", seed=0)
     assert set(measured) == {"valid/accuracy", "valid/macro_f1"}
     assert measured["valid/accuracy"].value == pytest.approx(accuracy_score(truth, guess))
     assert measured["valid/macro_f1"].value == pytest.approx(

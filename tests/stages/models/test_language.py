@@ -1,16 +1,13 @@
 import json
-import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 from stages.common.errors import InputError
-from stages.models import files, language
-from stages.models.evaluate import perplexity
+from stages.models import files
 from stages.models.examples import Vocabulary, examples
 from stages.models.settings import LanguageModelSettings
 
@@ -24,17 +21,6 @@ def build(settings, seed=0):
 def losses(model, texts):
     with torch.no_grad():
         return model(*model.inputs(model.encode(texts)))
-
-
-def test_bytes_are_tokens_behind_a_mark(byte_settings):
-    tokenize = language.tokenizer(byte_settings)
-    encoded = tokenize.encode("a é!")
-    assert encoded.ids[0] == 256
-    assert len(encoded.ids) == 1 + len("a é!".encode())
-    assert max(encoded.ids[1:]) < 256
-    every = tokenize.encode("".join(map(chr, range(1, 20))))
-    assert len(set(every.ids)) == 20
-    assert len(tokenize.encode("x" * 100).ids) == 40
 
 
 @pytest.mark.parametrize("kind", ["bytes", "pretrained"])
@@ -93,7 +79,8 @@ def test_a_network_over_bytes_is_drawn_from_its_seed_and_saved_whole(byte_settin
 def test_perplexity_is_of_all_tokens_and_its_interval_of_texts(byte_settings, texts):
     model, data = build(byte_settings), examples(texts(40), byte_settings, Vocabulary([], []))
     model.chunk = 7
-    found = perplexity(model, data, seed=0)
+    [(name, found)] = model.utility(data, Vocabulary([], []), "test", seed=0).items()
+    assert name == "test/perplexity"
     by_token = losses(model, list(texts(40)["text"]))
     assert found.value == pytest.approx(np.exp(float(by_token.sum() / (data.text.lengths - 1).sum())), rel=1e-5)
     assert found.n == 40
@@ -122,21 +109,6 @@ def test_another_kind_of_network_is_refused(bert, language_settings):
         build(language_settings(path=bert["path"], sha256=bert["sha256"]))
 
 
-def test_other_weights_are_refused(language_settings):
-    with pytest.raises(InputError, match=r"model\.safetensors: sha256 is .*; params\.yaml expects 0000"):
-        build(language_settings(sha256="0" * 64))
-
-
-def test_a_folder_without_weights_or_without_a_beginning_is_refused(llama, language_settings, tmp_path):
-    with pytest.raises(InputError, match=r"model\.safetensors: no such file; give a GGUF file, or a folder"):
-        build(language_settings(path=str(tmp_path)))
-    folder = Path(shutil.copytree(llama["path"], tmp_path / "copy"))
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"bos_token_id": None}))
-    with pytest.raises(InputError, match="bos_token_id is None, and the first token has nothing before it"):
-        language.tokenizer(language_settings(path=str(folder)))
-
-
 @pytest.mark.parametrize(
     ("network", "problem"),
     [
@@ -147,62 +119,3 @@ def test_a_folder_without_weights_or_without_a_beginning_is_refused(llama, langu
 def test_settings_that_make_no_network_are_refused(network, problem):
     with pytest.raises(ValueError, match=problem):
         LanguageModelSettings.model_validate({"kind": "language_model", "network": network, "max_length": 8})
-
-
-class TestPackedWeights:
-    @pytest.fixture
-    def packed(self, tmp_path, monkeypatch, llama):
-        """A file that transformers is made to believe is the Llama; and what was loaded from it."""
-        path, loaded = tmp_path / "small.gguf", []
-        path.write_bytes(b"GGUF")
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-        language._unpacked.cache_clear()
-        plain = AutoModelForCausalLM.from_pretrained
-
-        def network(folder, gguf_file=None, **options):
-            if gguf_file is None:
-                return plain(folder, **options)
-            loaded.append((Path(folder) / gguf_file, options["dtype"]))
-            return plain(llama["path"], **options)
-
-        class Reader:
-            bos_token_id = 2
-
-            def save_pretrained(self, folder):
-                shutil.copy(Path(llama["path"]) / "tokenizer.json", folder)
-
-        monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", network)
-        monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda *_, **__: Reader())
-        return path, loaded
-
-    def test_they_are_unpacked_once(self, packed, language_settings, tmp_path):
-        path, loaded = packed
-        settings = language_settings(path=str(path), sha256=files_sha256(path))
-        first = build(settings)
-        language._unpacked.cache_clear()
-        assert torch.equal(losses(build(settings), TEXTS), losses(first, TEXTS))
-        assert torch.equal(losses(first, TEXTS), losses(build(language_settings()), TEXTS))
-        assert loaded == [(path, torch.float32)]
-        [folder] = (tmp_path / "cache/assay").iterdir()
-        assert folder.name.startswith(settings.network.sha256)
-
-    def test_another_file_is_refused(self, packed, language_settings):
-        path, loaded = packed
-        with pytest.raises(InputError, match=r"params\.yaml expects 0000"):
-            build(language_settings(path=str(path), sha256="0" * 64))
-        assert not loaded
-
-    def test_what_is_not_installed_is_named(self, packed, language_settings, monkeypatch, tmp_path):
-        path, _ = packed
-
-        def missing(*_, **__):
-            raise ImportError("no gguf")
-
-        monkeypatch.setattr(AutoTokenizer, "from_pretrained", missing)
-        with pytest.raises(InputError, match=r"cannot be read \(no gguf\); pip install gguf accelerate"):
-            build(language_settings(path=str(path), sha256=files_sha256(path)))
-        assert not list((tmp_path / "cache").rglob("*"))
-
-
-def files_sha256(path):
-    return language.check_sha256(path, None)

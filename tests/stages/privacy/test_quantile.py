@@ -17,7 +17,7 @@ from stages.privacy.quantile import Quantile, shifted_count
 @pytest.mark.parametrize("target", [0.5, 0.8])
 def test_the_clipping_norm_settles_at_the_quantile_of_the_norms(start, target):
     draws = np.random.default_rng(0)
-    quantile, found = Quantile(target, 0.2, noise=10.0), [start]
+    quantile, found = Quantile(target=target, learning_rate=0.2, noise=10.0), [start]
     for _ in range(400):
         # Poisson batches: their true size differs from the expected one that the count is divided by.
         norms = torch.from_numpy(draws.lognormal(0.0, 1.0, size=draws.poisson(250)))
@@ -36,7 +36,9 @@ def test_a_unit_counts_half_for_or_half_against():
 
 def test_the_noise_on_the_count_has_the_standard_deviation_it_is_accounted_with():
     draws = np.random.default_rng(0)
-    logarithms = [math.log(Quantile(0.5, 1.0, noise=7.0).next(1.0, 0.0, 100, draws)) for _ in range(2000)]
+    logarithms = [
+        math.log(Quantile(target=0.5, learning_rate=1.0, noise=7.0).next(1.0, 0.0, 100, draws)) for _ in range(2000)
+    ]
     assert np.std(logarithms) == pytest.approx(0.07, rel=0.06)
     assert abs(np.mean(logarithms)) < 4 * 0.07 / math.sqrt(2000)
 
@@ -50,7 +52,7 @@ def test_gradients_and_count_together_cost_what_is_accounted_for(relation, sigma
         )
         return found.self_compose(steps)
 
-    gradients = gaussian(Quantile(0.5, 0.2, count_noise).gradient_multiplier(sigma))
+    gradients = gaussian(Quantile(target=0.5, learning_rate=0.2, noise=count_noise).gradient_multiplier(sigma))
     # One unit moves the count by 1/2: a Gaussian mechanism of multiplier 2 s.
     count = gaussian(2 * count_noise)
     together = gradients.compose(count).get_epsilon_for_delta(1e-5)
@@ -60,8 +62,8 @@ def test_gradients_and_count_together_cost_what_is_accounted_for(relation, sigma
 
 def test_noise_on_the_count_that_leaves_nothing_for_the_gradients_is_refused():
     with pytest.raises(SettingError) as refused:
-        Quantile(0.5, 0.2, 0.5).gradient_multiplier(1.0)
+        Quantile(target=0.5, learning_rate=0.2, noise=0.5).gradient_multiplier(1.0)
     assert refused.value.setting == "privacy.quantile.noise"
     assert refused.value.problem == "0.5 leaves nothing of a noise multiplier of 1 for the gradients"
     least = float(re.search(r"more than half of it, ([\d.]+)$", refused.value.remedy)[1])
-    assert Quantile(0.5, 0.2, least * 1.001).gradient_multiplier(1.0) > 1.0
+    assert Quantile(target=0.5, learning_rate=0.2, noise=least * 1.001).gradient_multiplier(1.0) > 1.0

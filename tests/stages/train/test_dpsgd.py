@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 import torch
 
-from stages.fitting.objective import examples_objective
 from stages.models import files
 from stages.models.examples import examples, vocabulary
 from stages.privacy import bounds
@@ -44,7 +43,7 @@ class Case:
     def gradients_one_at_a_time(self):
         """Return per example: parameter -> gradient of its own loss, by plain autograd on a batch of one."""
         model = self.model()
-        inputs, objective = model.inputs(self.data.text), examples_objective(self.data, model.device)
+        inputs, objective = model.inputs(self.data.text), model.objective(self.data)
         names = [name for name, p in model.named_parameters() if p.requires_grad]
         parameters = [p for p in model.parameters() if p.requires_grad]
         found = []
@@ -208,13 +207,13 @@ def adapted(case, steps, noise=0.0, start=0.5, quantile=None, probability=1.0, l
     model = case.model()
     clipping = ClippedGradients(model, start, group)
     mechanism = Mechanism(probability, (Phase(steps, noise),), group)
-    quantile = quantile or Quantile(0.5, 0.2, noise=1.0)
+    quantile = quantile or Quantile(target=0.5, learning_rate=0.2, noise=1.0)
     dpsgd.train(model, case.data, mechanism, learning_rate, clipping, start, 0, quantile)
     return model, clipping.clipping_norm
 
 
 def test_with_a_quantile_the_noise_follows_the_clipping_norm_and_pays_for_the_count(still):
-    quantile = Quantile(0.5, 0.2, noise=2.0)
+    quantile = Quantile(target=0.5, learning_rate=0.2, noise=2.0)
     start, ends = trained(still.model()), []
     for steps in (0, 1, 2):
         model, end = adapted(still, steps, noise=3.0, quantile=quantile)
@@ -234,7 +233,7 @@ def test_with_a_quantile_the_clipping_norm_goes_to_that_of_the_gradients_it_clip
     groups = [[gradients[row] for row in rows] for rows in dpsgd._deal(8, group, seed=0)]
     norms = sorted(norm({name: sum(one[name] for one in rows) / group for name in rows[0]}) for rows in groups)
     middle = len(norms) // 2
-    quantile = Quantile(0.5, 0.1, noise=0.05)
+    quantile = Quantile(target=0.5, learning_rate=0.1, noise=0.05)
     # Steps too small to move the weights: the norms stay.
     _, end = adapted(case, 150, start=100.0, quantile=quantile, learning_rate=1e-30, group=group)
     assert 0.9 * norms[middle - 1] < end < 1.1 * norms[middle]
@@ -346,7 +345,7 @@ def test_the_history_has_one_loss_per_expected_epoch(real):
 
 def test_without_learning_the_history_is_the_mean_loss(real):
     model = real.model()
-    losses = examples_objective(real.data, model.device)(model(*model.inputs(real.data.text)), torch.arange(60))
+    losses = model.objective(real.data)(model(*model.inputs(real.data.text)), torch.arange(60))
     history = train(model, real.data, 1.0, 1, 1e-30, 0.0, 1.0, 0)
     assert history == [pytest.approx(losses.mean().item(), rel=1e-5)]
 

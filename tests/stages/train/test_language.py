@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from stages.fitting import ordinary
-from stages.fitting.objective import objective_of
 from stages.fitting.stopping import EarlyStopping
 from stages.models import files
 from stages.models.examples import Vocabulary, examples
@@ -60,12 +59,12 @@ def flat(model):
 def test_training_lowers_the_loss_and_stops_where_it_rises(made):
     model, data = made
     stop = EarlyStopping(model, data, after=3)
-    history = ordinary.fit(model, model.inputs(data.text), objective_of(model, data), 4, 30, 0.02, 0, stop)
+    history = ordinary.fit(model, model.inputs(data.text), model.objective(data), 4, 30, 0.02, 0, stop)
     assert history[-1] < history[0]
     assert min(stop.losses) < stop.losses[0]
     stop.restore()
     with torch.no_grad():
-        kept = objective_of(model, data)(model(*model.inputs(data.text)), torch.arange(8)).mean()
+        kept = model.objective(data)(model(*model.inputs(data.text)), torch.arange(8)).mean()
     assert float(kept) == pytest.approx(min(stop.losses), abs=1e-5)
 
 
@@ -117,11 +116,10 @@ def test_mislabelled_canaries_are_refused(talkative):
 
 
 def test_other_verbs_refuse_language_models(talkative):
-    message = "is a language model, and a classifier is needed; train and extract take language models"
+    message = "is a language model, and this needs a classifier; train, and extract with attack: canary, take language"
     talkative.parameters["toy"]["partition"] = "halves"
-    assert "models.mean: is a language model; name a classifier here; train and extract take" in talkative.refused(
-        "federate", "fedavg"
-    )
+    refused = talkative.refused("federate", "fedavg")
+    assert "models.mean: is a language model; name a classifier here; train, and extract with attack: canary" in refused
     talkative.done("train", "none")
     for verb in ("attack", "score"):
         assert message in talkative.refused(verb, "none")

@@ -5,7 +5,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stages.models.evaluate import utility
 from stages.models.examples import read_split
 from stages.models.fitted import load_fitted
 
@@ -34,7 +33,7 @@ def test_utility_is_measured_on_clean_examples_only(secretive):
     metrics = secretive.done("train", "none")["metrics"]
     model = load_fitted("toy", "none", 0)
     for split, n in (("train", 200), ("test", 90)):
-        own = utility(model.classifier, model.examples(read_split("trees", split)), model.vocabulary, split, 0)
+        own = model.classifier.utility(model.examples(read_split("trees", split)), model.vocabulary, split, 0)
         for key, measured in own.items():
             assert metrics[key]["0"]["value"] == pytest.approx(measured.value)
             assert metrics[key]["0"]["n"] == measured.n == n

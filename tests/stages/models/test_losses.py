@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, pad
 
-from stages.fitting.objective import examples_objective, losses
-from stages.models.classifier import Scores
+from stages.models import files
+from stages.models.classifier import Scores, losses
 from stages.models.crf import ChainScores, log_likelihoods
 from stages.models.encoders import IGNORED_TAG
 from stages.models.examples import examples, vocabulary
@@ -111,4 +111,5 @@ def test_the_objective_of_some_rows_is_theirs(model_settings, texts, tags):
     by_word = torch.randn(3, some.text.ids.shape[1], len(known.tags), generator=draws) if tags else None
     scores = Scores(torch.randn(3, len(known.labels), generator=draws), by_word)
     expected = losses(scores, some.labels[rows], some.tags[rows] if tags else None)
-    assert torch.equal(examples_objective(some, torch.device("cpu"))(scores, rows), expected)
+    model = files.build(model_settings(), known.labels, known.tags, seed=0)
+    assert torch.equal(model.objective(some)(scores, rows), expected)

@@ -1,0 +1,51 @@
+"""What a cell may fit: whatever reads encoded texts, has a loss for each, and can be measured."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stages.common.measurements import Measurement
+from stages.models.encoders import EncodedText
+from stages.models.examples import Examples, Vocabulary
+
+# Texts at a time where no gradient is kept.
+CHUNK = 128
+# (what the model says of some rows, those rows) -> their losses
+Objective = Callable[[Any, Tensor], Tensor]
+
+
+class TextModel(nn.Module, ABC):
+    """A network over texts; calling it with a batch of `inputs` gives what it says of each.
+
+    Attributes:
+        chunk: Texts at a time where no gradient is kept.
+    """
+
+    chunk: int = CHUNK
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+    def inputs(self, text: EncodedText) -> tuple[Tensor, ...]:
+        """Return what `forward` takes, first dimension n; what no training changes is computed here, once."""
+        return text.ids.to(self.device), text.lengths.to(self.device)
+
+    @abstractmethod
+    def objective(self, examples: Examples) -> Objective:
+        """Return the objective that the model is trained with on `examples`, one value per row."""
+
+    @abstractmethod
+    def utility(self, examples: Examples, known: Vocabulary, split: str, seed: int) -> dict[str, Measurement]:
+        """Return how well the model does, by metric as `split/metric`.
+
+        Args:
+            examples: What it is measured on.
+            known: Labels and tags of the data.
+            split: How the metrics name the examples.
+            seed: Of the bootstrap.
+        """
