@@ -15,6 +15,7 @@ from stages.common.settings import PARAMETERS, Settings, block, parse
 from stages.distill.settings import DistillSettings
 from stages.extract.settings import ExtractSettings
 from stages.federate.settings import FederateSettings
+from stages.invert.settings import InvertSettings
 from stages.models.settings import FOR_LANGUAGE_MODELS, LanguageModelSettings, parse_model, read_any_model
 from stages.partition.settings import PartitionSettings
 from stages.partition.settings import read as partition_settings
@@ -35,6 +36,7 @@ SCHEMAS: dict[str, type[Settings]] = {
     "attack": AttackSettings,
     "audit": AuditSettings,
     "extract": ExtractSettings,
+    "invert": InvertSettings,
     "score": ScoreSettings,
 }
 NO_STUDIES = ("profile", "datasets", "partitions", "models", "report", "diff")
@@ -133,12 +135,12 @@ class _References:
                 raise InputError(self.cell.key(name), f"{section} has no `{value}`", f"it has: {known}")
         if teacher := self.settings.get("teacher"):
             self._check_teacher(teacher)
-        if self.cell.place.verb in ("shadow", "audit", "extract"):
+        if self.cell.place.verb in ("shadow", "audit", "extract", "invert"):
             self._check_training()
-        match self.settings.get("attack"):
-            case "canary":
+        match self.cell.place.verb:
+            case "extract":
                 self._check_secret()
-            case "gradient":
+            case "invert":
                 self._check_client()
         self._check_kind()
         if (shadows := self.settings.get("shadows")) and self.cell.place.verb == "attack":
@@ -204,7 +206,7 @@ class _References:
         if not encoder or not encoder.get("trained_embeddings"):
             what = "whose token embeddings are frozen" if encoder else "a language model"
             raise _error(
-                f"{study}.extract.grid",
+                f"{study}.invert.grid",
                 f"`{name}` is trained with `{training.model}`, {what}",
                 "an update has their gradient with an encoder of `trained_embeddings: true`",
             )

@@ -62,7 +62,7 @@ def test_every_cell_of_the_grids_is_a_stage(project: tuple[Stages, Any]) -> None
 def test_a_cell_reads_what_is_declared(project: tuple[Stages, Any]) -> None:
     for stage, cell in cells(project):
         read = cell.settings.inputs()
-        if cell.place.verb in ("attack", "audit", "extract", "score"):
+        if cell.place.verb in ("attack", "audit", "extract", "invert", "score"):
             read.append(cell.place.models)
         if cell.place.verb == "attack" and cell.settings.shadows:
             read.append(Place(cell.place.study, "shadow", cell.settings.shadows).shadows)
@@ -99,6 +99,7 @@ def test_a_cell_writes_what_is_declared(project: tuple[Stages, Any]) -> None:
             "shadow": place.shadows,
             "attack": place.attacks,
             "extract": place.extractions,
+            "invert": place.inversions,
             "score": place.scores,
         }
         made = {place.metrics} if verb == "audit" else {place.metrics, folders.get(verb, place.models)}

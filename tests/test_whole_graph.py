@@ -78,7 +78,7 @@ def test_the_same_inputs_give_the_same_bytes_for_every_kind_of_stage(project: Pa
         "train-language_model_canaries@none",
         "extract-language_model_canaries@none",
         "train-gradient_inversion@single",
-        "extract-gradient_inversion@single",
+        "invert-gradient_inversion@single",
         "score-joint@none",
         "distill-distillation@distilled",
         "report",

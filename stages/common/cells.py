@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 from stages.common import paths
 from stages.common.errors import InputError
@@ -58,6 +58,11 @@ class Place:
     def extractions(self) -> Path:
         """The folder of what was extracted from its models."""
         return paths.EXTRACTIONS / self.study / self.cell
+
+    @property
+    def inversions(self) -> Path:
+        """The folder of texts that were reconstructed from gradients of its models."""
+        return paths.INVERSIONS / self.study / self.cell
 
     @property
     def scores(self) -> Path:
@@ -134,8 +139,7 @@ def read_cell(parameters: dict[str, Any], study: str, verb: str, cell: str, sche
             raise InputError(where, "the study gives it for all cells", f"remove it here, or from {study}")
         merged |= layer
         origin |= dict.fromkeys(layer, key)
-    # What a union says of one block is said of the member that it is.
-    settings = parse(cast("type[Merged]", schema.schema_of(merged)), merged, f"{study}.{verb}.base", origin)
+    settings = parse(schema, merged, f"{study}.{verb}.base", origin)
     return Cell(Place(study, verb, cell), settings, origin)
 
 

@@ -17,12 +17,6 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
-    @classmethod
-    def schema_of(cls, value: dict[str, Any]) -> "type[Settings]":
-        """Return the schema of one block: this one, unless a setting of the block says which of several it is."""
-        del value
-        return cls
-
 
 def _distinct(seeds: list[int]) -> list[int]:
     if len(set(seeds)) < len(seeds):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from stages.common.streams import generator
-from stages.extract.settings import CanarySettings
+from stages.extract.settings import ExtractSettings
 from stages.extract.target import Target
 
 # Steps without a change of any answer after which the search ends.
@@ -36,7 +36,7 @@ class Answer:
     visited: int
 
 
-def attack(target: Target, settings: CanarySettings, seed: int) -> Answer:
+def attack(target: Target, settings: ExtractSettings, seed: int) -> Answer:
     """Return the answer of one trial; `seed` is of the starts and of Gumbel noise."""
     shape = (settings.restarts, target.unknown, target.alphabet)
     # Glorot and Bengio 2010, as in the re-implementation.
@@ -45,7 +45,7 @@ def attack(target: Target, settings: CanarySettings, seed: int) -> Answer:
     return search(target, starts, settings, seed)
 
 
-def search(target: Target, starts: Tensor, settings: CanarySettings, seed: int) -> Answer:
+def search(target: Target, starts: Tensor, settings: ExtractSettings, seed: int) -> Answer:
     """Return the best answer from starts (restarts, n, V), all optimised at once: each is a problem of its own."""
     logits = starts.to(target.context.device, copy=True).requires_grad_()
     optimiser = torch.optim.Adam([logits], lr=settings.learning_rate)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from stages.extract import completion, exhaustive, relaxation, tokens
 from stages.extract.ranking import exposure, rank
-from stages.extract.settings import CanarySettings
+from stages.extract.settings import ExtractSettings
 from stages.extract.target import codes, target
 from stages.fitting.secrets import Secret
 from stages.models.fitted import FittedModel
@@ -59,7 +59,7 @@ class Trial:
         return int(self.alphabet**self.length)
 
 
-def run_trial(fitted: FittedModel, secret: Secret, settings: CanarySettings, seed: int) -> Trial:
+def run_trial(fitted: FittedModel, secret: Secret, settings: ExtractSettings, seed: int) -> Trial:
     """Return what is extracted from one model.
 
     Raises:

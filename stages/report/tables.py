@@ -19,7 +19,8 @@ TITLES = {
     "shadow": "Shadow: the models that attacks compare with, on the examples that each did not see",
     "attack": "Attack: what an attacker finds",
     "audit": "Audit: what canaries say of the epsilon that is stated",
-    "extract": "Extract: what of the private text an attacker gets from the models, or from their gradients",
+    "extract": "Extract: which secrets of the training text an attacker gets from the models",
+    "invert": "Invert: what of private texts a server gets from the gradients that clients send",
     "score": "Score: how the models treat groups",
 }
 # What an epsilon holds under, by the mechanism that gives it.
@@ -52,12 +53,12 @@ JOINT_METRICS = {
         "rmia_epsilon_estimate",
     ),
     "audit": ("epsilon_lower_bound",),
-    "extract": (
-        *("canary_accuracy", "oracle_accuracy", "canary_token_accuracy", "canary_exposure"),
-        *("bag_recall", "token_accuracy", "rouge1", "rouge2", "rougel"),
-    ),
+    "extract": ("canary_accuracy", "oracle_accuracy", "canary_token_accuracy", "canary_exposure"),
+    "invert": ("bag_recall", "token_accuracy", "rouge1", "rouge2", "rougel"),
     "score": ("true_positive_rate_gap", "false_positive_rate_gap", "counterfactual_flip_rate"),
 }
+# What is said of each step's numbers.
+NOTES = {"attack": ATTACKS, "extract": EXTRACTION, "invert": INVERSION}
 # Steps that measure trained models further.
 FURTHER = tuple(step for step in JOINT_METRICS if step != "train")
 ESTIMATE = ["mean", "ci_low", "ci_high", "seeds", "n", "sampling_half_width"]
@@ -126,7 +127,7 @@ def tables(summary: pd.DataFrame, guaranteed: str = "") -> list[Table]:
     steps = {name: summary[summary["verb"].isin(verbs)] for name, verbs in STEPS.items()}
     further = sum(len(steps[name]) for name in FURTHER)
     joint = [_joint(steps, guaranteed)] if len(steps["train"]) and further else []
-    notes = {"train": guaranteed, "attack": ATTACKS, "extract": _extraction(steps["extract"])}
+    notes = NOTES | {"train": guaranteed}
     return joint + [_step(name, rows, notes.get(name, "")) for name, rows in steps.items() if len(rows)]
 
 
@@ -212,8 +213,7 @@ def _joint(steps: dict[str, pd.DataFrame], guaranteed: str) -> Table:
             headings.append(_title(metric))
             shown.append([formats.estimate(row, missing) for row in column.itertuples()])
     every = pd.concat([steps[step]["seeds"] for step in JOINT_METRICS])
-    notes = {"attack": ATTACKS, "extract": _extraction(steps["extract"])}
-    said = [note for step, note in notes.items() if len(steps[step])]
+    said = [note for step, note in NOTES.items() if len(steps[step])]
     return Table(
         name="joint",
         title=TITLES["joint"],
@@ -225,12 +225,6 @@ def _joint(steps: dict[str, pd.DataFrame], guaranteed: str) -> Table:
         "Its n and its sampling half-width stand in the tables of the steps, and in the CSV file. "
         f"{' '.join([*said, guaranteed])}".rstrip(),
     )
-
-
-def _extraction(rows: pd.DataFrame) -> str:
-    """Return what is said of extractions, of each kind of attack that there is."""
-    notes = {"canaries": EXTRACTION, "gradient": INVERSION}
-    return " ".join(note for split, note in notes.items() if split in set(rows["split"]))
 
 
 def _title(metric: str) -> str:

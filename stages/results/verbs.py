@@ -31,6 +31,7 @@ VERBS = {
         Verb("attack", "attack", curve="roc"),
         Verb("audit", "audit"),
         Verb("extract", "extract"),
+        Verb("invert", "invert"),
         Verb("score", "score"),
     )
 }

@@ -234,7 +234,7 @@ def test_a_study_has_at_most_twenty_cells(name, monkeypatch):
 
 def test_noise_that_is_named_after_an_epsilon_is_what_that_asks_for(monkeypatch):
     monkeypatch.chdir(ROOT)
-    cells = loaded(profiles.render("grid"))["gradient_inversion"]["extract"]["variant"]
+    cells = loaded(profiles.render("grid"))["gradient_inversion"]["invert"]["variant"]
     found = {name: cell["noise_multiplier"] for name, cell in cells.items() if name.endswith("epsilon-8")}
     # One update of which every text is a part.
     needed = noise_multiplier(8.0, 1e-5, lambda noise: decaying(1.0, 1, noise, 1.0))

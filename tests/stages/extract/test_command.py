@@ -86,7 +86,7 @@ def test_a_rerun_gives_the_same_bytes(secretive):
             "toy.extract.base.learning_rate: -1.0 is not allowed; input should be greater than 0",
         ),
         ({"gumbel": 1}, "toy.extract.base.gumbel: 1 is not allowed; input should be a valid boolean"),
-        ({"noise": 1}, "toy.extract.base.noise: no such setting; allowed: attack, dataset, gumbel, label_knowledge"),
+        ({"noise": 1}, "toy.extract.base.noise: no such setting; allowed: dataset, gumbel, label_knowledge"),
         ({"seeds": [4]}, "data/models/toy/none/4/secret.json: no such file; run `dvc repro`"),
     ],
 )

@@ -203,7 +203,7 @@ def test_the_joint_table_of_an_extraction_says_nothing_of_membership_inference()
 
 
 def test_the_joint_table_of_an_inversion_speaks_of_gradients_alone() -> None:
-    entry = {"verb": "extract", "metric": "token_accuracy", "unit": "fraction", "best": "min", "split": "gradient"}
+    entry = {"verb": "invert", "metric": "token_accuracy", "unit": "fraction", "best": "min", "split": "gradient"}
     accuracies = [entry | {"seed": seed, "value": value, "n": 2} for seed, value in enumerate([0.8, 0.9, 1.0])]
 
     found = {table.name: table for table in tables(rows(*accuracy("a", 0.78, 0.80, 0.82), *accuracies))}
@@ -211,7 +211,7 @@ def test_the_joint_table_of_an_inversion_speaks_of_gradients_alone() -> None:
     assert found["joint"].headings[-1] == "tokens reconstructed in their place ↓"
     assert "mean gradient of a batch" in found["joint"].note
     assert "oracle" not in found["joint"].note
-    assert found["extract"].note in found["joint"].note
+    assert found["invert"].note in found["joint"].note
 
 
 @pytest.mark.usefixtures("project")

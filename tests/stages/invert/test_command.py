@@ -12,9 +12,9 @@ def federated(study, bert):
     del toy["partition"]
     toy["train"]["base"] |= {"train_on": "train", "epochs": 1}
     toy["train"]["variant"]["control"] = {"role": "control"}
-    toy["extract"] = {
+    toy["invert"] = {
         "grid": {"variant": ["none", "control"]},
-        "base": {"attack": "gradient", "texts": 2, "steps": 50, "learning_rate": 0.05, "starts": 2},
+        "base": {"texts": 2, "steps": 50, "learning_rate": 0.05, "starts": 2},
         "variant": {"none": {}, "control": {"unrelated": True}},
     }
     return study
@@ -24,12 +24,12 @@ def test_metrics_are_the_means_of_the_table_and_nothing_else_is_written(federate
     federated.change("train", {"seeds": [0, 1]})
     federated.done("train", "none")
     before = set(federated.files())
-    content = federated.done("extract", "none")
+    content = federated.done("invert", "none")
     assert set(federated.files()) - before == {
-        "data/extractions/toy/none/reconstructions.parquet",
-        "reports/metrics/toy/none/extract.json",
+        "data/inversions/toy/none/reconstructions.parquet",
+        "reports/metrics/toy/none/invert.json",
     }
-    table = pd.read_parquet("data/extractions/toy/none/reconstructions.parquet")
+    table = pd.read_parquet("data/inversions/toy/none/reconstructions.parquet")
     assert table.groupby("seed").size().tolist() == [2, 2]
     assert set(table.columns) >= {"private", "answer", "objective", "example_id"}
     for name, by_seed in content["metrics"].items():
@@ -46,61 +46,57 @@ def test_the_control_attacks_the_same_texts_and_gets_little_of_them(federated):
     found = {}
     for cell in ("none", "control"):
         federated.done("train", cell)
-        content = federated.done("extract", cell)
-        found[cell] = pd.read_parquet(f"data/extractions/toy/{cell}/reconstructions.parquet")
+        content = federated.done("invert", cell)
+        found[cell] = pd.read_parquet(f"data/inversions/toy/{cell}/reconstructions.parquet")
     assert content["about"]["role"] == "control"
     assert found["none"]["example_id"].tolist() == found["control"]["example_id"].tolist()
     assert found["control"]["token_accuracy"].mean() < found["none"]["token_accuracy"].mean()
 
 
 def test_a_rerun_gives_the_same_bytes(federated):
-    federated.change("extract", {"steps": 20, "batch_size": 2, "clipping_norm": 1.0, "noise_multiplier": 0.1})
+    federated.change("invert", {"steps": 20, "batch_size": 2, "clipping_norm": 1.0, "noise_multiplier": 0.1})
     federated.done("train", "none")
-    federated.done("extract", "none")
+    federated.done("invert", "none")
     first = federated.files()
-    federated.done("extract", "none")
+    federated.done("invert", "none")
     assert federated.files() == first
 
 
 def test_other_splits_are_attacked_too(federated):
-    federated.change("extract", {"split": "test", "steps": 5})
+    federated.change("invert", {"split": "test", "steps": 5})
     federated.done("train", "none")
-    federated.done("extract", "none")
+    federated.done("invert", "none")
     prepared = pd.read_parquet("data/prepared/trees/test.parquet")
-    table = pd.read_parquet("data/extractions/toy/none/reconstructions.parquet")
+    table = pd.read_parquet("data/inversions/toy/none/reconstructions.parquet")
     assert set(table["example_id"]) <= set(prepared["example_id"])
 
 
 @pytest.mark.parametrize(
     ("base", "message"),
     [
-        (
-            {"attack": "theft"},
-            "toy.extract.base.attack: 'theft' is not allowed; input should be 'canary' or 'gradient'",
-        ),
-        ({"gumbel": True}, "toy.extract.base.gumbel: no such setting; allowed: attack, batch_size, clipping_norm"),
-        ({"texts": 0}, "toy.extract.base.texts: 0 is not allowed; input should be greater than or equal to 1"),
-        ({"objective": "lamp"}, "toy.extract.base.objective: 'lamp' is not allowed; input should be 'dlg', 'tag' or"),
+        ({"gumbel": True}, "toy.invert.base.gumbel: no such setting; allowed: batch_size, clipping_norm"),
+        ({"texts": 0}, "toy.invert.base.texts: 0 is not allowed; input should be greater than or equal to 1"),
+        ({"objective": "lamp"}, "toy.invert.base.objective: 'lamp' is not allowed; input should be 'dlg', 'tag' or"),
         ({"batch_size": 4}, "texts: 2 are no whole batches of batch_size: 4"),
         ({"noise_multiplier": 1.0}, "noise_multiplier: 1.0 is in clipping norms and needs clipping_norm"),
-        ({"texts": 300}, "toy.extract.base.texts: 300 is more than the "),
+        ({"texts": 300}, "toy.invert.base.texts: 300 is more than the "),
         ({"dataset": "stones"}, "data/prepared/stones/train.parquet: no such file; run `dvc repro`"),
         ({"seeds": [4]}, "data/models/toy/none/4: no model of this seed"),
     ],
 )
 def test_a_wrong_input_is_one_line(federated, base, message):
     federated.done("train", "none")
-    federated.change("extract", base)
-    assert message in federated.refused("extract", "none")
+    federated.change("invert", base)
+    assert message in federated.refused("invert", "none")
 
 
 def test_a_cell_that_is_not_trained_is_named(federated):
-    assert "data/models/toy/none/about.json: no such file; run `dvc repro`" in federated.refused("extract", "none")
+    assert "data/models/toy/none/about.json: no such file; run `dvc repro`" in federated.refused("invert", "none")
 
 
 def test_a_model_with_frozen_embeddings_is_refused_with_the_remedy(federated, bert):
     federated.parameters["models"]["mean"]["encoder"] = bert
     federated.done("train", "none")
-    error = federated.refused("extract", "none")
-    assert "toy.extract.grid: the model's token embeddings are frozen, so that no update has their gradient" in error
+    error = federated.refused("invert", "none")
+    assert "toy.invert.grid: the model's token embeddings are frozen, so that no update has their gradient" in error
     assert "train the cell with an encoder of `trained_embeddings: true`" in error

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from stages.common.errors import SettingError
-from stages.extract.settings import GradientSettings
 from stages.fitting.objective import losses
+from stages.invert.settings import InvertSettings
 from stages.models.classifier import Scores, TextClassifier
 from stages.models.encoders import Transformer, mask, tokenizer
 from stages.models.examples import Examples
@@ -113,7 +113,7 @@ def others(model: TextClassifier) -> list[torch.nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad and parameter is not table]
 
 
-def update(model: TextClassifier, client: Client, settings: GradientSettings, noise: torch.Generator) -> Update:
+def update(model: TextClassifier, client: Client, settings: InvertSettings, noise: torch.Generator) -> Update:
     """Return what a client sends: its mean gradient, each text's clipped and noise added if the settings say so.
 
     Args:

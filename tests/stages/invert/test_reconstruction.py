@@ -6,12 +6,12 @@ import torch
 from pydantic import ValidationError
 
 from stages.common.errors import SettingError
-from stages.extract.gradient.client import client, encoder, marks, others, update
-from stages.extract.gradient.distances import DISTANCES
-from stages.extract.gradient.inversion import Problem, invert
-from stages.extract.gradient.reading import bag, ordered, precision_and_recall
-from stages.extract.gradient.run import measure, pairs, reconstruct
-from stages.extract.settings import GradientSettings
+from stages.invert.client import client, encoder, marks, others, update
+from stages.invert.distances import DISTANCES
+from stages.invert.reading import bag, ordered, precision_and_recall
+from stages.invert.reconstruction import measure, pairs, reconstruct
+from stages.invert.search import Problem, search
+from stages.invert.settings import InvertSettings
 from stages.models import files
 from stages.models.examples import vocabulary
 from stages.models.fitted import FittedModel
@@ -24,7 +24,7 @@ def settings():
 
     def make(**changes):
         usual = {"dataset": "trees", "seeds": [0], "texts": 2, "steps": 75, "learning_rate": 0.05, "starts": 3}
-        return GradientSettings.model_validate(usual | changes)
+        return InvertSettings.model_validate(usual | changes)
 
     return make
 
@@ -222,9 +222,9 @@ def test_without_the_bag_all_tokens_but_marks_are_candidates(attacked, settings)
 def test_the_answer_is_never_worse_than_what_was_looked_at_first(attacked, settings):
     fitted, examples = attacked()
     problem, _ = problem_of(fitted, examples, [4], settings(steps=1))
-    _, first = invert(problem, np.random.default_rng(0))
+    _, first = search(problem, np.random.default_rng(0))
     longer = replace(problem, settings=settings(steps=60))
-    assert invert(longer, np.random.default_rng(0))[1] <= first
+    assert search(longer, np.random.default_rng(0))[1] <= first
 
 
 def test_twins_are_of_one_label_and_length_and_in_one_place(attacked):

@@ -11,11 +11,11 @@ from torch import Tensor
 from stages.common.errors import SettingError
 from stages.common.measurements import Measurement
 from stages.common.streams import generator, torch_seed
-from stages.extract.gradient.client import Client, client, encoder, marks, update
-from stages.extract.gradient.inversion import Problem, invert
-from stages.extract.gradient.overlap import Overlap, Text, matched, overlap
-from stages.extract.gradient.reading import bag, ordered, precision_and_recall
-from stages.extract.settings import GradientSettings
+from stages.invert.client import Client, client, encoder, marks, update
+from stages.invert.overlap import Overlap, Text, matched, overlap
+from stages.invert.reading import bag, ordered, precision_and_recall
+from stages.invert.search import Problem, search
+from stages.invert.settings import InvertSettings
 from stages.models.encoders import tokenizer
 from stages.models.examples import Examples
 from stages.models.fitted import FittedModel
@@ -75,7 +75,7 @@ MEASURED = (
 )
 
 
-def reconstruct(fitted: FittedModel, examples: Examples, settings: GradientSettings, seed: int) -> list[Reconstruction]:
+def reconstruct(fitted: FittedModel, examples: Examples, settings: InvertSettings, seed: int) -> list[Reconstruction]:
     """Return what is reconstructed of the texts of one seed.
 
     Args:
@@ -139,7 +139,7 @@ def _attack(
     attacked: Client,
     target: Client,
     example_ids: NDArray[np.object_],
-    settings: GradientSettings,
+    settings: InvertSettings,
     noise: torch.Generator,
     seed: int,
     number: int,
@@ -153,7 +153,7 @@ def _attack(
     shares = precision_and_recall(set(shown.tolist()), {token for text in private for token in text})
     candidates = shown if settings.within_bag else _all_but(around, len(seen.table)).to(shown.device)
     problem = Problem(model, attacked.known, seen.others, candidates, settings)
-    ids, objective = invert(problem, generator(seed, "inversion starts", number))
+    ids, objective = search(problem, generator(seed, "inversion starts", number))
     of_truth = float(problem.objective(problem.table[attacked.ids]))
     answers = attacked.texts(ids)
     read = attacked.texts(ordered(seen, candidates, ids.shape[1]).expand_as(ids))

@@ -1,0 +1,38 @@
+"""Invert the updates of one cell's clients and write what came of it."""
+
+from dataclasses import asdict
+
+import pandas as pd
+
+from stages.common import artifacts, measurements
+from stages.common.cells import Cell, Place
+from stages.common.errors import InputError, SettingError
+from stages.common.pool import run_seeds
+from stages.common.settings import PARAMETERS
+from stages.invert.reconstruction import Reconstruction, measure, reconstruct
+from stages.invert.settings import InvertSettings
+from stages.models.examples import read_split
+from stages.models.fitted import about_measuring, load_fitted
+
+
+def invert_cell(cell: Cell[InvertSettings]) -> None:
+    """Reconstruct the texts of all seeds of a cell; write every reconstruction and the metrics."""
+    settings, place = cell.settings, cell.place
+    about = about_measuring(place, settings.dataset, settings.inputs())
+    private = read_split(settings.dataset, settings.split)
+    try:
+        found = run_seeds(_reconstruct, dict.fromkeys(settings.seeds, private), place, settings)
+    except SettingError as error:
+        # What is wrong with a cell's model is wrong with the cell.
+        grid = f"{PARAMETERS}: {place.study}.{place.verb}.grid"
+        where = grid if error.setting == "grid" else cell.key(error.setting)
+        raise InputError(where, error.problem, error.remedy) from None
+    rows = [asdict(text) for texts in found.values() for text in texts]
+    with artifacts.atomic_folder(place.inversions) as folder:
+        artifacts.write_table(folder / "reconstructions.parquet", pd.DataFrame(rows))
+    measurements.write(place.metrics, about, {seed: measure(texts) for seed, texts in found.items()})
+
+
+def _reconstruct(seed: int, private: pd.DataFrame, place: Place, settings: InvertSettings) -> list[Reconstruction]:
+    fitted = load_fitted(place.study, place.cell, seed)
+    return reconstruct(fitted, fitted.examples(private), settings, seed)
