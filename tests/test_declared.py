@@ -62,8 +62,10 @@ def test_every_cell_of_the_grids_is_a_stage(project: tuple[Stages, Any]) -> None
 def test_a_cell_reads_what_is_declared(project: tuple[Stages, Any]) -> None:
     for stage, cell in cells(project):
         read = cell.settings.inputs()
-        if cell.place.verb in ("attack", "audit", "extract", "invert", "score"):
+        if cell.place.verb in ("attack", "audit", "extract", "score"):
             read.append(cell.place.models)
+        if cell.place.verb == "invert":
+            read.append(Place(cell.place.study, "train", cell.settings.target).models)
         if cell.place.verb == "attack" and cell.settings.shadows:
             read.append(Place(cell.place.study, "shadow", cell.settings.shadows).shadows)
         declared = [Path(dep.def_path) for dep in stage.deps if dep.def_path.startswith("data/")]

@@ -77,7 +77,7 @@ def test_the_same_inputs_give_the_same_bytes_for_every_kind_of_stage(project: Pa
         "extract-canary_extraction@none",
         "train-language_model_canaries@none",
         "extract-language_model_canaries@none",
-        "train-gradient_inversion@single",
+        "train-gradient_inversion@clients",
         "invert-gradient_inversion@single",
         "score-joint@none",
         "distill-distillation@distilled",

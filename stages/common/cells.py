@@ -3,8 +3,9 @@
 A verb's block of a study holds `grid` (axis -> values), `base` (settings of every cell) and, per axis,
 what each value changes. A cell is one point of the grid, named by its values joined with "-". Its
 settings are merged in this order, later ones winning: the study's own keys (dataset, model, partition,
-seeds), `base`, then each axis. What the study gives itself no `base` and no value may change. An axis
-value is itself the setting of that name, unless the axis is called `variant`, which is only a name.
+seeds), `base`, then each axis. What the study gives itself no `base` and no value may change, and another cell whose
+models are read is named in `base` alone. An axis value is itself the setting of that name, unless the axis is called
+`variant`, which is only a name.
 """
 
 import itertools
@@ -18,6 +19,8 @@ from stages.common.errors import InputError
 from stages.common.settings import PARAMETERS, Settings, block, parse, shown
 
 SHARED = ("dataset", "model", "partition", "seeds")
+# The settings that name another cell, whose models are read.
+OTHERS = ("target", "teacher")
 Merged = TypeVar("Merged", bound=Settings)
 
 
@@ -117,10 +120,10 @@ def read_cell(parameters: dict[str, Any], study: str, verb: str, cell: str, sche
     known = cells(parameters, study, verb)
     if cell not in known:
         raise InputError(f"{PARAMETERS}: {study}.{verb}.grid", f"has no cell `{cell}`", f"it has: {', '.join(known)}")
-    section = block(parameters, study)
+    section, base = block(parameters, study), f"{study}.{verb}.base"
     layers: list[tuple[str, dict[str, Any]]] = [
         (study, {key: section[key] for key in SHARED if key in section and key in schema.model_fields}),
-        (f"{study}.{verb}.base", section[verb].get("base") or {}),
+        (base, section[verb].get("base") or {}),
     ]
     for axis, value in known[cell].items():
         if axis != "variant":
@@ -137,9 +140,13 @@ def read_cell(parameters: dict[str, Any], study: str, verb: str, cell: str, sche
             # DVC watches what the study names: a cell that read something else would go stale unseen.
             where = f"{PARAMETERS}: {key}.{taken[0]}"
             raise InputError(where, "the study gives it for all cells", f"remove it here, or from {study}")
+        if key != base and (named := [name for name in layer if name in OTHERS]):
+            # As unseen: DVC watches the models of the cell that `base` names.
+            where = f"{PARAMETERS}: {key}.{named[0]}"
+            raise InputError(where, "all cells read the models of one other cell", f"name it in {base}")
         merged |= layer
         origin |= dict.fromkeys(layer, key)
-    settings = parse(schema, merged, f"{study}.{verb}.base", origin)
+    settings = parse(schema, merged, base, origin)
     return Cell(Place(study, verb, cell), settings, origin)
 
 

@@ -1,6 +1,6 @@
 """Invert the updates of one cell's clients and write what came of it."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pandas as pd
 
@@ -8,7 +8,6 @@ from stages.common import artifacts, measurements
 from stages.common.cells import Cell, Place
 from stages.common.errors import InputError, SettingError
 from stages.common.pool import run_seeds
-from stages.common.settings import PARAMETERS
 from stages.invert.reconstruction import Reconstruction, measure, reconstruct
 from stages.invert.settings import InvertSettings
 from stages.models.examples import read_split
@@ -18,15 +17,13 @@ from stages.models.fitted import about_measuring, load_fitted
 def invert_cell(cell: Cell[InvertSettings]) -> None:
     """Reconstruct the texts of all seeds of a cell; write every reconstruction and the metrics."""
     settings, place = cell.settings, cell.place
-    about = about_measuring(place, settings.dataset, settings.inputs())
+    attacked = about_measuring(replace(place, cell=settings.target), settings.dataset, settings.inputs())
+    about = replace(attacked, cell=place.cell, role=settings.role, command=place.command)
     private = read_split(settings.dataset, settings.split)
     try:
         found = run_seeds(_reconstruct, dict.fromkeys(settings.seeds, private), place, settings)
     except SettingError as error:
-        # What is wrong with a cell's model is wrong with the cell.
-        grid = f"{PARAMETERS}: {place.study}.{place.verb}.grid"
-        where = grid if error.setting == "grid" else cell.key(error.setting)
-        raise InputError(where, error.problem, error.remedy) from None
+        raise InputError(cell.key(error.setting), error.problem, error.remedy) from None
     rows = [asdict(text) for texts in found.values() for text in texts]
     with artifacts.atomic_folder(place.inversions) as folder:
         artifacts.write_table(folder / "reconstructions.parquet", pd.DataFrame(rows))
@@ -34,5 +31,5 @@ def invert_cell(cell: Cell[InvertSettings]) -> None:
 
 
 def _reconstruct(seed: int, private: pd.DataFrame, place: Place, settings: InvertSettings) -> list[Reconstruction]:
-    fitted = load_fitted(place.study, place.cell, seed)
+    fitted = load_fitted(place.study, settings.target, seed)
     return reconstruct(fitted, fitted.examples(private), settings, seed)

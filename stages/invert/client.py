@@ -76,11 +76,11 @@ def encoder(model: TextClassifier) -> Transformer:
     found = model.encoder
     if not isinstance(found, Transformer) or not found.table.requires_grad:
         problem = "the model's token embeddings are frozen, so that no update has their gradient"
-        raise SettingError("grid", problem, "train the cell with an encoder of `trained_embeddings: true`")
+        raise SettingError("target", problem, "train the cell with an encoder of `trained_embeddings: true`")
     for part, remedy in ((model.recurrent, "head: mean"), (model.chain, "tagger: independent")):
         if part is not None:
             problem = f"{type(part).__name__} has no second gradient, which the attack takes"
-            raise SettingError("grid", problem, f"train the cell with a model of {remedy}")
+            raise SettingError("target", problem, f"train the cell with a model of {remedy}")
     return found
 
 

@@ -5,6 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from stages.common.measurements import Role
 from stages.common.paths import prepared_path
 from stages.common.settings import Seeds, Settings
 
@@ -12,11 +13,11 @@ from stages.common.settings import Seeds, Settings
 class InvertSettings(Settings):
     """Private texts are reconstructed from the updates that clients send: mean gradients of the model on a batch each.
 
-    Attacked are the models of the cell of `train` that has the same name.
-
     Attributes:
         dataset: The study's.
         seeds: Of the attacked models.
+        target: The cell of `<study>.train` whose models are attacked; `base` alone may name it.
+        role: How tables name the cell's part.
         split: Where the private texts come from.
         texts: Of each seed.
         batch_size: Texts of one client.
@@ -28,11 +29,13 @@ class InvertSettings(Settings):
         within_bag: Whether only tokens that the gradient of the embeddings shows are candidates.
         clipping_norm: What the gradient of each text is clipped to before it is sent; not clipped if None.
         noise_multiplier: Standard deviation of the noise on the sum of clipped gradients, in clipping norms.
-        unrelated: A control: the updates are of other texts, of the same lengths and labels.
+        unrelated: The updates are of other texts, of the same lengths and labels; needs role: control.
     """
 
     dataset: str
     seeds: Seeds
+    target: str
+    role: Role = "model"
     split: Literal["train", "valid", "test"] = "train"
     texts: int = Field(4, ge=1)
     batch_size: int = Field(1, ge=1)
@@ -56,6 +59,12 @@ class InvertSettings(Settings):
     def _noise_is_in_clipping_norms(self) -> Self:
         if self.noise_multiplier and self.clipping_norm is None:
             raise ValueError(f"noise_multiplier: {self.noise_multiplier} is in clipping norms and needs clipping_norm")
+        return self
+
+    @model_validator(mode="after")
+    def _unrelated_updates_are_a_control(self) -> Self:
+        if self.unrelated and self.role != "control":
+            raise ValueError("unrelated: true sends the updates of other texts and needs role: control")
         return self
 
     def inputs(self) -> list[Path]:

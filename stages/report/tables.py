@@ -199,7 +199,10 @@ def _numbers(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _joint(steps: dict[str, pd.DataFrame], guaranteed: str) -> Table:
     measured = {cell for name in FURTHER for cell in steps[name]["cell"]}
-    cells = steps["train"].drop_duplicates("cell").set_index("cell")[["role"]]
+    # An inversion has a name and a row of its own, below the models.
+    if len(steps["invert"]):
+        measured |= set(steps["train"]["cell"])
+    cells = pd.concat([steps["train"], steps["invert"]]).drop_duplicates("cell").set_index("cell")[["role"]]
     cells = cells[cells.index.isin(measured)]
     numbers, shown = [cells], [list(cells.index), [formats.text(role) for role in cells["role"]]]
     headings = ["cell", "role"]

@@ -5,17 +5,16 @@ import pytest
 
 @pytest.fixture
 def federated(study, bert):
-    """The study with a BERT whose embeddings are trained, and a cell whose updates are of other texts."""
+    """The study with a BERT whose embeddings are trained, and inversions of it: of an update, and of another text's."""
     encoder = bert | {"layers": 1, "trained_embeddings": True}
     study.parameters["models"]["mean"] |= {"encoder": encoder, "hidden": 0}
     toy = study.parameters["toy"]
     del toy["partition"]
     toy["train"]["base"] |= {"train_on": "train", "epochs": 1}
-    toy["train"]["variant"]["control"] = {"role": "control"}
     toy["invert"] = {
-        "grid": {"variant": ["none", "control"]},
-        "base": {"texts": 2, "steps": 50, "learning_rate": 0.05, "starts": 2},
-        "variant": {"none": {}, "control": {"unrelated": True}},
+        "grid": {"variant": ["single", "control"]},
+        "base": {"target": "none", "texts": 2, "steps": 50, "learning_rate": 0.05, "starts": 2},
+        "variant": {"single": {}, "control": {"role": "control", "unrelated": True}},
     }
     return study
 
@@ -24,12 +23,12 @@ def test_metrics_are_the_means_of_the_table_and_nothing_else_is_written(federate
     federated.change("train", {"seeds": [0, 1]})
     federated.done("train", "none")
     before = set(federated.files())
-    content = federated.done("invert", "none")
+    content = federated.done("invert", "single")
     assert set(federated.files()) - before == {
-        "data/inversions/toy/none/reconstructions.parquet",
-        "reports/metrics/toy/none/invert.json",
+        "data/inversions/toy/single/reconstructions.parquet",
+        "reports/metrics/toy/single/invert.json",
     }
-    table = pd.read_parquet("data/inversions/toy/none/reconstructions.parquet")
+    table = pd.read_parquet("data/inversions/toy/single/reconstructions.parquet")
     assert table.groupby("seed").size().tolist() == [2, 2]
     assert set(table.columns) >= {"private", "answer", "objective", "example_id"}
     for name, by_seed in content["metrics"].items():
@@ -43,31 +42,37 @@ def test_metrics_are_the_means_of_the_table_and_nothing_else_is_written(federate
 
 
 def test_the_control_attacks_the_same_texts_and_gets_little_of_them(federated):
-    found = {}
-    for cell in ("none", "control"):
-        federated.done("train", cell)
-        content = federated.done("invert", cell)
+    federated.done("train", "none")
+    found, about = {}, {}
+    for cell in ("single", "control"):
+        about[cell] = federated.done("invert", cell)["about"]
         found[cell] = pd.read_parquet(f"data/inversions/toy/{cell}/reconstructions.parquet")
-    assert content["about"]["role"] == "control"
-    assert found["none"]["example_id"].tolist() == found["control"]["example_id"].tolist()
-    assert found["control"]["token_accuracy"].mean() < found["none"]["token_accuracy"].mean()
+    assert found["single"]["example_id"].tolist() == found["control"]["example_id"].tolist()
+    assert found["control"]["token_accuracy"].mean() < found["single"]["token_accuracy"].mean()
+    # Of one model, and each with a name and a part of its own.
+    assert [(each["cell"], each["role"], each["model"]) for each in about.values()] == [
+        ("single", "model", "mean"),
+        ("control", "control", "mean"),
+    ]
+    assert about["control"]["command"] == "python -m stages.invert --study toy --cell control"
+    assert about["control"]["inputs_sha256"] == about["single"]["inputs_sha256"]
 
 
 def test_a_rerun_gives_the_same_bytes(federated):
     federated.change("invert", {"steps": 20, "batch_size": 2, "clipping_norm": 1.0, "noise_multiplier": 0.1})
     federated.done("train", "none")
-    federated.done("invert", "none")
+    federated.done("invert", "single")
     first = federated.files()
-    federated.done("invert", "none")
+    federated.done("invert", "single")
     assert federated.files() == first
 
 
 def test_other_splits_are_attacked_too(federated):
     federated.change("invert", {"split": "test", "steps": 5})
     federated.done("train", "none")
-    federated.done("invert", "none")
+    federated.done("invert", "single")
     prepared = pd.read_parquet("data/prepared/trees/test.parquet")
-    table = pd.read_parquet("data/inversions/toy/none/reconstructions.parquet")
+    table = pd.read_parquet("data/inversions/toy/single/reconstructions.parquet")
     assert set(table["example_id"]) <= set(prepared["example_id"])
 
 
@@ -87,16 +92,18 @@ def test_other_splits_are_attacked_too(federated):
 def test_a_wrong_input_is_one_line(federated, base, message):
     federated.done("train", "none")
     federated.change("invert", base)
-    assert message in federated.refused("invert", "none")
+    assert message in federated.refused("invert", "single")
 
 
 def test_a_cell_that_is_not_trained_is_named(federated):
-    assert "data/models/toy/none/about.json: no such file; run `dvc repro`" in federated.refused("invert", "none")
+    assert "data/models/toy/none/about.json: no such file; run `dvc repro`" in federated.refused("invert", "single")
 
 
 def test_a_model_with_frozen_embeddings_is_refused_with_the_remedy(federated, bert):
     federated.parameters["models"]["mean"]["encoder"] = bert
     federated.done("train", "none")
-    error = federated.refused("invert", "none")
-    assert "toy.invert.grid: the model's token embeddings are frozen, so that no update has their gradient" in error
+    error = federated.refused("invert", "single")
+    assert (
+        "toy.invert.base.target: the model's token embeddings are frozen, so that no update has their gradient" in error
+    )
     assert "train the cell with an encoder of `trained_embeddings: true`" in error

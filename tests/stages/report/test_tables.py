@@ -202,13 +202,24 @@ def test_the_joint_table_of_an_extraction_says_nothing_of_membership_inference()
     assert found["extract"].note in found["joint"].note
 
 
-def test_the_joint_table_of_an_inversion_speaks_of_gradients_alone() -> None:
-    entry = {"verb": "invert", "metric": "token_accuracy", "unit": "fraction", "best": "min", "split": "gradient"}
+def test_the_joint_table_of_inversions_has_their_model_once_and_speaks_of_gradients_alone() -> None:
+    entry = {
+        "verb": "invert",
+        "cell": "b",
+        "metric": "token_accuracy",
+        "unit": "fraction",
+        "best": "min",
+        "split": "gradient",
+    }
     accuracies = [entry | {"seed": seed, "value": value, "n": 2} for seed, value in enumerate([0.8, 0.9, 1.0])]
 
     found = {table.name: table for table in tables(rows(*accuracy("a", 0.78, 0.80, 0.82), *accuracies))}
 
     assert found["joint"].headings[-1] == "tokens reconstructed in their place ↓"
+    assert [(row[0], row[2][:5], row[-1][:5]) for row in found["joint"].sections[0].rows] == [
+        ("a", "0.800", formats.NOTHING),
+        ("b", formats.NOTHING, "0.900"),
+    ]
     assert "mean gradient of a batch" in found["joint"].note
     assert "oracle" not in found["joint"].note
     assert found["invert"].note in found["joint"].note
