@@ -75,14 +75,17 @@ MEASURED = (
 )
 
 
-def reconstruct(fitted: FittedModel, examples: Examples, settings: InvertSettings, seed: int) -> list[Reconstruction]:
+def reconstruct(
+    fitted: FittedModel, examples: Examples, settings: InvertSettings, seed: int, noise_multiplier: float = 0.0
+) -> list[Reconstruction]:
     """Return what is reconstructed of the texts of one seed.
 
     Args:
         fitted: The model, whose parameters stay as they are.
         examples: The split that private texts are drawn from.
-        settings: Of the attack.
+        settings: Of the attack, and of clipping.
         seed: Of texts, noise, starts and guesses.
+        noise_multiplier: Of the updates, in clipping norms.
 
     Raises:
         SettingError: The model cannot be attacked, or there are too few texts.
@@ -98,7 +101,9 @@ def reconstruct(fitted: FittedModel, examples: Examples, settings: InvertSetting
         sent = twins[start : start + settings.batch_size] if settings.unrelated else rows
         attacked = client(examples[sent], around, model.device)
         target = client(examples[rows], around, model.device)
-        found += _attack(fitted, attacked, target, examples.example_ids[rows], settings, noise, seed, number)
+        found += _attack(
+            fitted, attacked, target, examples.example_ids[rows], settings, noise_multiplier, noise, seed, number
+        )
     return found
 
 
@@ -140,15 +145,16 @@ def _attack(
     target: Client,
     example_ids: NDArray[np.object_],
     settings: InvertSettings,
+    noise_multiplier: float,
     noise: torch.Generator,
     seed: int,
     number: int,
 ) -> list[Reconstruction]:
     """Return what the update of one client says of the texts of `target`, which but in a control are its own."""
     model, around = fitted.classifier, marks(fitted)
-    seen = update(model, attacked, settings, noise)
+    seen = update(model, attacked, noise, settings.clipping_norm, noise_multiplier)
     sent = {token for text in attacked.texts(attacked.ids) for token in text}
-    shown = bag(seen, around, len(sent) if settings.noise_multiplier else None)
+    shown = bag(seen, around, len(sent) if noise_multiplier else None)
     private = target.texts(target.ids)
     shares = precision_and_recall(set(shown.tolist()), {token for text in private for token in text})
     candidates = shown if settings.within_bag else _all_but(around, len(seen.table)).to(shown.device)

@@ -28,7 +28,9 @@ class InvertSettings(Settings):
         starts: Random starts, of which the best is optimised.
         within_bag: Whether only tokens that the gradient of the embeddings shows are candidates.
         clipping_norm: What the gradient of each text is clipped to before it is sent; not clipped if None.
-        noise_multiplier: Standard deviation of the noise on the sum of clipped gradients, in clipping norms.
+        epsilon: Of the noise on the sum of clipped gradients, which follows (stages/invert/guarantee.py).
+        delta: Of the same.
+        noise_multiplier: Standard deviation of that noise, in clipping norms, by hand: no guarantee is stated.
         unrelated: The updates are of other texts, of the same lengths and labels; needs role: control.
     """
 
@@ -46,7 +48,9 @@ class InvertSettings(Settings):
     starts: int = Field(10, ge=1)
     within_bag: bool = True
     clipping_norm: float | None = Field(None, gt=0)
-    noise_multiplier: float = Field(0.0, ge=0)
+    epsilon: float | None = Field(None, gt=0)
+    delta: float | None = Field(None, gt=0, lt=1)
+    noise_multiplier: float | None = Field(None, gt=0)
     unrelated: bool = False
 
     @model_validator(mode="after")
@@ -56,9 +60,15 @@ class InvertSettings(Settings):
         return self
 
     @model_validator(mode="after")
-    def _noise_is_in_clipping_norms(self) -> Self:
-        if self.noise_multiplier and self.clipping_norm is None:
-            raise ValueError(f"noise_multiplier: {self.noise_multiplier} is in clipping norms and needs clipping_norm")
+    def _noise_is_said_once(self) -> Self:
+        if (self.epsilon is None) != (self.delta is None):
+            raise ValueError("epsilon and delta are given together: the noise follows from both")
+        asked = {name: getattr(self, name) for name in ("epsilon", "noise_multiplier")}
+        given = [f"{name}: {value:g}" for name, value in asked.items() if value is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} both say how much noise there is: give one of them")
+        if given and self.clipping_norm is None:
+            raise ValueError(f"{given[0]} asks for noise, which is in clipping norms and needs clipping_norm")
         return self
 
     @model_validator(mode="after")

@@ -1,6 +1,8 @@
 """Comparison tables: what each step of a study measured, cell beside cell, for programs and for people."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -26,8 +28,11 @@ TITLES = {
 # What an epsilon holds under, by the mechanism that gives it.
 GUARANTEES = {
     "dpsgd": "adding or removing one example, Poisson sampling of examples",
+    "gaussian": "adding or removing one text of a batch, no sampling",
     "edpsgd": "replacing one example, Poisson sampling of groups that were dealt without looking at the data",
 }
+# What it is of, by the step that states it.
+RELEASED = {"train": "the release of one model", "invert": "one update of one client"}
 ATTACKS = (
     "Attacks are membership inference, by a threshold on the loss unless another is named. That one is weak; LiRA and "
     "RMIA compare with shadow models, and are stronger where those were trained as the attacked model was. What an "
@@ -95,29 +100,31 @@ class Table:
     note: str = ""
 
 
-def guarantees(results: pd.DataFrame) -> str:
-    """Return in words what the epsilons of a study hold under; nothing if it has none.
+def guarantees(results: pd.DataFrame) -> dict[str, str]:
+    """Return by step in words what the epsilons of a study hold under, of the steps that state any.
 
     Args:
         results: The study's rows of the long table.
     """
-    # A control states a delta, and no epsilon.
-    stating = results.loc[results["metric"] == "epsilon", "cell"]
-    deltas = results[(results["metric"] == "delta") & results["cell"].isin(stating)]
-    deltas = deltas.groupby("cell", sort=False).first()
-    said = [
-        f"{cell}: delta {row.value:g}, {GUARANTEES.get(row.mechanism, row.mechanism)}"
-        for cell, row in deltas.iterrows()
-    ]
-    if not said:
-        return ""
-    return (
-        f"Epsilon of {'; '.join(said)}. By privacy loss distributions (dp-accounting), for the release of one model; "
-        "the noise is seeded, so that anybody can repeat it, and the guarantee asks for a secret seed."
-    )
+    found = {}
+    for step, released in RELEASED.items():
+        rows = results[results["verb"].isin(STEPS[step])]
+        # A control states a delta, and no epsilon.
+        stating = rows.loc[rows["metric"] == "epsilon", "cell"]
+        deltas = rows[(rows["metric"] == "delta") & rows["cell"].isin(stating)]
+        said = [
+            f"{cell}: delta {row.value:g}, {GUARANTEES.get(row.mechanism, row.mechanism)}"
+            for cell, row in deltas.groupby("cell", sort=False).first().iterrows()
+        ]
+        if said:
+            found[step] = (
+                f"Epsilon of {'; '.join(said)}. By privacy loss distributions (dp-accounting), for {released}; "
+                "the noise is seeded, so that anybody can repeat it, and the guarantee asks for a secret seed."
+            )
+    return found
 
 
-def tables(summary: pd.DataFrame, guaranteed: str = "") -> list[Table]:
+def tables(summary: pd.DataFrame, guaranteed: Mapping[str, str] = MappingProxyType({})) -> list[Table]:
     """Return the tables of one study: the joint one if its trained models are measured further, then one a step.
 
     Args:
@@ -127,8 +134,8 @@ def tables(summary: pd.DataFrame, guaranteed: str = "") -> list[Table]:
     steps = {name: summary[summary["verb"].isin(verbs)] for name, verbs in STEPS.items()}
     further = sum(len(steps[name]) for name in FURTHER)
     joint = [_joint(steps, guaranteed)] if len(steps["train"]) and further else []
-    notes = NOTES | {"train": guaranteed}
-    return joint + [_step(name, rows, notes.get(name, "")) for name, rows in steps.items() if len(rows)]
+    notes = {name: " ".join(said[name] for said in (NOTES, guaranteed) if name in said) for name in steps}
+    return joint + [_step(name, rows, notes[name]) for name, rows in steps.items() if len(rows)]
 
 
 def markdown(table: Table) -> str:
@@ -197,7 +204,7 @@ def _numbers(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(better=better)[["cell", "verb", "role", "metric", "split", "group", "unit", "better", *ESTIMATE]]
 
 
-def _joint(steps: dict[str, pd.DataFrame], guaranteed: str) -> Table:
+def _joint(steps: dict[str, pd.DataFrame], guaranteed: Mapping[str, str]) -> Table:
     measured = {cell for name in FURTHER for cell in steps[name]["cell"]}
     # An inversion has a name and a row of its own, below the models.
     if len(steps["invert"]):
@@ -207,7 +214,9 @@ def _joint(steps: dict[str, pd.DataFrame], guaranteed: str) -> Table:
     numbers, shown = [cells], [list(cells.index), [formats.text(role) for role in cells["role"]]]
     headings = ["cell", "role"]
     for step, metric in ((step, metric) for step, metrics in JOINT_METRICS.items() for metric in metrics):
-        values = headline(steps[step], metric).set_index("cell")
+        # An update has an epsilon as a model has.
+        stating = ("train", "invert") if step == "train" else (step,)
+        values = pd.concat([headline(steps[each], metric) for each in stating]).set_index("cell")
         # Epsilon stays when no cell has one: that is a result.
         if len(values) or metric == "epsilon":
             column = values.reindex(cells.index)
@@ -226,7 +235,7 @@ def _joint(steps: dict[str, pd.DataFrame], guaranteed: str) -> Table:
         sections=[Section("", [list(row) for row in zip(*shown, strict=True)])],
         note=f"Each number: {formats.seeds_heading(every)}. "
         "Its n and its sampling half-width stand in the tables of the steps, and in the CSV file. "
-        f"{' '.join([*said, guaranteed])}".rstrip(),
+        f"{' '.join([*said, *guaranteed.values()])}".rstrip(),
     )
 
 

@@ -1,6 +1,10 @@
+import json
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import norm
 
 
 @pytest.fixture
@@ -25,12 +29,14 @@ def test_metrics_are_the_means_of_the_table_and_nothing_else_is_written(federate
     before = set(federated.files())
     content = federated.done("invert", "single")
     assert set(federated.files()) - before == {
+        "data/inversions/toy/single/privacy.json",
         "data/inversions/toy/single/reconstructions.parquet",
         "reports/metrics/toy/single/invert.json",
     }
     table = pd.read_parquet("data/inversions/toy/single/reconstructions.parquet")
     assert table.groupby("seed").size().tolist() == [2, 2]
     assert set(table.columns) >= {"private", "answer", "objective", "example_id"}
+    assert not any("epsilon" in name or "noise" in name for name in content["metrics"])
     for name, by_seed in content["metrics"].items():
         for seed, measured in by_seed.items():
             rows = table[table["seed"] == int(seed)]
@@ -58,6 +64,41 @@ def test_the_control_attacks_the_same_texts_and_gets_little_of_them(federated):
     assert about["control"]["inputs_sha256"] == about["single"]["inputs_sha256"]
 
 
+def test_noise_that_is_asked_for_by_an_epsilon_states_it_of_one_release(federated):
+    federated.change("invert", {"steps": 5, "clipping_norm": 1.0, "epsilon": 8.0, "delta": 1e-5})
+    federated.done("train", "none")
+    content = federated.done("invert", "single")
+    stated = {
+        name: content["metrics"][f"gradient/{name}"]["0"]["value"]
+        for name in ("epsilon", "replace_one_epsilon", "delta", "noise_multiplier")
+    }
+    assert 7.9 < stated["epsilon"] <= 8 < stated["replace_one_epsilon"]
+    assert stated["delta"] == 1e-5
+    # Delta of one Gaussian release at this epsilon (Balle and Wang 2018), whose sensitivity is 1 in clipping norms.
+    shift, tail = 1 / (2 * stated["noise_multiplier"]), 8 * stated["noise_multiplier"]
+    assert norm.cdf(shift - tail) - np.exp(8) * norm.cdf(-shift - tail) == pytest.approx(1e-5, rel=0.05)
+    privacy = json.loads(Path("data/inversions/toy/single/privacy.json").read_text())
+    assert privacy["epsilon"] == stated["epsilon"]
+    assert privacy["adjacency"] == "add or remove one example"
+    assert privacy["sampler"]["kind"] == "none"
+    assert privacy["schedule"] == [{"noise_multiplier": stated["noise_multiplier"], "steps": 1}]
+    assert content["about"]["mechanism"] == "gaussian"
+
+
+def test_noise_by_hand_states_no_epsilon(federated):
+    federated.change("invert", {"steps": 5, "clipping_norm": 1.0, "noise_multiplier": 0.01})
+    federated.done("train", "none")
+    content = federated.done("invert", "single")
+    assert content["metrics"]["gradient/noise_multiplier"]["0"]["value"] == 0.01
+    assert not any("epsilon" in name for name in content["metrics"])
+    privacy = json.loads(Path("data/inversions/toy/single/privacy.json").read_text())
+    assert privacy == {
+        "epsilon": None,
+        "reason": "the noise was given by hand, and what it guarantees was not computed",
+    }
+    assert content["about"]["mechanism"] == "gaussian"
+
+
 def test_a_rerun_gives_the_same_bytes(federated):
     federated.change("invert", {"steps": 20, "batch_size": 2, "clipping_norm": 1.0, "noise_multiplier": 0.1})
     federated.done("train", "none")
@@ -83,7 +124,14 @@ def test_other_splits_are_attacked_too(federated):
         ({"texts": 0}, "toy.invert.base.texts: 0 is not allowed; input should be greater than or equal to 1"),
         ({"objective": "lamp"}, "toy.invert.base.objective: 'lamp' is not allowed; input should be 'dlg', 'tag' or"),
         ({"batch_size": 4}, "texts: 2 are no whole batches of batch_size: 4"),
-        ({"noise_multiplier": 1.0}, "noise_multiplier: 1.0 is in clipping norms and needs clipping_norm"),
+        (
+            {"noise_multiplier": 1.0},
+            "noise_multiplier: 1 asks for noise, which is in clipping norms and needs clipping",
+        ),
+        (
+            {"epsilon": 1e-9, "delta": 1e-12, "clipping_norm": 1.0},
+            "toy.invert.base.epsilon: 1e-09 at delta 1e-12 asks for more noise than 1000 clipping norms; give at least",
+        ),
         ({"texts": 300}, "toy.invert.base.texts: 300 is more than the "),
         ({"dataset": "stones"}, "data/prepared/stones/train.parquet: no such file; run `dvc repro`"),
         ({"seeds": [4]}, "data/models/toy/none/4: no model of this seed"),
