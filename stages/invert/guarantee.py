@@ -46,7 +46,7 @@ def guarantee(settings: InvertSettings) -> Guarantee:
     noise = accounting.noise_multiplier(settings.epsilon, settings.delta, mechanism)
     statement = accounting.statement(mechanism(noise), settings.delta, settings.clipping_norm) | {
         "covers": "one update of one client",
-        "composition": "updates of other seeds and cells are of the same texts: sending several adds up",
+        "composition": "updates of other steps, seeds and cells may be of the same texts: sending several adds up",
         "sampler": {"kind": "none", "of": "every text of the batch takes part"},
     }
     stated = {f"gradient/{name}": Measurement(statement[name]) for name in ("epsilon", "replace_one_epsilon", "delta")}

@@ -158,6 +158,18 @@ def test_studies_are_the_blocks_that_are_not_shared():
             "100,000,000 secrets are possible, and at most 10,000,000 can be ranked",
         ),
         (
+            "canary_extraction/train/variant/control/secret/decoys",
+            "yes",
+            "canary_extraction.train.variant.control.secret.decoys",
+            "'yes' is not allowed; input should be a valid boolean",
+        ),
+        (
+            "canary_extraction/train/base/secret/length",
+            GONE,
+            "canary_extraction.train.base.secret.length",
+            "missing; add it",
+        ),
+        (
             "gradient_inversion/model",
             "minilm",
             "gradient_inversion.invert.base.target",
