@@ -11,7 +11,7 @@ from stages.common.pool import run_seeds
 from stages.common.settings import PARAMETERS
 from stages.extract.measure import measure
 from stages.extract.settings import ExtractSettings
-from stages.extract.trial import Trial, run_completion, run_trial
+from stages.extract.trial import Trial, trial_of_classifier, trial_of_language_model
 from stages.fitting import secrets
 from stages.fitting.secrets import Secret
 from stages.models.fitted import about_measuring, load_any_fitted
@@ -38,7 +38,7 @@ def extract_cell(cell: Cell[ExtractSettings]) -> None:
 def _extract(seed: int, secret: Secret, place: Place, settings: ExtractSettings) -> Trial:
     model = load_any_fitted(place.study, place.cell, seed)
     if not isinstance(model, LanguageModel):
-        return run_trial(model, secret, settings, seed)
+        return trial_of_classifier(model, secret, settings, seed)
     if searching := sorted(settings.model_fields_set - {"dataset", "seeds"}):
         raise SettingError(searching[0], "is of the search in a classifier", "remove it: these are language models")
-    return run_completion(model, secret, seed)
+    return trial_of_language_model(model, secret, seed)

@@ -116,12 +116,6 @@ def target(
     )
 
 
-def codes(indices: Tensor, unknown: int, alphabet: int) -> Tensor:
-    """Return (batch, unknown) words of the codes with these indices (batch,)."""
-    powers = alphabet ** torch.arange(unknown - 1, -1, -1, device=indices.device)
-    return indices[:, None] // powers % alphabet
-
-
 def _places(words: Tensor, secret: Secret) -> Tensor:
     """Return the positions of the secret's tokens in a text: (unknown, pieces)."""
     starts = [int(start) for start in torch.nonzero(words >= 0)[:, 0]] + [len(words)]

@@ -133,9 +133,12 @@ def test_adapters_of_a_pretrained_model_are_trained_and_read_again(talkative, ll
 @pytest.mark.parametrize(
     ("secret", "message"),
     [
-        ({"template": "ba xo {}"}, "toy.train.base.secret.template: the model's encoder does not know `xo`"),
-        ({"alphabet": ["ka", "xo"]}, "toy.train.base.secret.alphabet: the model's encoder does not know `xo`"),
-        ({"alphabet": ["ka", "ka-"]}, "toy.train.base.secret.alphabet: the encoder takes `ka-` for another entry"),
+        ({"template": "ba xo {}"}, "toy.train.base.secret.template: the model's tokenizer does not know `xo`"),
+        ({"alphabet": ["ka", "xo"]}, "toy.train.base.secret.alphabet: the model's tokenizer does not know `xo`"),
+        (
+            {"alphabet": ["ka", "ka-"]},
+            "toy.train.base.secret.alphabet: the model's tokenizer takes `ka-` for another entry",
+        ),
         ({"alphabet": ["ka", "ke-ki"], "length": 16}, "secret.length: the canary is 34 tokens and the model reads 32"),
     ],
 )

@@ -5,35 +5,17 @@ its candidates, the model reads the mixture of their representations, and Adam m
 as it is. Steps, learning rate and the rule to stop are those of a re-implementation by others; several starts are ours.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from stages.common.streams import generator
+from stages.extract.codes import Answer
 from stages.extract.settings import ExtractSettings
 from stages.extract.target import Target
 
 # Steps without a change of any answer after which the search ends.
 PATIENCE = 100
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the search found.
-
-    Attributes:
-        code: The answer: of all codes that were the likeliest at some step, or tried, that with the lowest loss.
-        loss: Its discrete loss.
-        steps: Of Adam taken, or passes over the words.
-        visited: How many codes those are.
-    """
-
-    code: tuple[int, ...]
-    loss: float
-    steps: int
-    visited: int
 
 
 def attack(target: Target, settings: ExtractSettings, seed: int) -> Answer:

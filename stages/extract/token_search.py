@@ -8,7 +8,7 @@ is set to its best candidate given the others, until no word changes.
 import torch
 
 from stages.common.streams import generator
-from stages.extract.relaxation import Answer
+from stages.extract.codes import Answer
 from stages.extract.settings import ExtractSettings
 from stages.extract.target import Target
 
