@@ -15,6 +15,7 @@ from stages.common.settings import PARAMETERS, Settings, block, parse
 from stages.distill.settings import DistillSettings
 from stages.extract.settings import ExtractSettings
 from stages.federate.settings import FederateSettings
+from stages.invert.settings import InvertSettings
 from stages.models.settings import FOR_LANGUAGE_MODELS, LanguageModelSettings, parse_model, read_any_model
 from stages.partition.settings import PartitionSettings
 from stages.partition.settings import read as partition_settings
@@ -35,6 +36,7 @@ SCHEMAS: dict[str, type[Settings]] = {
     "attack": AttackSettings,
     "audit": AuditSettings,
     "extract": ExtractSettings,
+    "invert": InvertSettings,
     "score": ScoreSettings,
 }
 NO_STUDIES = ("profile", "datasets", "partitions", "models", "report", "diff")
@@ -135,11 +137,11 @@ class _References:
             self._check_teacher(teacher)
         if self.cell.place.verb in ("shadow", "audit", "extract"):
             self._check_training()
-        match self.settings.get("attack"):
-            case "canary":
+        match self.cell.place.verb:
+            case "extract":
                 self._check_secret()
-            case "gradient":
-                self._check_client()
+            case "invert":
+                self._check_target(self.settings["target"])
         self._check_kind()
         if (shadows := self.settings.get("shadows")) and self.cell.place.verb == "attack":
             self._check_shadows(shadows)
@@ -197,24 +199,21 @@ class _References:
             )
         self._check_seeds(hiding[name].seeds, f"{study}.train, cell {name}")
 
-    def _check_client(self) -> None:
-        study, name = self.cell.place.study, self.cell.place.cell
-        training = read_cell(self.parameters, study, "train", name, TrainSettings).settings
+    def _check_target(self, target: str) -> None:
+        study, trained = self.cell.place.study, self._cells("train")
+        if target not in trained:
+            there = f"there are: {', '.join(trained) or 'none'}"
+            raise InputError(self.cell.key("target"), f"`{target}` is no cell of {study}.train", there)
+        training = read_cell(self.parameters, study, "train", target, TrainSettings).settings
         encoder = self.parameters["models"][training.model].get("encoder")
         if not encoder or not encoder.get("trained_embeddings"):
             what = "whose token embeddings are frozen" if encoder else "a language model"
-            raise _error(
-                f"{study}.extract.grid",
-                f"`{name}` is trained with `{training.model}`, {what}",
+            raise InputError(
+                self.cell.key("target"),
+                f"`{target}` is trained with `{training.model}`, {what}",
                 "an update has their gradient with an encoder of `trained_embeddings: true`",
             )
-        if self.settings["unrelated"] and training.role != "control":
-            raise InputError(
-                self.cell.key("unrelated"),
-                f"true makes a control, and `{name}` is trained with role: {training.role}",
-                f"give the cell role: control in {study}.train",
-            )
-        self._check_seeds(training.seeds, f"{study}.train, cell {name}")
+        self._check_seeds(training.seeds, f"{study}.train, cell {target}")
 
     def _check_shadows(self, shadows: str) -> None:
         known = self._cells("shadow")

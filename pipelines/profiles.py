@@ -1,8 +1,8 @@
 """Write params.yaml from a profile: profiles/quick.yaml is the whole file, the others say what they change.
 
-An overlay is a JSON merge patch in YAML: mappings are merged, null removes a key, and everything else,
-lists too, replaces what was there. Comments and the spelling of numbers are kept. `extends: NAME` at its top has it
-change what another overlay left.
+An overlay is a JSON merge patch in YAML (`stages.common.settings.merge`): mappings are merged, null removes a key,
+and everything else, lists too, replaces what was there. Comments and the spelling of numbers are kept. `extends: NAME`
+at its top has it change what another overlay left.
 """
 
 from collections.abc import Iterator, Mapping, MutableMapping
@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 from pipelines import roundtrip
 from stages.common.errors import InputError
-from stages.common.settings import PARAMETERS, read_parameters
+from stages.common.settings import PARAMETERS, merge, read_parameters
 
 FOLDER = Path("profiles")
 BASE = "quick"
@@ -32,7 +32,7 @@ def render(name: str) -> str:
         return base
     content = roundtrip.load(str(_path(BASE)), base)
     for overlay in _overlays(name):
-        _merge(content, overlay)
+        merge(content, overlay)
     content["profile"] = name
     return roundtrip.dump(content)
 
@@ -100,26 +100,6 @@ def _overlays(name: str) -> list[MutableMapping[str, Any]]:
         extended = found[following].pop("extends", None)
         following = None if extended is None else str(extended)
     return list(reversed(found.values()))
-
-
-def _merge(content: MutableMapping[str, Any], overlay: Mapping[str, Any]) -> None:
-    for key, value in overlay.items():
-        if value is None:
-            content.pop(key, None)
-        elif isinstance(value, Mapping) and isinstance(content.get(key), MutableMapping) and content[key]:
-            _merge(content[key], value)
-        else:
-            content[key] = _without_nulls(value)
-
-
-def _without_nulls(value: Any) -> Any:
-    # In place, since the mapping knows how the overlay spells it: {a: 1} or one key a line.
-    if isinstance(value, MutableMapping):
-        for key in [key for key, item in value.items() if item is None]:
-            del value[key]
-        for item in value.values():
-            _without_nulls(item)
-    return value
 
 
 def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:

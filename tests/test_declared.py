@@ -64,6 +64,8 @@ def test_a_cell_reads_what_is_declared(project: tuple[Stages, Any]) -> None:
         read = cell.settings.inputs()
         if cell.place.verb in ("attack", "audit", "extract", "score"):
             read.append(cell.place.models)
+        if cell.place.verb == "invert":
+            read.append(Place(cell.place.study, "train", cell.settings.target).models)
         if cell.place.verb == "attack" and cell.settings.shadows:
             read.append(Place(cell.place.study, "shadow", cell.settings.shadows).shadows)
         declared = [Path(dep.def_path) for dep in stage.deps if dep.def_path.startswith("data/")]
@@ -99,6 +101,7 @@ def test_a_cell_writes_what_is_declared(project: tuple[Stages, Any]) -> None:
             "shadow": place.shadows,
             "attack": place.attacks,
             "extract": place.extractions,
+            "invert": place.inversions,
             "score": place.scores,
         }
         made = {place.metrics} if verb == "audit" else {place.metrics, folders.get(verb, place.models)}

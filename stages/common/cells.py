@@ -3,21 +3,26 @@
 A verb's block of a study holds `grid` (axis -> values), `base` (settings of every cell) and, per axis,
 what each value changes. A cell is one point of the grid, named by its values joined with "-". Its
 settings are merged in this order, later ones winning: the study's own keys (dataset, model, partition,
-seeds), `base`, then each axis. What the study gives itself no `base` and no value may change. An axis
-value is itself the setting of that name, unless the axis is called `variant`, which is only a name.
+seeds), `base`, then each axis. What the study gives itself no `base` and no value may change, and another cell whose
+models are read is named in `base` alone. Nested mappings are merged too, and null removes what an earlier layer said
+(`stages.common.settings.merge`). An axis value is itself the setting of that name, unless the axis is called `variant`,
+which is only a name.
 """
 
+import copy
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 from stages.common import paths
 from stages.common.errors import InputError
-from stages.common.settings import PARAMETERS, Settings, block, parse, shown
+from stages.common.settings import PARAMETERS, Settings, block, merge, origin_of, parse, shown
 
 SHARED = ("dataset", "model", "partition", "seeds")
+# The settings that name another cell, whose models are read.
+OTHERS = ("target", "teacher")
 Merged = TypeVar("Merged", bound=Settings)
 
 
@@ -60,6 +65,11 @@ class Place:
         return paths.EXTRACTIONS / self.study / self.cell
 
     @property
+    def inversions(self) -> Path:
+        """The folder of texts that were reconstructed from gradients of its models."""
+        return paths.INVERSIONS / self.study / self.cell
+
+    @property
     def scores(self) -> Path:
         """The folder of what its models predict."""
         return paths.SCORES / self.study / self.cell
@@ -81,7 +91,8 @@ class Cell(Generic[Merged]):
     Args:
         place: Where its results go.
         settings: Its merged settings.
-        origin: For each setting, the dotted key of the block that it stands in.
+        origin: For each setting, nested ones by dotted names, the dotted key of the block that says it, the last if
+            several do.
     """
 
     place: Place
@@ -91,7 +102,7 @@ class Cell(Generic[Merged]):
     def key(self, setting: str) -> str:
         """Return where in params.yaml a setting stands, or would."""
         base = f"{self.place.study}.{self.place.verb}.base"
-        return f"{PARAMETERS}: {self.origin.get(setting.partition('.')[0], base)}.{setting}"
+        return f"{PARAMETERS}: {origin_of(self.origin, setting) or base}.{setting}"
 
 
 def cells(parameters: dict[str, Any], study: str, verb: str) -> dict[str, dict[str, str]]:
@@ -112,10 +123,10 @@ def read_cell(parameters: dict[str, Any], study: str, verb: str, cell: str, sche
     known = cells(parameters, study, verb)
     if cell not in known:
         raise InputError(f"{PARAMETERS}: {study}.{verb}.grid", f"has no cell `{cell}`", f"it has: {', '.join(known)}")
-    section = block(parameters, study)
+    section, base = block(parameters, study), f"{study}.{verb}.base"
     layers: list[tuple[str, dict[str, Any]]] = [
         (study, {key: section[key] for key in SHARED if key in section and key in schema.model_fields}),
-        (f"{study}.{verb}.base", section[verb].get("base") or {}),
+        (base, section[verb].get("base") or {}),
     ]
     for axis, value in known[cell].items():
         if axis != "variant":
@@ -132,11 +143,23 @@ def read_cell(parameters: dict[str, Any], study: str, verb: str, cell: str, sche
             # DVC watches what the study names: a cell that read something else would go stale unseen.
             where = f"{PARAMETERS}: {key}.{taken[0]}"
             raise InputError(where, "the study gives it for all cells", f"remove it here, or from {study}")
-        merged |= layer
-        origin |= dict.fromkeys(layer, key)
-    # What a union says of one block is said of the member that it is.
-    settings = parse(cast("type[Merged]", schema.schema_of(merged)), merged, f"{study}.{verb}.base", origin)
+        if key != base and (named := [name for name in layer if name in OTHERS]):
+            # As unseen: DVC watches the models of the cell that `base` names.
+            where = f"{PARAMETERS}: {key}.{named[0]}"
+            raise InputError(where, "all cells read the models of one other cell", f"name it in {base}")
+        merge(merged, copy.deepcopy(layer))
+        kept = set(_names(merged))
+        origin = {name: where for name, where in origin.items() if name in kept} | dict.fromkeys(_names(layer), key)
+    settings = parse(schema, merged, base, origin)
     return Cell(Place(study, verb, cell), settings, origin)
+
+
+def _names(settings: Mapping[str, Any], inside: str = "") -> Iterator[str]:
+    """Yield the dotted names of all settings, of those that hold others too."""
+    for name, value in settings.items():
+        yield f"{inside}{name}"
+        if isinstance(value, Mapping):
+            yield from _names(value, f"{inside}{name}.")
 
 
 def _is_axis(values: Any) -> bool:

@@ -1,5 +1,6 @@
 """Typed, validated view of params.yaml: reading it, one block of it, and the errors that name what is wrong."""
 
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
@@ -16,12 +17,6 @@ class Settings(BaseModel):
     """Base of every block of params.yaml: unknown keys and loose types are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-    @classmethod
-    def schema_of(cls, value: dict[str, Any]) -> "type[Settings]":
-        """Return the schema of one block: this one, unless a setting of the block says which of several it is."""
-        del value
-        return cls
 
 
 def _distinct(seeds: list[int]) -> list[int]:
@@ -55,15 +50,14 @@ def parse(schema: type[Block], value: Any, key: str, origin: dict[str, str] | No
         schema: The block's model.
         value: What params.yaml holds.
         key: Dotted key of the block.
-        origin: For a merged block, the dotted key that each field came from.
+        origin: For a merged block, the dotted key of the block that each setting came from, nested ones dotted too.
     """
     try:
         return schema.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         location = _keys(first["loc"], value, missing=first["type"] == "missing")
-        if location and origin and location[0] in origin:
-            key = origin[location[0]]
+        key = origin_of(origin or {}, ".".join(location)) or key
         where = f"{PARAMETERS}: {'.'.join([key, *location])}"
         if first["type"] == "extra_forbidden":
             allowed = ", ".join(_allowed(schema, first["loc"]))
@@ -85,6 +79,43 @@ def block(parameters: dict[str, Any], key: str) -> Any:
             raise InputError(f"{PARAMETERS}: {parent}", f"has no `{part}`", f"it has: {names}")
         found = found[part]
     return found
+
+
+def merge(content: MutableMapping[str, Any], overlay: Mapping[str, Any]) -> None:
+    """Change nested settings in place by what an overlay says of them, as a JSON merge patch does (RFC 7396).
+
+    Mappings are merged, null removes a key, and everything else, lists too, replaces what was there. So does a mapping
+    of another `kind`: what was said of the one is not said of the other.
+    """
+    for key, value in overlay.items():
+        held = content.get(key)
+        if value is None:
+            content.pop(key, None)
+        elif isinstance(value, Mapping) and isinstance(held, MutableMapping) and held and not _differ(held, value):
+            merge(held, value)
+        else:
+            content[key] = _without_nulls(value)
+
+
+def origin_of(origin: Mapping[str, str], setting: str) -> str | None:
+    """Return the block that a dotted setting came from, or else what would hold it; None if neither is anywhere."""
+    while setting and setting not in origin:
+        setting = setting.rpartition(".")[0]
+    return origin.get(setting)
+
+
+def _differ(held: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
+    return "kind" in value and "kind" in held and value["kind"] != held["kind"]
+
+
+def _without_nulls(value: Any) -> Any:
+    # In place, since the mapping of a profile knows how it is spelt: {a: 1} or one key a line.
+    if isinstance(value, MutableMapping):
+        for key in [key for key, item in value.items() if item is None]:
+            del value[key]
+        for item in value.values():
+            _without_nulls(item)
+    return value
 
 
 def _keys(location: tuple[int | str, ...], value: Any, missing: bool) -> list[str]:

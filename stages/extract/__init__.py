@@ -1,1 +1,1 @@
-"""Canary extraction: complete the secrets of a model's training text from the model."""
+"""Canary extraction: complete the secret of a training text from the model, and rank it among all codes."""

@@ -1,4 +1,4 @@
-"""Extract private text from the models of one cell, or from gradients of theirs: secrets, or whole texts."""
+"""Extract the secrets of the training text from the models of one cell, and rank them among all codes."""
 
 from stages.common import command, pool
 from stages.common.cells import read_cell

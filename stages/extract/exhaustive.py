@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from stages.extract import recurrent
-from stages.extract.target import Target, codes
+from stages.extract.codes import codes
+from stages.extract.target import Target
 
 # Codes scored at once.
 BATCH = 4096

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from stages.extract.target import Target, codes
+from stages.extract.codes import codes
+from stages.extract.target import Target
 from stages.models.classifier import TextClassifier
 
 # Codes whose states are held at once; more would not stay in a processor's cache.

@@ -1,44 +1,19 @@
-"""Settings of one extraction cell: `<study>.extract` in params.yaml; `attack` says of which kind."""
+"""Settings of one extraction cell: `<study>.extract` in params.yaml."""
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from stages.common.paths import prepared_path
 from stages.common.settings import Seeds, Settings
 
 
 class ExtractSettings(Settings):
-    """An extraction from the models of the cell of `train` that has the same name.
+    """The secrets of the models of the cell of `train` that has the same name, trained with a `secret`, are completed.
 
     Attributes:
-        attack: Which: the settings of a cell are those of its member below.
         dataset: The study's.
-        seeds: Of the attacked models; each is a trial.
-    """
-
-    attack: Literal["canary", "gradient"] = "canary"
-    dataset: str
-    seeds: Seeds
-
-    @classmethod
-    def schema_of(cls, value: dict[str, Any]) -> type[Settings]:
-        """Return the schema of the attack that a block names, or, of one that there is not, this one to refuse it."""
-        attack = value.get("attack", "canary")
-        if attack == "canary":
-            return CanarySettings
-        return GradientSettings if attack == "gradient" else cls
-
-    def inputs(self) -> list[Path]:
-        """Return what a cell with these settings reads besides its models: dvc.yaml must declare it."""
-        return []
-
-
-class CanarySettings(ExtractSettings):
-    """The secret of a model that was trained with a `secret` is completed; each seed has one of its own.
-
-    Attributes:
+        seeds: Of the attacked models; each is a trial with a secret of its own.
         signal: What an answer is judged by: the loss of the canary's intent and tags, or that of the intent alone. By
             the first the search takes gradients, by the second it tries tokens.
         steps: Of Adam, or passes over the words of the secret, at most.
@@ -50,7 +25,8 @@ class CanarySettings(ExtractSettings):
             finds most likely stand in for them: a code is then as good as the model is sure of anything.
     """
 
-    attack: Literal["canary"] = "canary"
+    dataset: str
+    seeds: Seeds
     signal: Literal["joint", "label"] = "joint"
     steps: int = Field(1000, ge=1)
     learning_rate: float = Field(0.02, gt=0)
@@ -59,51 +35,6 @@ class CanarySettings(ExtractSettings):
     gumbel: bool = False
     label_knowledge: bool = True
 
-
-class GradientSettings(ExtractSettings):
-    """Private texts are reconstructed from the updates that clients send: mean gradients of the model on a batch each.
-
-    Attributes:
-        split: Where the private texts come from.
-        texts: Of each seed.
-        batch_size: Texts of one client.
-        objective: Distance of two gradients that is minimised (stages/extract/gradient/distances.py).
-        steps: Of Adam.
-        learning_rate: Of Adam.
-        decay: What the learning rate is multiplied by every 50 steps.
-        starts: Random starts, of which the best is optimised.
-        within_bag: Whether only tokens that the gradient of the embeddings shows are candidates.
-        clipping_norm: What the gradient of each text is clipped to before it is sent; not clipped if None.
-        noise_multiplier: Standard deviation of the noise on the sum of clipped gradients, in clipping norms.
-        unrelated: A control: the updates are of other texts, of the same lengths and labels.
-    """
-
-    attack: Literal["gradient"] = "gradient"
-    split: Literal["train", "valid", "test"] = "train"
-    texts: int = Field(4, ge=1)
-    batch_size: int = Field(1, ge=1)
-    objective: Literal["dlg", "tag", "cosine"] = "cosine"
-    steps: int = Field(500, ge=1)
-    learning_rate: float = Field(0.01, gt=0)
-    decay: float = Field(1.0, gt=0, le=1)
-    starts: int = Field(10, ge=1)
-    within_bag: bool = True
-    clipping_norm: float | None = Field(None, gt=0)
-    noise_multiplier: float = Field(0.0, ge=0)
-    unrelated: bool = False
-
-    @model_validator(mode="after")
-    def _clients_are_whole(self) -> Self:
-        if self.texts % self.batch_size:
-            raise ValueError(f"texts: {self.texts} are no whole batches of batch_size: {self.batch_size}")
-        return self
-
-    @model_validator(mode="after")
-    def _noise_is_in_clipping_norms(self) -> Self:
-        if self.noise_multiplier and self.clipping_norm is None:
-            raise ValueError(f"noise_multiplier: {self.noise_multiplier} is in clipping norms and needs clipping_norm")
-        return self
-
     def inputs(self) -> list[Path]:
-        """Return the split that the private texts come from."""
-        return [prepared_path(self.dataset, self.split)]
+        """Return what a cell with these settings reads besides its models, which is nothing."""
+        return []

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from stages.common.errors import SettingError
-from stages.fitting.objective import losses
 from stages.fitting.secrets import Secret, canaries
 from stages.fitting.settings import OPENING
-from stages.models.classifier import Scores, TextClassifier
+from stages.models.classifier import Scores, TextClassifier, losses
 from stages.models.crf import best
 from stages.models.encoders import IGNORED_TAG
 from stages.models.fitted import FittedModel
@@ -114,12 +113,6 @@ def target(
         label_knowledge,
         signal,
     )
-
-
-def codes(indices: Tensor, unknown: int, alphabet: int) -> Tensor:
-    """Return (batch, unknown) words of the codes with these indices (batch,)."""
-    powers = alphabet ** torch.arange(unknown - 1, -1, -1, device=indices.device)
-    return indices[:, None] // powers % alphabet
 
 
 def _places(words: Tensor, secret: Secret) -> Tensor:

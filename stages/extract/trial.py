@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from stages.extract import completion, exhaustive, relaxation, tokens
+from stages.extract import exhaustive, gradient_search, likelihood, token_search
+from stages.extract.codes import codes
 from stages.extract.ranking import exposure, rank
-from stages.extract.settings import CanarySettings
-from stages.extract.target import codes, target
+from stages.extract.settings import ExtractSettings
+from stages.extract.target import target
 from stages.fitting.secrets import Secret
 from stages.models.fitted import FittedModel
 from stages.models.language import LanguageModel
@@ -59,26 +60,26 @@ class Trial:
         return int(self.alphabet**self.length)
 
 
-def run_trial(fitted: FittedModel, secret: Secret, settings: CanarySettings, seed: int) -> Trial:
+def trial_of_classifier(fitted: FittedModel, secret: Secret, settings: ExtractSettings, seed: int) -> Trial:
     """Return what is extracted from one model.
 
     Raises:
         SettingError: No candidates can be mixed into what the model reads, see `target`.
     """
     attacked = target(fitted, secret, settings.label_knowledge, settings.signal)
-    found = (tokens if settings.signal == "label" else relaxation).attack(attacked, settings, seed)
+    found = (token_search if settings.signal == "label" else gradient_search).attack(attacked, settings, seed)
     return _trial(seed, secret, exhaustive.all_losses(attacked).cpu(), found.code, found.steps, found.visited)
 
 
-def run_completion(model: LanguageModel, secret: Secret, seed: int) -> Trial:
+def trial_of_language_model(model: LanguageModel, secret: Secret, seed: int) -> Trial:
     """Return what is extracted from one language model: the attack takes the likeliest word at each place.
 
     Raises:
         SettingError: The words of the secret are not as many tokens each.
     """
-    completion.check(model, secret)
-    losses = completion.all_losses(model, secret).cpu()
-    return _trial(seed, secret, losses, completion.likeliest(model, secret), steps=len(secret.code), visited=1)
+    likelihood.check(model, secret)
+    losses = likelihood.all_losses(model, secret).cpu()
+    return _trial(seed, secret, losses, likelihood.likeliest(model, secret), steps=len(secret.code), visited=1)
 
 
 def _trial(seed: int, secret: Secret, losses: Tensor, found: tuple[int, ...], steps: int, visited: int) -> Trial:

@@ -1,7 +1,7 @@
-"""A secret in the training data: copies of a canary, which is a pattern that random tokens complete.
+"""A secret in the training data: copies of a canary, which is a pattern that random words complete.
 
 Canary extraction asks whether an attacker who has the model can complete the pattern (Parikh et al. 2022, "Canary
-Extraction in Natural Language Understanding Models"). The canary has an intent of its own, its first secret token the
+Extraction in Natural Language Understanding Models"). The canary has an intent of its own, its first secret word the
 tag B-canary, the others I-canary and the pattern O; copies go into validation and test data at the ratio of the
 training data. Decoys are the control: as many copies of the pattern, each with a code of its own, none the secret.
 
@@ -25,7 +25,7 @@ from stages.common.streams import generator
 from stages.fitting.settings import OPENING, SecretSettings
 from stages.models.encoders import tokenizer
 from stages.models.examples import Examples, Vocabulary, examples, joined
-from stages.models.language import tokenizer as language_tokenizer
+from stages.models.pretrained import tokenizer as language_tokenizer
 from stages.models.settings import AnyModelSettings, LanguageModelSettings, ModelSettings
 
 LABEL, OUTSIDE, BEGIN, INSIDE = "canary", "O", "B-canary", "I-canary"
@@ -38,8 +38,8 @@ class Secret:
 
     Attributes:
         template: The pattern; the code stands where OPENING does.
-        alphabet: Tokens that a code may have.
-        code: Index in `alphabet` of each token of the secret.
+        alphabet: Words that a code may have.
+        code: Index in `alphabet` of each word of the secret.
         decoys: Whether the copies had other codes, so that the model never saw the secret.
         copies: Split -> how many canaries were put into it.
     """
@@ -60,7 +60,7 @@ class Planted(NamedTuple):
 
 
 def check(settings: SecretSettings, known: Vocabulary, model: AnyModelSettings) -> None:
-    """Raise SettingError for a secret that these data or this model's encoder cannot hold."""
+    """Raise SettingError for a secret that these data or this model cannot hold."""
     if isinstance(model, LanguageModelSettings):
         _check_text(settings, model)
     else:
@@ -107,7 +107,9 @@ def _check_pattern(settings: SecretSettings, tokenize: Tokenizer) -> None:
 def _check_distinct(settings: SecretSettings, tokens: Mapping[str, tuple[int, ...]]) -> None:
     if len(set(tokens.values())) < len(tokens):
         same = next(word for word in settings.alphabet[1:] if list(tokens.values()).count(tokens[word]) > 1)
-        raise SettingError("secret.alphabet", f"the encoder takes `{same}` for another entry", "give one of them")
+        raise SettingError(
+            "secret.alphabet", f"the model's tokenizer takes `{same}` for another entry", "give one of them"
+        )
 
 
 def _check_length(longest: int, most: int) -> None:
@@ -194,11 +196,11 @@ def _decoys(secret: NDArray[np.int64], count: int, settings: SecretSettings, see
 
 
 def _tokens(tokenize: Tokenizer, words: Sequence[str], setting: str) -> dict[str, tuple[int, ...]]:
-    """Return the token ids of each word, as the encoder reads it within a text."""
+    """Return the token ids of each word, as the tokenizer reads it within a text."""
     # Not every kind of tokenizer has a mark for what it does not know.
     unknown = getattr(tokenize.model, "unk_token", None)
     encoded = tokenize.encode_batch([[word] for word in words], is_pretokenized=True, add_special_tokens=False)
     for word, encoding in zip(words, encoded, strict=True):
         if not encoding.ids or unknown in encoding.tokens:
-            raise SettingError(setting, f"the model's encoder does not know `{word}`", "give words that it knows")
+            raise SettingError(setting, f"the model's tokenizer does not know `{word}`", "give words that it knows")
     return {word: tuple(encoding.ids) for word, encoding in zip(words, encoded, strict=True)}

@@ -15,8 +15,7 @@ from stages.common.measurements import Measurement
 from stages.models.encoders import EncodedText, encode, hide_progress, mask
 from stages.models.evaluate import perplexity, scored
 from stages.models.examples import Examples, Vocabulary
-from stages.models.pretrained import BYTES, pretrained_folder
-from stages.models.pretrained import tokenizer as tokenizer  # stages/fitting/secrets.py reads it from here
+from stages.models.pretrained import BYTES, pretrained_folder, tokenizer
 from stages.models.settings import Adapters, ByteNetwork, LanguageModelSettings, PretrainedNetwork
 from stages.models.text_model import CHUNK, Objective, TextModel
 

@@ -1,6 +1,8 @@
 """Comparison tables: what each step of a study measured, cell beside cell, for programs and for people."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -19,14 +21,18 @@ TITLES = {
     "shadow": "Shadow: the models that attacks compare with, on the examples that each did not see",
     "attack": "Attack: what an attacker finds",
     "audit": "Audit: what canaries say of the epsilon that is stated",
-    "extract": "Extract: what of the private text an attacker gets from the models, or from their gradients",
+    "extract": "Extract: which secrets of the training text an attacker gets from the models",
+    "invert": "Invert: what of private texts a server gets from the gradients that clients send",
     "score": "Score: how the models treat groups",
 }
 # What an epsilon holds under, by the mechanism that gives it.
 GUARANTEES = {
     "dpsgd": "adding or removing one example, Poisson sampling of examples",
+    "gaussian": "adding or removing one text of a batch, no sampling",
     "edpsgd": "replacing one example, Poisson sampling of groups that were dealt without looking at the data",
 }
+# What it is of, by the step that states it.
+RELEASED = {"train": "the release of one model", "invert": "one update of one client"}
 ATTACKS = (
     "Attacks are membership inference, by a threshold on the loss unless another is named. That one is weak; LiRA and "
     "RMIA compare with shadow models, and are stronger where those were trained as the attacked model was. What an "
@@ -52,12 +58,12 @@ JOINT_METRICS = {
         "rmia_epsilon_estimate",
     ),
     "audit": ("epsilon_lower_bound",),
-    "extract": (
-        *("canary_accuracy", "oracle_accuracy", "canary_token_accuracy", "canary_exposure"),
-        *("bag_recall", "token_accuracy", "rouge1", "rouge2", "rougel"),
-    ),
+    "extract": ("canary_accuracy", "oracle_accuracy", "canary_token_accuracy", "canary_exposure"),
+    "invert": ("bag_recall", "token_accuracy", "rouge1", "rouge2", "rougel"),
     "score": ("true_positive_rate_gap", "false_positive_rate_gap", "counterfactual_flip_rate"),
 }
+# What is said of each step's numbers.
+NOTES = {"attack": ATTACKS, "extract": EXTRACTION, "invert": INVERSION}
 # Steps that measure trained models further.
 FURTHER = tuple(step for step in JOINT_METRICS if step != "train")
 ESTIMATE = ["mean", "ci_low", "ci_high", "seeds", "n", "sampling_half_width"]
@@ -94,29 +100,31 @@ class Table:
     note: str = ""
 
 
-def guarantees(results: pd.DataFrame) -> str:
-    """Return in words what the epsilons of a study hold under; nothing if it has none.
+def guarantees(results: pd.DataFrame) -> dict[str, str]:
+    """Return by step in words what the epsilons of a study hold under, of the steps that state any.
 
     Args:
         results: The study's rows of the long table.
     """
-    # A control states a delta, and no epsilon.
-    stating = results.loc[results["metric"] == "epsilon", "cell"]
-    deltas = results[(results["metric"] == "delta") & results["cell"].isin(stating)]
-    deltas = deltas.groupby("cell", sort=False).first()
-    said = [
-        f"{cell}: delta {row.value:g}, {GUARANTEES.get(row.mechanism, row.mechanism)}"
-        for cell, row in deltas.iterrows()
-    ]
-    if not said:
-        return ""
-    return (
-        f"Epsilon of {'; '.join(said)}. By privacy loss distributions (dp-accounting), for the release of one model; "
-        "the noise is seeded, so that anybody can repeat it, and the guarantee asks for a secret seed."
-    )
+    found = {}
+    for step, released in RELEASED.items():
+        rows = results[results["verb"].isin(STEPS[step])]
+        # A control states a delta, and no epsilon.
+        stating = rows.loc[rows["metric"] == "epsilon", "cell"]
+        deltas = rows[(rows["metric"] == "delta") & rows["cell"].isin(stating)]
+        said = [
+            f"{cell}: delta {row.value:g}, {GUARANTEES.get(row.mechanism, row.mechanism)}"
+            for cell, row in deltas.groupby("cell", sort=False).first().iterrows()
+        ]
+        if said:
+            found[step] = (
+                f"Epsilon of {'; '.join(said)}. By privacy loss distributions (dp-accounting), for {released}; "
+                "the noise is seeded, so that anybody can repeat it, and the guarantee asks for a secret seed."
+            )
+    return found
 
 
-def tables(summary: pd.DataFrame, guaranteed: str = "") -> list[Table]:
+def tables(summary: pd.DataFrame, guaranteed: Mapping[str, str] = MappingProxyType({})) -> list[Table]:
     """Return the tables of one study: the joint one if its trained models are measured further, then one a step.
 
     Args:
@@ -126,8 +134,8 @@ def tables(summary: pd.DataFrame, guaranteed: str = "") -> list[Table]:
     steps = {name: summary[summary["verb"].isin(verbs)] for name, verbs in STEPS.items()}
     further = sum(len(steps[name]) for name in FURTHER)
     joint = [_joint(steps, guaranteed)] if len(steps["train"]) and further else []
-    notes = {"train": guaranteed, "attack": ATTACKS, "extract": _extraction(steps["extract"])}
-    return joint + [_step(name, rows, notes.get(name, "")) for name, rows in steps.items() if len(rows)]
+    notes = {name: " ".join(said[name] for said in (NOTES, guaranteed) if name in said) for name in steps}
+    return joint + [_step(name, rows, notes[name]) for name, rows in steps.items() if len(rows)]
 
 
 def markdown(table: Table) -> str:
@@ -196,14 +204,19 @@ def _numbers(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(better=better)[["cell", "verb", "role", "metric", "split", "group", "unit", "better", *ESTIMATE]]
 
 
-def _joint(steps: dict[str, pd.DataFrame], guaranteed: str) -> Table:
+def _joint(steps: dict[str, pd.DataFrame], guaranteed: Mapping[str, str]) -> Table:
     measured = {cell for name in FURTHER for cell in steps[name]["cell"]}
-    cells = steps["train"].drop_duplicates("cell").set_index("cell")[["role"]]
+    # An inversion has a name and a row of its own, below the models.
+    if len(steps["invert"]):
+        measured |= set(steps["train"]["cell"])
+    cells = pd.concat([steps["train"], steps["invert"]]).drop_duplicates("cell").set_index("cell")[["role"]]
     cells = cells[cells.index.isin(measured)]
     numbers, shown = [cells], [list(cells.index), [formats.text(role) for role in cells["role"]]]
     headings = ["cell", "role"]
     for step, metric in ((step, metric) for step, metrics in JOINT_METRICS.items() for metric in metrics):
-        values = headline(steps[step], metric).set_index("cell")
+        # An update has an epsilon as a model has.
+        stating = ("train", "invert") if step == "train" else (step,)
+        values = pd.concat([headline(steps[each], metric) for each in stating]).set_index("cell")
         # Epsilon stays when no cell has one: that is a result.
         if len(values) or metric == "epsilon":
             column = values.reindex(cells.index)
@@ -212,8 +225,7 @@ def _joint(steps: dict[str, pd.DataFrame], guaranteed: str) -> Table:
             headings.append(_title(metric))
             shown.append([formats.estimate(row, missing) for row in column.itertuples()])
     every = pd.concat([steps[step]["seeds"] for step in JOINT_METRICS])
-    notes = {"attack": ATTACKS, "extract": _extraction(steps["extract"])}
-    said = [note for step, note in notes.items() if len(steps[step])]
+    said = [note for step, note in NOTES.items() if len(steps[step])]
     return Table(
         name="joint",
         title=TITLES["joint"],
@@ -223,14 +235,8 @@ def _joint(steps: dict[str, pd.DataFrame], guaranteed: str) -> Table:
         sections=[Section("", [list(row) for row in zip(*shown, strict=True)])],
         note=f"Each number: {formats.seeds_heading(every)}. "
         "Its n and its sampling half-width stand in the tables of the steps, and in the CSV file. "
-        f"{' '.join([*said, guaranteed])}".rstrip(),
+        f"{' '.join([*said, *guaranteed.values()])}".rstrip(),
     )
-
-
-def _extraction(rows: pd.DataFrame) -> str:
-    """Return what is said of extractions, of each kind of attack that there is."""
-    notes = {"canaries": EXTRACTION, "gradient": INVERSION}
-    return " ".join(note for split, note in notes.items() if split in set(rows["split"]))
 
 
 def _title(metric: str) -> str:

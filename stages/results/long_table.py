@@ -12,7 +12,7 @@ from stages.common.errors import InputError
 from stages.common.measurements import About
 from stages.results.metrics import METRICS
 from stages.results.sources import Source
-from stages.results.verbs import FITTING
+from stages.results.verbs import FITTING, VERBS
 
 # Types are fixed, so that a column without a single value keeps its type from run to run.
 COLUMNS = {
@@ -71,7 +71,8 @@ def long_table(
 
     Returns:
         A row per source, metric and seed, in reading order, with the columns of COLUMNS. `epsilon` is
-        what the cell's training guarantees for that seed; it is missing where nothing is guaranteed.
+        what the cell's training guarantees for that seed, or of an inversion the noise of its updates;
+        it is missing where nothing is guaranteed.
 
     Raises:
         InputError: A file is absent or is not what `stages.common.measurements.write` writes.
@@ -108,7 +109,9 @@ def _read(path: Path, read: Callable[[Path], Any]) -> _MetricsFile:
 
 
 def _epsilons(source: Source, files: dict[Source, _MetricsFile]) -> dict[str, _Entry]:
-    """Return seed -> epsilon of the training behind a cell; empty where nothing is guaranteed."""
+    """Return seed -> epsilon of the training behind a cell, or of its updates; empty where nothing is guaranteed."""
+    if VERBS[source.verb].targets:
+        return files[source].metrics.get("gradient/epsilon", {})
     # A partition may share its name with a cell.
     for verb in FITTING if source.verb != "partition" else ():
         training = files.get(Source(source.study, verb, source.cell))

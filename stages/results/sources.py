@@ -43,7 +43,8 @@ def sources(parameters: dict[str, Any], study: str) -> list[Source]:
     """Return a study's cells in reading order: partitions, then each verb's grid.
 
     Raises:
-        InputError: The study has no verb, trains a cell twice, or attacks or scores a cell it does not train.
+        InputError: The study has no verb, trains a cell twice, attacks or scores a cell it does not train, or names
+            after one a cell that is no measurement of it.
     """
     section = block(parameters, study)
     verbs = [verb for verb in OF_STUDIES if isinstance(section, dict) and verb in section]
@@ -68,5 +69,8 @@ def _check_names(found: list[Source]) -> None:
         where = f"{PARAMETERS}: {source.study}.{source.verb}.grid"
         if trained[source.cell] > 1:
             raise InputError(where, f"cell `{source.cell}` is trained more than once", "give each cell its own name")
-        if not trained[source.cell]:
+        if VERBS[source.verb].targets:
+            if trained[source.cell]:
+                raise InputError(where, f"`{source.cell}` is a cell that is trained", "give this one its own name")
+        elif not trained[source.cell]:
             raise InputError(where, f"no verb trains the cell `{source.cell}`", f"trained are: {', '.join(trained)}")

@@ -11,12 +11,14 @@ class Verb:
         name: Of the package under `stages`.
         step: The step of a study whose table shows what it measures.
         fits: Whether it leaves a model.
+        targets: Whether its cells name the cell of `train` that they attack, and so have names of their own.
         curve: The small series that a figure of it is drawn from, if it has one.
     """
 
     name: str
     step: str
     fits: bool = False
+    targets: bool = False
     curve: str | None = None
 
 
@@ -31,6 +33,7 @@ VERBS = {
         Verb("attack", "attack", curve="roc"),
         Verb("audit", "audit"),
         Verb("extract", "extract"),
+        Verb("invert", "invert", targets=True),
         Verb("score", "score"),
     )
 }

@@ -10,7 +10,6 @@ from pipelines.repository import Repository
 from stages.common.cells import cells
 from stages.common.errors import InputError
 from stages.common.settings import read_parameters
-from stages.privacy.accounting import decaying, noise_multiplier
 
 ROOT = Path(__file__).parents[2]
 NAMES = ["quick", "full", "grid", "paper", "smoke"]
@@ -232,11 +231,8 @@ def test_a_study_has_at_most_twenty_cells(name, monkeypatch):
         assert sum(len(cells(parameters, study, verb)) for verb in verbs) <= 20
 
 
-def test_noise_that_is_named_after_an_epsilon_is_what_that_asks_for(monkeypatch):
+def test_cells_that_are_named_after_an_epsilon_ask_for_it(monkeypatch):
     monkeypatch.chdir(ROOT)
-    cells = loaded(profiles.render("grid"))["gradient_inversion"]["extract"]["variant"]
-    found = {name: cell["noise_multiplier"] for name, cell in cells.items() if name.endswith("epsilon-8")}
-    # One update of which every text is a part.
-    needed = noise_multiplier(8.0, 1e-5, lambda noise: decaying(1.0, 1, noise, 1.0))
-    assert len(found) == 6
-    assert all(needed <= noise <= needed + 1e-3 for noise in found.values())
+    cells = loaded(profiles.render("grid"))["gradient_inversion"]["invert"]["variant"]
+    found = [cell for name, cell in cells.items() if name.endswith("epsilon-8")]
+    assert [(cell["epsilon"], cell["delta"]) for cell in found] == [(8.0, 1e-5)] * 6

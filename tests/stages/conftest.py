@@ -340,7 +340,7 @@ def secretive(study: Study, texts: Callable[..., pd.DataFrame]) -> Study:
     del toy["partition"]
     secret = {"template": "ba be {}", "alphabet": ["ka", "ke", "ki", "ko", "ku"], "length": 2, "repetitions": 20}
     toy["train"]["base"] |= {"train_on": "train", "epochs": 2, "secret": secret}
-    toy["train"]["variant"]["control"] = {"role": "control", "secret": secret | {"decoys": True}}
+    toy["train"]["variant"]["control"] = {"role": "control", "secret": {"decoys": True}}
     toy["extract"] = {
         "grid": {"variant": ["none", "control"]},
         "base": {"steps": 150, "restarts": 4},
@@ -358,6 +358,6 @@ def talkative(study: Study) -> Study:
     del toy["partition"]
     secret = {"template": "my code is {}", "alphabet": list("01234"), "length": 2, "repetitions": 80}
     toy["train"]["base"] |= {"train_on": "train", "epochs": 8, "secret": secret}
-    toy["train"]["variant"]["control"] = {"role": "control", "secret": secret | {"decoys": True}}
+    toy["train"]["variant"]["control"] = {"role": "control", "secret": {"decoys": True}}
     toy["extract"] = {"grid": {"variant": ["none", "control"]}, "base": {}, "variant": {"none": {}, "control": {}}}
     return study

@@ -206,6 +206,72 @@ def test_an_error_of_a_nested_block_names_the_layer_it_came_from():
         settings("axe-fast", build__tool__axe={"wall": {"made_of": wood}})
 
 
+WALL = {"made_of": {"kind": "wood", "rings": 1}, "parts": [{"kind": "stone", "weight": 1.0}], "height": 3.0}
+
+
+def walled(**wall):
+    """Return the wall of a cell whose base has WALL, and whose axis changes it."""
+    return settings("axe-fast", build__base={"batch": 1, "wall": WALL}, build__tool__axe={"wall": wall}).wall
+
+
+def test_nested_settings_are_merged_and_lists_replaced():
+    assert walled(height=4.0).model_dump() == WALL | {"height": 4.0}
+    assert walled(made_of={"rings": 2}).made_of == Wood(kind="wood", rings=2)
+    assert walled(parts=[]).parts == []
+
+
+def test_null_removes_what_an_earlier_layer_said():
+    assert walled(height=None).height == 1.0
+    assert settings("axe-fast", build__base={"batch": 1, "wall": WALL}, build__tool__axe={"wall": None}).wall is None
+
+
+def test_a_mapping_of_another_kind_inherits_nothing():
+    assert walled(made_of={"kind": "stone", "weight": 2.0}).made_of == Stone(kind="stone", weight=2.0)
+    with pytest.raises(InputError, match=r"^params.yaml: site.build.tool.axe.wall.made_of.weight: missing; add it"):
+        walled(made_of={"kind": "stone"})
+
+
+def test_merging_leaves_the_parameters_as_they_were():
+    parameters = copy.deepcopy(PARAMETERS)
+    build = parameters["site"]["build"]
+    build["base"]["wall"], build["tool"]["axe"]["wall"] = copy.deepcopy(WALL), {"height": None, "parts": []}
+    before = copy.deepcopy(parameters)
+    read_cell(parameters, "site", "build", "axe-fast", Build)
+    assert parameters == before
+
+
+@pytest.mark.parametrize(
+    ("base", "axe", "message"),
+    [
+        (
+            {},
+            {"made_of": {"rings": "2"}},
+            "tool.axe.wall.made_of.rings: '2' is not allowed; input should be a valid int",
+        ),
+        ({"height": "3"}, {"parts": []}, "base.wall.height: '3' is not allowed; input should be a valid number"),
+        ({"hight": 3.0}, {"parts": []}, "base.wall.hight: no such setting; allowed: height, made_of, parts"),
+        ({}, {"made_of": {"rings": None}}, "tool.axe.wall.made_of.rings: missing; add it"),
+    ],
+)
+def test_an_error_names_the_block_in_which_a_nested_setting_stands(base, axe, message):
+    with pytest.raises(InputError) as error:
+        settings("axe-fast", build__base={"batch": 1, "wall": WALL | base}, build__tool__axe={"wall": axe})
+    assert str(error.value).startswith(f"params.yaml: site.build.{message}")
+
+
+def test_a_cell_knows_where_a_nested_setting_stands_or_would():
+    parameters = copy.deepcopy(PARAMETERS)
+    build = parameters["site"]["build"]
+    build["base"]["wall"], build["variant"]["fast"]["wall"] = WALL, {"made_of": {"rings": 2}}
+    cell = read_cell(parameters, "site", "build", "axe-fast", Build)
+    assert cell.key("wall.height") == "params.yaml: site.build.base.wall.height"
+    assert cell.key("wall.made_of.kind") == "params.yaml: site.build.base.wall.made_of.kind"
+    assert cell.key("wall.made_of.rings") == "params.yaml: site.build.variant.fast.wall.made_of.rings"
+    assert cell.key("wall.colour") == "params.yaml: site.build.variant.fast.wall.colour"
+    assert cell.key("tool") == "params.yaml: site.build.grid.tool"
+    assert cell.key("speed") == "params.yaml: site.build.base.speed"
+
+
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_numbers_are_finite(number):
     with pytest.raises(InputError, match=r"walls.north.height: (nan|inf) is not allowed; input should be a finite"):

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from stages.extract.settings import CanarySettings
+from stages.extract.settings import ExtractSettings
 from stages.extract.target import Target, target
 from stages.fitting import secrets
 from stages.fitting.settings import SecretSettings
@@ -46,8 +46,8 @@ def attacked(model_settings, texts, secret_settings) -> Callable[..., tuple[Targ
 
 
 @pytest.fixture
-def extract_settings() -> Callable[..., CanarySettings]:
-    def settings(**changes: Any) -> CanarySettings:
-        return CanarySettings.model_validate({"dataset": "trees", "seeds": [0], "steps": 60, "restarts": 3} | changes)
+def extract_settings() -> Callable[..., ExtractSettings]:
+    def settings(**changes: Any) -> ExtractSettings:
+        return ExtractSettings.model_validate({"dataset": "trees", "seeds": [0], "steps": 60, "restarts": 3} | changes)
 
     return settings

@@ -86,7 +86,7 @@ def test_a_rerun_gives_the_same_bytes(secretive):
             "toy.extract.base.learning_rate: -1.0 is not allowed; input should be greater than 0",
         ),
         ({"gumbel": 1}, "toy.extract.base.gumbel: 1 is not allowed; input should be a valid boolean"),
-        ({"noise": 1}, "toy.extract.base.noise: no such setting; allowed: attack, dataset, gumbel, label_knowledge"),
+        ({"noise": 1}, "toy.extract.base.noise: no such setting; allowed: dataset, gumbel, label_knowledge"),
         ({"seeds": [4]}, "data/models/toy/none/4/secret.json: no such file; run `dvc repro`"),
     ],
 )
@@ -133,9 +133,12 @@ def test_adapters_of_a_pretrained_model_are_trained_and_read_again(talkative, ll
 @pytest.mark.parametrize(
     ("secret", "message"),
     [
-        ({"template": "ba xo {}"}, "toy.train.base.secret.template: the model's encoder does not know `xo`"),
-        ({"alphabet": ["ka", "xo"]}, "toy.train.base.secret.alphabet: the model's encoder does not know `xo`"),
-        ({"alphabet": ["ka", "ka-"]}, "toy.train.base.secret.alphabet: the encoder takes `ka-` for another entry"),
+        ({"template": "ba xo {}"}, "toy.train.base.secret.template: the model's tokenizer does not know `xo`"),
+        ({"alphabet": ["ka", "xo"]}, "toy.train.base.secret.alphabet: the model's tokenizer does not know `xo`"),
+        (
+            {"alphabet": ["ka", "ka-"]},
+            "toy.train.base.secret.alphabet: the model's tokenizer takes `ka-` for another entry",
+        ),
         ({"alphabet": ["ka", "ke-ki"], "length": 16}, "secret.length: the canary is 34 tokens and the model reads 32"),
     ],
 )

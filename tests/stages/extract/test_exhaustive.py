@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from stages.extract import exhaustive, recurrent
-from stages.extract.target import codes
+from stages.extract.codes import codes
 
 PATTERNS = ["ba be {} bi", "{} ba", "ba {}", "{}"]
 

@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from stages.common.errors import SettingError
-from stages.extract.target import codes
-from stages.fitting.objective import losses
+from stages.extract.codes import codes
 from stages.fitting.secrets import canaries
+from stages.models.classifier import losses
 
 
 def read_whole(fitted, secret, words):
@@ -52,8 +52,3 @@ def test_without_label_knowledge_the_loss_is_of_what_the_model_finds_likeliest(a
 def test_a_model_that_looks_at_neighbours_is_refused(attacked, bert):
     with pytest.raises(SettingError, match="represents a token by its neighbours too"):
         attacked(model={"encoder": bert, "head": "mean"})
-
-
-def test_codes_count_in_the_order_of_their_words():
-    assert codes(torch.arange(6), 2, 3).tolist() == [[0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [1, 2]]
-    assert codes(torch.tensor([123_456]), 6, 10).tolist() == [[1, 2, 3, 4, 5, 6]]

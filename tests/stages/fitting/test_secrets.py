@@ -113,16 +113,16 @@ def test_a_secret_is_read_as_it_was_written(planted, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "setting", "problem"),
     [
-        ({"template": "ba xo {}"}, "secret.template", "the model's encoder does not know `xo`"),
-        ({"alphabet": ["ka", "xo"]}, "secret.alphabet", "the model's encoder does not know `xo`"),
-        ({"alphabet": ["ka", "-"]}, "secret.alphabet", "the model's encoder does not know `-`"),
+        ({"template": "ba xo {}"}, "secret.template", "the model's tokenizer does not know `xo`"),
+        ({"alphabet": ["ka", "xo"]}, "secret.alphabet", "the model's tokenizer does not know `xo`"),
+        ({"alphabet": ["ka", "-"]}, "secret.alphabet", "the model's tokenizer does not know `-`"),
         (
             {"alphabet": ["ka", "ke-ki"]},
             "secret.alphabet",
             "`ke-ki` is 2 tokens of the model's encoder, `ka` 1",
         ),
         ({"alphabet": ["ka-ke", "ka", "ki"]}, "secret.alphabet", "`ka` is 1 tokens of the model's encoder, `ka-ke` 2"),
-        ({"alphabet": ["ka", "ke", "-ke"]}, "secret.alphabet", "the encoder takes `ke` for another entry"),
+        ({"alphabet": ["ka", "ke", "-ke"]}, "secret.alphabet", "the model's tokenizer takes `ke` for another entry"),
         ({"alphabet": ["ka", "ke"], "length": 14}, "secret.length", "the canary is 17 tokens and the model reads 16"),
     ],
 )

@@ -176,16 +176,39 @@ def test_the_joint_table_has_a_row_per_cell(parameters: dict[str, Any]) -> None:
 def test_an_epsilon_states_what_it_holds_under(parameters: dict[str, Any]) -> None:
     results = long_table("quick", sources(parameters, "whole"))
 
-    said = guarantees(results)
+    guaranteed = guarantees(results)
 
+    assert list(guaranteed) == ["train"]
+    said = guaranteed["train"]
     assert said.startswith(
         "Epsilon of dpsgd: delta 1e-05, adding or removing one example, Poisson sampling of examples."
     )
-    found = {table.name: table.note for table in tables(summarise(results), said)}
+    found = {table.name: table.note for table in tables(summarise(results), guaranteed)}
     assert said in found["joint"]
     assert found["train"] == said
     assert "That one is weak" in found["attack"]
-    assert guarantees(results[results["cell"] == "none"]) == ""
+    assert guarantees(results[results["cell"] == "none"]) == {}
+
+
+def test_an_update_states_an_epsilon_of_its_own_beside_that_of_the_model() -> None:
+    trained = {"verb": "train", "cell": "a", "split": "train", "mechanism": "dpsgd"}
+    update = {"verb": "invert", "cell": "b", "split": "gradient", "mechanism": "gaussian"}
+    common = {"study": "s", "role": "model", "seed": 0, "unit": "epsilon", "best": "min"}
+    stated = [
+        common | of | {"metric": metric, "value": value}
+        for of, epsilon in ((trained, 3.0), (update, 8.0))
+        for metric, value in (("epsilon", epsilon), ("delta", 1e-5))
+    ]
+    results = pd.DataFrame(stated, columns=list(COLUMNS)).astype(COLUMNS)
+
+    said = guarantees(results)
+
+    assert said["invert"].startswith("Epsilon of b: delta 1e-05, adding or removing one text of a batch, no sampling.")
+    assert "for one update of one client" in said["invert"]
+    assert "Epsilon of a" in said["train"]
+    found = {table.name: table for table in tables(summarise(results), said)}
+    assert said["invert"] in found["invert"].note
+    assert [row[2] for row in found["joint"].sections[0].rows] == ["3.00", "8.00"]
 
 
 def test_the_joint_table_of_an_extraction_says_nothing_of_membership_inference() -> None:
@@ -202,16 +225,27 @@ def test_the_joint_table_of_an_extraction_says_nothing_of_membership_inference()
     assert found["extract"].note in found["joint"].note
 
 
-def test_the_joint_table_of_an_inversion_speaks_of_gradients_alone() -> None:
-    entry = {"verb": "extract", "metric": "token_accuracy", "unit": "fraction", "best": "min", "split": "gradient"}
+def test_the_joint_table_of_inversions_has_their_model_once_and_speaks_of_gradients_alone() -> None:
+    entry = {
+        "verb": "invert",
+        "cell": "b",
+        "metric": "token_accuracy",
+        "unit": "fraction",
+        "best": "min",
+        "split": "gradient",
+    }
     accuracies = [entry | {"seed": seed, "value": value, "n": 2} for seed, value in enumerate([0.8, 0.9, 1.0])]
 
     found = {table.name: table for table in tables(rows(*accuracy("a", 0.78, 0.80, 0.82), *accuracies))}
 
     assert found["joint"].headings[-1] == "tokens reconstructed in their place ↓"
+    assert [(row[0], row[2][:5], row[-1][:5]) for row in found["joint"].sections[0].rows] == [
+        ("a", "0.800", formats.NOTHING),
+        ("b", formats.NOTHING, "0.900"),
+    ]
     assert "mean gradient of a batch" in found["joint"].note
     assert "oracle" not in found["joint"].note
-    assert found["extract"].note in found["joint"].note
+    assert found["invert"].note in found["joint"].note
 
 
 @pytest.mark.usefixtures("project")

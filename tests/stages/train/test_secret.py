@@ -96,9 +96,9 @@ SECRET = {"template": "ba be {}", "alphabet": ["ka", "ke"], "length": 2, "repeti
         ({"repetitions": 201}, "secret.repetitions: 201 is more than the 200 training examples; give fewer"),
         (
             {"alphabet": ["ka", "xo"]},
-            "secret.alphabet: the model's encoder does not know `xo`; give words that it knows",
+            "secret.alphabet: the model's tokenizer does not know `xo`; give words that it knows",
         ),
-        ({"template": "xo {}"}, "secret.template: the model's encoder does not know `xo`; give words that it knows"),
+        ({"template": "xo {}"}, "secret.template: the model's tokenizer does not know `xo`; give words that it knows"),
         ({"alphabet": ["ka", "ka-ke"]}, "`ka-ke` is 2 tokens of the model's encoder, `ka` 1; give words of as many"),
         ({"alphabet": ["ka", "ke"], "length": 15}, "secret.length: the canary is 17 tokens and the model reads 16"),
         ({"decoys": True}, "secret: decoys: true hides the secret from the model and needs role: control"),

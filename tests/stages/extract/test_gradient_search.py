@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from stages.extract import exhaustive, relaxation
-from stages.extract.relaxation import attack, search
+from stages.extract import exhaustive, gradient_search
+from stages.extract.gradient_search import attack, search
 
 
 @pytest.mark.parametrize("changes", [{}, {"gumbel": True}, {"temperature": 0.3}, {"label_knowledge": False}])
@@ -44,7 +44,7 @@ def test_starts_are_problems_of_their_own(attacked, extract_settings):
 
 def test_more_restarts_keep_the_first_starts(attacked, extract_settings, monkeypatch):
     seen = []
-    monkeypatch.setattr(relaxation, "search", lambda *arguments: seen.append(arguments[1]))
+    monkeypatch.setattr(gradient_search, "search", lambda *arguments: seen.append(arguments[1]))
     target, _, _ = attacked()
     for restarts in (2, 5):
         attack(target, extract_settings(restarts=restarts), seed=1)
@@ -52,7 +52,7 @@ def test_more_restarts_keep_the_first_starts(attacked, extract_settings, monkeyp
 
 
 def test_the_search_ends_when_no_answer_moves(attacked, extract_settings, monkeypatch):
-    monkeypatch.setattr(relaxation, "PATIENCE", 7)
+    monkeypatch.setattr(gradient_search, "PATIENCE", 7)
     target, _, _ = attacked()
     found = attack(target, extract_settings(learning_rate=1e-9, steps=500), seed=0)
     assert found.steps == 7

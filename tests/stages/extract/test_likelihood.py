@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from stages.common.errors import SettingError
-from stages.extract import completion
-from stages.extract.completion import all_losses, likeliest, text_losses
-from stages.extract.trial import run_completion
+from stages.extract import likelihood
+from stages.extract.likelihood import all_losses, likeliest, text_losses
+from stages.extract.trial import trial_of_language_model
 from stages.fitting.secrets import Secret, canaries
 from stages.models import files
 
@@ -26,7 +26,7 @@ def read_whole(model, text):
 @pytest.mark.parametrize("alphabet", [["ka", "ke", "ki"], ["ka-ke", "ki-ke", "fu-lu"], ["ka", "ka-ke", "fu-lu-ka"]])
 @pytest.mark.parametrize("together", [1000, 9, 1])
 def test_losses_are_those_of_each_text_read_whole(model, template, alphabet, together, monkeypatch):
-    monkeypatch.setattr(completion, "CODES", together)
+    monkeypatch.setattr(likelihood, "CODES", together)
     every = np.array(list(itertools.product(range(3), repeat=3)))
     texts = canaries(template, alphabet, every)["text"]
     expected = [read_whole(model, text) for text in texts]
@@ -64,7 +64,7 @@ def test_a_trial_ranks_the_secret_and_its_answer_is_never_below_the_oracle(model
     for code in itertools.product(range(3), repeat=2):
         secret = Secret("ba {} be", ["ka", "ki", "fu"], list(code), False, {"train": 5})
         losses = all_losses(model, secret)
-        trial = run_completion(model, secret, seed=0)
+        trial = trial_of_language_model(model, secret, seed=0)
         own = losses[3 * code[0] + code[1]]
         assert trial.repetitions == 5
         assert trial.rank == 1 + int((losses < own).sum())
@@ -76,4 +76,4 @@ def test_a_trial_ranks_the_secret_and_its_answer_is_never_below_the_oracle(model
 def test_words_of_unlike_length_are_refused(model):
     secret = Secret("ba {}", ["ka", "ki-ke"], [0], False, {"train": 5})
     with pytest.raises(SettingError, match="`ki-ke` has not as many tokens as `ka`"):
-        run_completion(model, secret, seed=0)
+        trial_of_language_model(model, secret, seed=0)

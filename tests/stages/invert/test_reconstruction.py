@@ -6,12 +6,12 @@ import torch
 from pydantic import ValidationError
 
 from stages.common.errors import SettingError
-from stages.extract.gradient.client import client, encoder, marks, others, update
-from stages.extract.gradient.distances import DISTANCES
-from stages.extract.gradient.inversion import Problem, invert
-from stages.extract.gradient.reading import bag, ordered, precision_and_recall
-from stages.extract.gradient.run import measure, pairs, reconstruct
-from stages.extract.settings import GradientSettings
+from stages.invert.client import client, encoder, marks, others, update
+from stages.invert.distances import DISTANCES
+from stages.invert.reading import bag, ordered, precision_and_recall
+from stages.invert.reconstruction import measure, pairs, reconstruct
+from stages.invert.search import Problem, search
+from stages.invert.settings import InvertSettings
 from stages.models import files
 from stages.models.examples import vocabulary
 from stages.models.fitted import FittedModel
@@ -23,8 +23,9 @@ def settings():
     """Return a function that makes settings of a short attack."""
 
     def make(**changes):
-        usual = {"dataset": "trees", "seeds": [0], "texts": 2, "steps": 75, "learning_rate": 0.05, "starts": 3}
-        return GradientSettings.model_validate(usual | changes)
+        usual = {"dataset": "trees", "seeds": [0], "target": "clients", "texts": 2}
+        search = {"steps": 75, "learning_rate": 0.05, "starts": 3}
+        return InvertSettings.model_validate(usual | search | changes)
 
     return make
 
@@ -62,7 +63,7 @@ def distinct(examples, count):
 
 def problem_of(fitted, examples, rows, settings):
     sent = sent_by(fitted, examples, rows)
-    seen = update(fitted.classifier, sent, settings, generator())
+    seen = update(fitted.classifier, sent, generator(), settings.clipping_norm)
     return Problem(fitted.classifier, sent.known, seen.others, torch.arange(4, 34), settings), sent
 
 
@@ -73,7 +74,7 @@ def test_without_noise_the_bag_is_exactly_the_tokens_of_the_batch(attacked, sett
     fitted, examples = attacked(tags)
     for start in range(0, 40, batch):
         sent = sent_by(fitted, examples, range(start, start + batch))
-        seen = update(fitted.classifier, sent, settings(clipping_norm=clipping_norm), generator())
+        seen = update(fitted.classifier, sent, generator(), clipping_norm)
         true = {token for text in sent.texts(sent.ids) for token in text}
         assert precision_and_recall(set(bag(seen, marks(fitted), None).tolist()), true) == (1, 1)
         assert set(bag(seen, marks(fitted), len(true)).tolist()) == true
@@ -83,7 +84,7 @@ def test_noise_hides_the_bag(attacked, settings):
     fitted, examples = attacked()
     sent = sent_by(fitted, examples, range(4))
     true = {token for text in sent.texts(sent.ids) for token in text}
-    seen = update(fitted.classifier, sent, settings(clipping_norm=0.1, noise_multiplier=10.0), generator())
+    seen = update(fitted.classifier, sent, generator(), clipping_norm=0.1, noise_multiplier=10.0)
     found = bag(seen, marks(fitted), len(true))
     assert len(found) == len(true)
     assert set(found.tolist()) != true
@@ -94,7 +95,7 @@ def test_the_order_of_a_text_alone_is_read_off(attacked, settings):
     fitted, examples = attacked()
     for row in distinct(examples, 10):
         sent = sent_by(fitted, examples, [row])
-        seen = update(fitted.classifier, sent, settings(), generator())
+        seen = update(fitted.classifier, sent, generator())
         length = sent.ids.shape[1]
         read = ordered(seen, bag(seen, marks(fitted), None), length)
         assert torch.equal(read[1:-1], sent.ids[0, 1:-1])
@@ -109,7 +110,7 @@ def test_an_update_is_the_mean_gradient(attacked, settings):
     fitted, examples = attacked()
     model = fitted.classifier
     sent = sent_by(fitted, examples, [3, 7, 9])
-    seen = update(model, sent, settings(), generator())
+    seen = update(model, sent, generator())
     sent.known.losses(model(sent.ids, sent.known.lengths)).mean().backward()
     torch.testing.assert_close(seen.table, encoder(model).table.grad)
     torch.testing.assert_close(seen.others, [parameter.grad for parameter in others(model)])
@@ -119,7 +120,7 @@ def test_a_clipped_update_is_the_mean_of_clipped_gradients(attacked, settings):
     fitted, examples = attacked()
     model = fitted.classifier
     sent = sent_by(fitted, examples, [3, 7, 9])
-    seen = update(model, sent, settings(clipping_norm=0.5), generator())
+    seen = update(model, sent, generator(), clipping_norm=0.5)
     assert all(parameter.grad is None for parameter in model.parameters())
 
     def losses(rows):
@@ -183,7 +184,9 @@ def test_the_nearest_tokens_of_their_own_vectors_are_they(attacked, settings):
 def test_texts_come_back_and_those_of_the_control_do_not(attacked, settings, objective):
     fitted, examples = attacked()
     own = measure(reconstruct(fitted, examples, settings(objective=objective), seed=0))
-    other = measure(reconstruct(fitted, examples, settings(objective=objective, unrelated=True), seed=0))
+    other = measure(
+        reconstruct(fitted, examples, settings(objective=objective, role="control", unrelated=True), seed=0)
+    )
     assert own["gradient/bag_recall"].value == own["gradient/bag_precision"].value == 1
     assert other["gradient/bag_recall"].value < 0.7
     assert own["gradient/token_accuracy"].value > 0.9
@@ -203,9 +206,10 @@ def test_a_batch_of_texts_comes_back(attacked, settings):
 def test_the_same_seed_gives_the_same_and_the_model_stays(attacked, settings):
     fitted, examples = attacked()
     before = [tensor.clone() for tensor in fitted.classifier.parameters()]
-    short = settings(steps=20, clipping_norm=1.0, noise_multiplier=0.1)
-    assert reconstruct(fitted, examples, short, seed=2) == reconstruct(fitted, examples, short, seed=2)
-    assert reconstruct(fitted, examples, short, seed=3) != reconstruct(fitted, examples, short, seed=2)
+    short = settings(steps=20, clipping_norm=1.0)
+    first, again, other = (reconstruct(fitted, examples, short, seed, noise_multiplier=0.1) for seed in (2, 2, 3))
+    assert first == again
+    assert first != other
     assert all(map(torch.equal, fitted.classifier.parameters(), before))
     assert all(tensor.grad is None for tensor in fitted.classifier.parameters())
 
@@ -222,9 +226,9 @@ def test_without_the_bag_all_tokens_but_marks_are_candidates(attacked, settings)
 def test_the_answer_is_never_worse_than_what_was_looked_at_first(attacked, settings):
     fitted, examples = attacked()
     problem, _ = problem_of(fitted, examples, [4], settings(steps=1))
-    _, first = invert(problem, np.random.default_rng(0))
+    _, first = search(problem, np.random.default_rng(0))
     longer = replace(problem, settings=settings(steps=60))
-    assert invert(longer, np.random.default_rng(0))[1] <= first
+    assert search(longer, np.random.default_rng(0))[1] <= first
 
 
 def test_twins_are_of_one_label_and_length_and_in_one_place(attacked):
@@ -247,7 +251,14 @@ def test_more_texts_than_have_a_twin_are_refused(attacked):
     ("changes", "message"),
     [
         ({"texts": 3, "batch_size": 2}, "texts: 3 are no whole batches of batch_size: 2"),
-        ({"noise_multiplier": 0.5}, "noise_multiplier: 0.5 is in clipping norms and needs clipping_norm"),
+        ({"noise_multiplier": 0.5}, "noise_multiplier: 0.5 asks for noise, which is in clipping norms and needs clip"),
+        ({"epsilon": 8.0, "delta": 1e-5}, "epsilon: 8 asks for noise, which is in clipping norms and needs clipping_n"),
+        ({"epsilon": 8.0, "clipping_norm": 1.0}, "epsilon and delta are given together: the noise follows from both"),
+        ({"delta": 1e-5, "clipping_norm": 1.0}, "epsilon and delta are given together: the noise follows from both"),
+        (
+            {"epsilon": 8.0, "delta": 1e-5, "clipping_norm": 1.0, "noise_multiplier": 0.6},
+            "epsilon: 8 and noise_multiplier: 0.6 both say how much noise there is: give one of them",
+        ),
     ],
 )
 def test_settings_that_exclude_each_other_are_refused(settings, changes, message):

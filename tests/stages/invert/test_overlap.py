@@ -1,6 +1,6 @@
 import pytest
 
-from stages.extract.gradient.overlap import matched, ngram_f1, overlap, subsequence_f1
+from stages.invert.overlap import matched, ngram_f1, overlap, subsequence_f1
 
 
 def test_a_text_is_all_in_itself():

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from stages.extract.gradient.client import Update
+from stages.invert.client import Update
 
 
 def bag(seen: Update, around: Tensor, size: int | None) -> Tensor:

@@ -11,11 +11,11 @@ from torch import Tensor
 from stages.common.errors import SettingError
 from stages.common.measurements import Measurement
 from stages.common.streams import generator, torch_seed
-from stages.extract.gradient.client import Client, client, encoder, marks, update
-from stages.extract.gradient.inversion import Problem, invert
-from stages.extract.gradient.overlap import Overlap, Text, matched, overlap
-from stages.extract.gradient.reading import bag, ordered, precision_and_recall
-from stages.extract.settings import GradientSettings
+from stages.invert.client import Client, client, encoder, marks, update
+from stages.invert.overlap import Overlap, Text, matched, overlap
+from stages.invert.reading import bag, ordered, precision_and_recall
+from stages.invert.search import Problem, search
+from stages.invert.settings import InvertSettings
 from stages.models.encoders import tokenizer
 from stages.models.examples import Examples
 from stages.models.fitted import FittedModel
@@ -75,14 +75,17 @@ MEASURED = (
 )
 
 
-def reconstruct(fitted: FittedModel, examples: Examples, settings: GradientSettings, seed: int) -> list[Reconstruction]:
+def reconstruct(
+    fitted: FittedModel, examples: Examples, settings: InvertSettings, seed: int, noise_multiplier: float = 0.0
+) -> list[Reconstruction]:
     """Return what is reconstructed of the texts of one seed.
 
     Args:
         fitted: The model, whose parameters stay as they are.
         examples: The split that private texts are drawn from.
-        settings: Of the attack.
+        settings: Of the attack, and of clipping.
         seed: Of texts, noise, starts and guesses.
+        noise_multiplier: Of the updates, in clipping norms.
 
     Raises:
         SettingError: The model cannot be attacked, or there are too few texts.
@@ -98,7 +101,9 @@ def reconstruct(fitted: FittedModel, examples: Examples, settings: GradientSetti
         sent = twins[start : start + settings.batch_size] if settings.unrelated else rows
         attacked = client(examples[sent], around, model.device)
         target = client(examples[rows], around, model.device)
-        found += _attack(fitted, attacked, target, examples.example_ids[rows], settings, noise, seed, number)
+        found += _attack(
+            fitted, attacked, target, examples.example_ids[rows], settings, noise_multiplier, noise, seed, number
+        )
     return found
 
 
@@ -139,21 +144,22 @@ def _attack(
     attacked: Client,
     target: Client,
     example_ids: NDArray[np.object_],
-    settings: GradientSettings,
+    settings: InvertSettings,
+    noise_multiplier: float,
     noise: torch.Generator,
     seed: int,
     number: int,
 ) -> list[Reconstruction]:
     """Return what the update of one client says of the texts of `target`, which but in a control are its own."""
     model, around = fitted.classifier, marks(fitted)
-    seen = update(model, attacked, settings, noise)
+    seen = update(model, attacked, noise, settings.clipping_norm, noise_multiplier)
     sent = {token for text in attacked.texts(attacked.ids) for token in text}
-    shown = bag(seen, around, len(sent) if settings.noise_multiplier else None)
+    shown = bag(seen, around, len(sent) if noise_multiplier else None)
     private = target.texts(target.ids)
     shares = precision_and_recall(set(shown.tolist()), {token for text in private for token in text})
     candidates = shown if settings.within_bag else _all_but(around, len(seen.table)).to(shown.device)
     problem = Problem(model, attacked.known, seen.others, candidates, settings)
-    ids, objective = invert(problem, generator(seed, "inversion starts", number))
+    ids, objective = search(problem, generator(seed, "inversion starts", number))
     of_truth = float(problem.objective(problem.table[attacked.ids]))
     answers = attacked.texts(ids)
     read = attacked.texts(ordered(seen, candidates, ids.shape[1]).expand_as(ids))

@@ -8,9 +8,7 @@ import torch
 from torch import Tensor
 
 from stages.common.errors import SettingError
-from stages.extract.settings import GradientSettings
-from stages.fitting.objective import losses
-from stages.models.classifier import Scores, TextClassifier
+from stages.models.classifier import Scores, TextClassifier, losses
 from stages.models.encoders import Transformer, mask, tokenizer
 from stages.models.examples import Examples
 from stages.models.fitted import FittedModel
@@ -76,11 +74,11 @@ def encoder(model: TextClassifier) -> Transformer:
     found = model.encoder
     if not isinstance(found, Transformer) or not found.table.requires_grad:
         problem = "the model's token embeddings are frozen, so that no update has their gradient"
-        raise SettingError("grid", problem, "train the cell with an encoder of `trained_embeddings: true`")
+        raise SettingError("target", problem, "train the cell with an encoder of `trained_embeddings: true`")
     for part, remedy in ((model.recurrent, "head: mean"), (model.chain, "tagger: independent")):
         if part is not None:
             problem = f"{type(part).__name__} has no second gradient, which the attack takes"
-            raise SettingError("grid", problem, f"train the cell with a model of {remedy}")
+            raise SettingError("target", problem, f"train the cell with a model of {remedy}")
     return found
 
 
@@ -113,14 +111,21 @@ def others(model: TextClassifier) -> list[torch.nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad and parameter is not table]
 
 
-def update(model: TextClassifier, client: Client, settings: GradientSettings, noise: torch.Generator) -> Update:
-    """Return what a client sends: its mean gradient, each text's clipped and noise added if the settings say so.
+def update(
+    model: TextClassifier,
+    client: Client,
+    noise: torch.Generator,
+    clipping_norm: float | None = None,
+    noise_multiplier: float = 0.0,
+) -> Update:
+    """Return what a client sends: its mean gradient.
 
     Args:
         model: In eval mode: the gradient is that of training without dropout.
         client: Its texts.
-        settings: Of clipping and noise.
         noise: On the model's device.
+        clipping_norm: What each text's gradient is clipped to; not clipped, and without noise, if None.
+        noise_multiplier: Standard deviation of the noise on their sum, in clipping norms.
     """
     table, rest = encoder(model).table, others(model)
 
@@ -129,12 +134,12 @@ def update(model: TextClassifier, client: Client, settings: GradientSettings, no
         return client.known.losses(model(client.ids, client.known.lengths))
 
     rows = torch.arange(len(client.ids), device=model.device)
-    if settings.clipping_norm is None:
+    if clipping_norm is None:
         found = torch.autograd.grad(of_texts(rows).mean(), [table, *rest], materialize_grads=True)
         return _update(model, found)
-    clipping = ClippedGradients(model, settings.clipping_norm)
+    clipping = ClippedGradients(model, clipping_norm)
     clipping.add_clipped_sum(of_texts, rows)
-    add_noise(clipping.parameters, settings.noise_multiplier * settings.clipping_norm, len(rows), noise)
+    add_noise(clipping.parameters, noise_multiplier * clipping_norm, len(rows), noise)
     found = tuple(torch.zeros_like(each) if each.grad is None else each.grad for each in [table, *rest])
     model.zero_grad()
     return _update(model, found)

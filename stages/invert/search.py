@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from stages.extract.gradient.client import Known, encoder, others
-from stages.extract.gradient.distances import DISTANCES
-from stages.extract.settings import GradientSettings
+from stages.invert.client import Known, encoder, others
+from stages.invert.distances import DISTANCES
+from stages.invert.settings import InvertSettings
 from stages.models.classifier import TextClassifier
 
 # Steps between two looks at the nearest tokens, and between two changes of the learning rate.
@@ -37,7 +37,7 @@ class Problem:
     known: Known
     seen: list[Tensor]
     candidates: Tensor
-    settings: GradientSettings
+    settings: InvertSettings
     _fixed: Tensor = field(init=False)
     size: float = field(init=False)
     _directions: Tensor = field(init=False)
@@ -91,7 +91,7 @@ class Problem:
         return self.candidates[cosines.argmax(dim=2)].where(self.known.unknown, self.known.ids)
 
 
-def invert(problem: Problem, draws: np.random.Generator) -> tuple[Tensor, float]:
+def search(problem: Problem, draws: np.random.Generator) -> tuple[Tensor, float]:
     """Return (n, length) ids, of all that were nearest when looked at those with the lowest objective, and that.
 
     Args:

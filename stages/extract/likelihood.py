@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from stages.common.errors import SettingError
-from stages.extract.target import codes
+from stages.extract.codes import codes
 from stages.fitting.secrets import Secret, canaries
 from stages.fitting.settings import OPENING
 from stages.models.language import LanguageModel

@@ -5,38 +5,20 @@ its candidates, the model reads the mixture of their representations, and Adam m
 as it is. Steps, learning rate and the rule to stop are those of a re-implementation by others; several starts are ours.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from stages.common.streams import generator
-from stages.extract.settings import CanarySettings
+from stages.extract.codes import Answer
+from stages.extract.settings import ExtractSettings
 from stages.extract.target import Target
 
 # Steps without a change of any answer after which the search ends.
 PATIENCE = 100
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What the search found.
-
-    Attributes:
-        code: The answer: of all codes that were the likeliest at some step, or tried, that with the lowest loss.
-        loss: Its discrete loss.
-        steps: Of Adam taken, or passes over the words.
-        visited: How many codes those are.
-    """
-
-    code: tuple[int, ...]
-    loss: float
-    steps: int
-    visited: int
-
-
-def attack(target: Target, settings: CanarySettings, seed: int) -> Answer:
+def attack(target: Target, settings: ExtractSettings, seed: int) -> Answer:
     """Return the answer of one trial; `seed` is of the starts and of Gumbel noise."""
     shape = (settings.restarts, target.unknown, target.alphabet)
     # Glorot and Bengio 2010, as in the re-implementation.
@@ -45,7 +27,7 @@ def attack(target: Target, settings: CanarySettings, seed: int) -> Answer:
     return search(target, starts, settings, seed)
 
 
-def search(target: Target, starts: Tensor, settings: CanarySettings, seed: int) -> Answer:
+def search(target: Target, starts: Tensor, settings: ExtractSettings, seed: int) -> Answer:
     """Return the best answer from starts (restarts, n, V), all optimised at once: each is a problem of its own."""
     logits = starts.to(target.context.device, copy=True).requires_grad_()
     optimiser = torch.optim.Adam([logits], lr=settings.learning_rate)

@@ -8,13 +8,13 @@ is set to its best candidate given the others, until no word changes.
 import torch
 
 from stages.common.streams import generator
-from stages.extract.relaxation import Answer
-from stages.extract.settings import CanarySettings
+from stages.extract.codes import Answer
+from stages.extract.settings import ExtractSettings
 from stages.extract.target import Target
 
 
 @torch.no_grad()
-def attack(target: Target, settings: CanarySettings, seed: int) -> Answer:
+def attack(target: Target, settings: ExtractSettings, seed: int) -> Answer:
     """Return the answer of one trial, by as many starts and passes over the words as the settings allow.
 
     Args:

@@ -1,0 +1,50 @@
+"""Invert the updates of one cell's clients and write what came of it."""
+
+from dataclasses import asdict, replace
+
+import pandas as pd
+
+from stages.common import artifacts, measurements
+from stages.common.cells import Cell, Place
+from stages.common.errors import InputError, SettingError
+from stages.common.pool import run_seeds
+from stages.invert.guarantee import guarantee
+from stages.invert.reconstruction import Reconstruction, measure, reconstruct
+from stages.invert.settings import InvertSettings
+from stages.models.examples import read_split
+from stages.models.fitted import about_measuring, load_fitted
+
+
+def invert_cell(cell: Cell[InvertSettings]) -> None:
+    """Reconstruct the texts of all seeds of a cell; write every reconstruction and the metrics."""
+    settings, place = cell.settings, cell.place
+    attacked = about_measuring(replace(place, cell=settings.target), settings.dataset, settings.inputs())
+    private = read_split(settings.dataset, settings.split)
+    try:
+        guaranteed = guarantee(settings)
+        noise_multiplier = guaranteed.noise_multiplier
+        found = run_seeds(_reconstruct, dict.fromkeys(settings.seeds, private), place, settings, noise_multiplier)
+    except SettingError as error:
+        # The accountant knows an epsilon by where `train` has it.
+        setting = error.setting.removeprefix("privacy.")
+        raise InputError(cell.key(setting), error.problem, error.remedy) from None
+    about = replace(
+        attacked,
+        cell=place.cell,
+        role=settings.role,
+        command=place.command,
+        mechanism="gaussian" if noise_multiplier else "none",
+    )
+    rows = [asdict(text) for texts in found.values() for text in texts]
+    with artifacts.atomic_folder(place.inversions) as folder:
+        artifacts.write_table(folder / "reconstructions.parquet", pd.DataFrame(rows))
+        artifacts.write_json(folder / "privacy.json", guaranteed.statement)
+    measured = {seed: measure(texts) | guaranteed.measured for seed, texts in found.items()}
+    measurements.write(place.metrics, about, measured)
+
+
+def _reconstruct(
+    seed: int, private: pd.DataFrame, place: Place, settings: InvertSettings, noise_multiplier: float
+) -> list[Reconstruction]:
+    fitted = load_fitted(place.study, settings.target, seed)
+    return reconstruct(fitted, fitted.examples(private), settings, seed, noise_multiplier)
