@@ -144,9 +144,9 @@ def read_cell(parameters: dict[str, Any], study: str, verb: str, cell: str, sche
             where = f"{PARAMETERS}: {key}.{taken[0]}"
             raise InputError(where, "the study gives it for all cells", f"remove it here, or from {study}")
         if key != base and (named := [name for name in layer if name in OTHERS]):
-            # As unseen: DVC watches the models of the cell that `base` names.
-            where = f"{PARAMETERS}: {key}.{named[0]}"
-            raise InputError(where, "all cells read the models of one other cell", f"name it in {base}")
+            # As above: DVC watches the models of the cell that `base` names.
+            where, value = f"{PARAMETERS}: {key}.{named[0]}", shown(layer[named[0]])
+            raise InputError(where, f"{value} is not what DVC watches", f"name one cell for all, in {base}")
         merge(merged, copy.deepcopy(layer))
         kept = set(_names(merged))
         origin = {name: where for name, where in origin.items() if name in kept} | dict.fromkeys(_names(layer), key)

@@ -191,7 +191,7 @@ def test_studies_are_the_blocks_that_are_not_shared():
             "gradient_inversion/invert/variant/noise/target",
             "clients",
             "gradient_inversion.invert.variant.noise.target",
-            "all cells read the models of one other cell; name it in gradient_inversion.invert.base",
+            "'clients' is not what DVC watches; name one cell for all, in gradient_inversion.invert.base",
         ),
         (
             "gradient_inversion/invert/variant/control/role",
@@ -223,7 +223,7 @@ def test_studies_are_the_blocks_that_are_not_shared():
             "distillation/distill/variant/distilled/teacher",
             "distillation/mean",
             "distillation.distill.variant.distilled.teacher",
-            "all cells read the models of one other cell; name it in distillation.distill.base",
+            "'distillation/mean' is not what DVC watches; name one cell for all, in distillation.distill.base",
         ),
         ("distillation/seeds", [0, 1.5], "distillation.seeds.1", "1.5 is not allowed; .*integer"),
         ("federated_nlp/federate/grid/partition", ["iid"], "federated_nlp.federate.partition", "has no `iid`; it has"),
