@@ -73,7 +73,7 @@ def test_federated_averaging_learns(study):
         ({"rounds": 0}, "params.yaml: toy.federate.base.rounds: 0 is not allowed"),
         ({"clients_per_round": 0}, "params.yaml: toy.federate.base.clients_per_round: 0 is not allowed"),
         ({"mechanism": "fedprox"}, "params.yaml: toy.federate.base.mechanism: 'fedprox' is not allowed"),
-        ({"partition": None}, "params.yaml: toy.partition: None is not allowed"),
+        ({"partition": None}, "params.yaml: toy.federate.base.partition: missing; add it"),
         ({"partition": "thirds"}, "data/partitions/thirds/clients.parquet: no such file; run `dvc repro`"),
         ({"seeds": [7]}, "clients.parquet: has no seed 7; add it to params.yaml: partitions.halves.seeds"),
     ],
