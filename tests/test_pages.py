@@ -26,7 +26,8 @@ def stale(page: str, results: pd.DataFrame) -> list[str]:
     for cell, row in ROW.findall("".join(RESULTS.findall(page))):
         for text in map(str.strip, row.split("|")):
             shown = NUMBER.findall(text)
-            if not any(all(map(is_rounded, shown, numbers)) for numbers in known.get(cell, [])):
+            fits = (all(map(is_rounded, shown, numbers)) for numbers in known.get(cell, []))
+            if len(shown) > len(SHOWN) or not any(fits):
                 wrong.append(f"{cell}: {text}")
     return wrong
 
@@ -48,6 +49,6 @@ def test_a_number_of_another_run_is_found() -> None:
     page = "**What came of it** by cell\n\n| `one` | {} |\n\n## More\n\n| `one` | .9 |\n"
     good = (".50 [.45, 1.00]", "0.5", "-", ".500 [.446, 1.000]")
     assert stale(page.format(" | ".join(good)), table) == []
-    bad = (".51 [.45, 1.00]", ".50 [.44, 1.00]", "1.5")
+    bad = (".51 [.45, 1.00]", ".50 [.44, 1.00]", "1.5", ".50 [.45, 1.00] of 3")
     assert stale(page.format(" | ".join(bad)), table) == [f"one: {text}" for text in bad]
     assert stale(page.format(".50").replace("one", "two"), table) == ["two: .50"]
