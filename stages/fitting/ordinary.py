@@ -32,7 +32,8 @@ def fit(
         stop: Asked after every epoch whether it was the last.
     """
     torch.manual_seed(torch_seed(seed, "order and dropout"))
-    optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=learning_rate)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.Adam(trained, lr=learning_rate, fused=True)
     history, n = [], len(inputs[0])
     model.train()
     for _ in range(epochs):

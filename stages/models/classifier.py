@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from stages.common.errors import InputError
 from stages.common.measurements import Measurement, macro_f1, proportion
@@ -13,6 +12,7 @@ from stages.models.crf import Chain, ChainScores, log_likelihoods
 from stages.models.encoders import IGNORED_TAG, EncodedText, StaticTable, Transformer, mask, word_vectors
 from stages.models.evaluate import predict, span_f1
 from stages.models.examples import Examples, Vocabulary
+from stages.models.recurrent import LSTM, packed, padded
 from stages.models.settings import ModelSettings, TransformerEncoder, WordsEncoder
 from stages.models.text_model import CHUNK, Objective, TextModel
 
@@ -52,7 +52,7 @@ class TextClassifier(TextModel):
             width += settings.characters.filters
         self.recurrent: nn.Module | None = None
         if settings.head == "bilstm":
-            self.recurrent = nn.LSTM(width, settings.hidden, settings.layers, batch_first=True, bidirectional=True)
+            self.recurrent = LSTM(width, settings.hidden, settings.layers, batch_first=True, bidirectional=True)
             width = 2 * settings.hidden
         # With a frozen table and no recurrence, a text is one vector that never changes.
         frozen = isinstance(self.encoder, StaticTable) and self.characters is None
@@ -98,7 +98,9 @@ class TextClassifier(TextModel):
     def score(self, states: Tensor, lengths: Tensor) -> Scores:
         """Score texts by what `represent` made of them, before dropout."""
         if self.recurrent is not None:
-            states = _run(self.recurrent, self.dropout(states), lengths)
+            # Packed, so that the backward direction starts at each text's own end and padding changes nothing.
+            outputs, _ = self.recurrent(packed(self.dropout(states), lengths))
+            states = padded(outputs, lengths, states.shape[1])
         states = self.dropout(states)
         tags = self.tags(states) if self.tags is not None else None
         chain = self.chain() if self.chain is not None else None
@@ -159,10 +161,3 @@ def losses(scores: Scores, labels: Tensor, tags: Tensor | None) -> Tensor:
     # By the example's own length: dividing by the batch's would let one example move another's loss.
     count = (tags != IGNORED_TAG).sum(dim=1).clamp(min=1)
     return loss + of_tags / count
-
-
-def _run(recurrent: nn.Module, states: Tensor, lengths: Tensor) -> Tensor:
-    # Packed, so that the backward direction starts at each text's own end and padding changes nothing.
-    packed = pack_padded_sequence(states, lengths.cpu(), batch_first=True, enforce_sorted=False)
-    output, _ = pad_packed_sequence(recurrent(packed)[0], batch_first=True, total_length=states.shape[1])
-    return output

@@ -85,18 +85,20 @@ def best(emissions: Tensor, chain: ChainScores, words: Tensor) -> Tensor:
     """
     order, counts = _to_front(words)
     emissions, chain = _taken(emissions, order), chain.one
-    score, came_from = chain.starts + emissions[:, 0], []
+    inside = (torch.arange(emissions.shape[1], device=counts.device)[:, None] < counts)[..., None].unbind()
+    onto = chain.transitions.T.contiguous()
+    scores = [chain.starts + emissions[:, 0]]
     for position in range(1, emissions.shape[1]):
-        reached, before = (score[:, :, None] + chain.transitions).max(dim=1)
-        inside = (position < counts)[:, None]
-        score = (reached + emissions[:, position]).where(inside, score)
-        # After the last word a tag came from itself.
-        came_from.append(before.where(inside, torch.arange(score.shape[1], device=score.device)))
-    tag = (score + chain.ends).argmax(dim=1, keepdim=True)
+        reached = (scores[-1][:, None] + onto).amax(dim=2)
+        scores.append((reached + emissions[:, position]).where(inside[position], scores[-1]))
+    tag = (scores.pop() + chain.ends).argmax(dim=1)
     found = [tag]
-    for before in reversed(came_from):
-        found.append(before.gather(1, found[-1]))
-    tags = torch.cat(found[::-1], dim=1)
+    # Where a tag came from is asked of the best sequence alone: of every tag it takes longer than their scores.
+    for position, score in reversed(list(enumerate(scores, 1))):
+        # After the last word a tag came from itself.
+        tag = (score + onto[tag]).argmax(dim=1).where(inside[position][:, 0], tag)
+        found.append(tag)
+    tags = torch.stack(found[::-1], dim=1)
     return torch.zeros_like(tags).scatter(1, order, tags).where(words, 0)
 
 
@@ -112,35 +114,48 @@ def log_marginals(emissions: Tensor, chain: ChainScores, words: Tensor) -> Tenso
     """
     order, counts = _to_front(words)
     emissions, chain = _taken(emissions, order), chain.one
-    joint = _forward(emissions, chain, counts) + _backward(emissions, chain, counts) - emissions
+    before, after = _both(emissions, chain, counts)
+    joint = before + after - emissions
     found = torch.zeros_like(joint).scatter(1, order[..., None].expand_as(joint), joint.log_softmax(dim=2))
     return found.where(words[..., None], 0)
 
 
-def _forward(emissions: Tensor, chain: ChainScores, counts: Tensor) -> Tensor:
-    """Return (n, length, tags) logs of the summed scores of all beginnings that end in a word with a tag.
+def _both(emissions: Tensor, chain: ChainScores, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what `_forward` does of all beginnings that end in a word with a tag, and of all ends that begin there."""
+    # Ends are the beginnings of the text and the chain turned round; step by step beside the others they cost little.
+    turned = (counts[:, None] - 1 - torch.arange(emissions.shape[1], device=counts.device)).clamp(min=0)
+    before, after = _forward(
+        torch.stack([emissions, _taken(emissions, turned)]),
+        torch.stack([chain.transitions, chain.transitions.T]),
+        torch.stack([chain.starts, chain.ends]),
+        counts,
+    )
+    return before, _taken(after, turned)
+
+
+def _forward(emissions: Tensor, transitions: Tensor, starts: Tensor, counts: Tensor) -> Tensor:
+    """Return (ways, n, length, tags) logs of the summed scores of all beginnings that end in a word with a tag.
 
     From a text's last word on they stay as they are there.
+
+    Args:
+        emissions: (ways, n, length, tags) of the same texts, each way by a chain of its own.
+        transitions: (ways, tags, tags).
+        starts: (ways, tags).
+        counts: (n,) words of each text.
     """
     # Sums of exponentials as one matrix product, not one sum for each pair of tags; exponents are of at most 0. What is
     # less than exp(-87) of the rest is lost in float32, which only transitions so far apart could make matter.
-    highest, least = chain.transitions.amax(), torch.finfo(emissions.dtype).tiny
-    factors = (chain.transitions - highest).exp()
-    scores = [chain.starts + emissions[:, 0]]
-    for position in range(1, emissions.shape[1]):
+    highest, least = transitions.amax(), torch.finfo(emissions.dtype).tiny
+    factors = (transitions - highest).exp()
+    inside = (torch.arange(emissions.shape[2], device=counts.device)[:, None] < counts)[..., None].unbind()
+    scores = [starts[:, None] + emissions[:, :, 0]]
+    for within, added in zip(inside[1:], (emissions + highest).unbind(2)[1:], strict=True):
         before = scores[-1]
-        top = before.amax(dim=1, keepdim=True)
-        reached = ((before - top).exp() @ factors).clamp(min=least).log() + top + highest
-        scores.append((reached + emissions[:, position]).where((position < counts)[:, None], before))
-    return torch.stack(scores, dim=1)
-
-
-def _backward(emissions: Tensor, chain: ChainScores, counts: Tensor) -> Tensor:
-    """Return (n, length, tags) logs of the summed scores of all ends that begin in a word with a tag."""
-    # They are the beginnings of the text and the chain turned round.
-    turned = (counts[:, None] - 1 - torch.arange(emissions.shape[1], device=counts.device)).clamp(min=0)
-    mirror = ChainScores(chain.transitions.transpose(-1, -2), chain.ends, chain.starts)
-    return _taken(_forward(_taken(emissions, turned), mirror, counts), turned)
+        top = before.amax(dim=2, keepdim=True)
+        reached = (before - top).exp_() @ factors
+        scores.append(reached.clamp_(min=least).log_().add_(top).add_(added).where(within, before))
+    return torch.stack(scores, dim=2)
 
 
 class _LogPartition(torch.autograd.Function):
@@ -155,17 +170,20 @@ class _LogPartition(torch.autograd.Function):
         context: Any, emissions: Tensor, transitions: Tensor, starts: Tensor, ends: Tensor, counts: Tensor
     ) -> Tensor:
         chain = ChainScores(transitions, starts, ends).one
-        before = _forward(emissions, chain, counts)
+        if any(context.needs_input_grad):
+            before, after = _both(emissions, chain, counts)
+        else:
+            before = _forward(emissions[None], chain.transitions[None], chain.starts[None], counts)[0]
+            after = None
         log_partition = (before[:, -1] + chain.ends).logsumexp(dim=1)
-        context.save_for_backward(emissions, *chain, counts, before, log_partition)
+        context.save_for_backward(emissions, chain.transitions, chain.ends, counts, before, after, log_partition)
         context.copies = starts.dim() > 1
         return log_partition
 
     @staticmethod
     @once_differentiable
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        emissions, transitions, starts, ends, counts, before, log_partition = context.saved_tensors
-        after = _backward(emissions, ChainScores(transitions, starts, ends), counts)
+        emissions, transitions, ends, counts, before, after, log_partition = context.saved_tensors
         inside = (torch.arange(emissions.shape[1], device=counts.device) < counts[:, None])[..., None]
         total, scale = log_partition[:, None, None], gradient[:, None, None]
         of_words = (before + after - emissions - total).masked_fill(~inside, -torch.inf).exp() * scale

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from stages.models.recurrent import LSTM
 from stages.privacy import layers
 from stages.privacy.bounds import Bound, checked, flat
 from stages.privacy.convolution import conv1d
@@ -25,7 +26,7 @@ KNOWN: dict[type | str, Callable[..., layers.Forward]] = {
     nn.LayerNorm: layer_norm,
     nn.RMSNorm: rms_norm,
     **dict.fromkeys(RMS_NORMS, rms_norm),
-    nn.LSTM: lstm,
+    **dict.fromkeys((nn.LSTM, LSTM), lstm),
     "stages.models.crf.Chain": layers.given,
 }
 
@@ -239,7 +240,7 @@ def _recorded(model: nn.Module) -> list[tuple[Any, Callable[..., layers.Forward]
             continue
         known = KNOWN.get(type(layer)) or KNOWN.get(full)
         if known is None:
-            names = sorted(each.rpartition(".")[2] if isinstance(each, str) else each.__name__ for each in KNOWN)
+            names = sorted({each.rpartition(".")[2] if isinstance(each, str) else each.__name__ for each in KNOWN})
             raise UnsupportedLayerError(
                 f"{name or 'the model'}: the per-example gradients of {kind} are not known; known: {', '.join(names)}"
             )
