@@ -192,6 +192,8 @@ def fit_safely(fit: Fit[CellT], cell: Cell[CellT], model: AnyModelSettings, data
     """Return what one seed gives, deterministically; InputError for a setting that cannot be, or that diverges."""
     # use_deterministic_algorithms does the same, and imports torch._inductor, which takes two seconds.
     torch.set_deterministic_debug_mode("error")
+    # Memory that is not yet written would be filled with NaN, at every one of many small results.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     with _named(cell):
         fitted = fit(cell.settings, model, data, seed)
     if not np.isfinite(fitted.history["value"]).all():
