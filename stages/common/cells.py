@@ -12,12 +12,13 @@ which is only a name.
 import copy
 import itertools
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from stages.common import paths
-from stages.common.errors import InputError
+from stages.common.errors import InputError, SettingError
 from stages.common.settings import PARAMETERS, Settings, block, merge, origin_of, parse, shown
 
 SHARED = ("dataset", "model", "partition", "seeds")
@@ -100,9 +101,24 @@ class Cell(Generic[Merged]):
     origin: Mapping[str, str]
 
     def key(self, setting: str) -> str:
-        """Return where in params.yaml a setting stands, or would."""
-        base = f"{self.place.study}.{self.place.verb}.base"
-        return f"{PARAMETERS}: {origin_of(self.origin, setting) or base}.{setting}"
+        """Return where in params.yaml a setting stands, or would; `grid` is that of the verb."""
+        verb = f"{self.place.study}.{self.place.verb}"
+        if setting == "grid":
+            return f"{PARAMETERS}: {verb}.grid"
+        return f"{PARAMETERS}: {origin_of(self.origin, setting) or f'{verb}.base'}.{setting}"
+
+    @contextmanager
+    def naming(self, without: str = "") -> Iterator[None]:
+        """Make of a SettingError an InputError that says where in params.yaml the setting stands.
+
+        Args:
+            without: What names of settings begin with elsewhere, and not in this cell.
+        """
+        try:
+            yield
+        except SettingError as error:
+            where = self.key(error.setting.removeprefix(without))
+            raise InputError(where, error.problem, error.remedy) from None
 
 
 def cells(parameters: dict[str, Any], study: str, verb: str) -> dict[str, dict[str, str]]:

@@ -6,9 +6,8 @@ import pandas as pd
 
 from stages.common import artifacts, measurements
 from stages.common.cells import Cell, Place
-from stages.common.errors import InputError, SettingError
+from stages.common.errors import SettingError
 from stages.common.pool import run_seeds
-from stages.common.settings import PARAMETERS
 from stages.extract.measure import measure
 from stages.extract.settings import ExtractSettings
 from stages.extract.trial import Trial, trial_of_classifier, trial_of_language_model
@@ -23,13 +22,8 @@ def extract_cell(cell: Cell[ExtractSettings]) -> None:
     settings, place = cell.settings, cell.place
     about = about_measuring(place, settings.dataset, settings.inputs())
     hidden = {seed: secrets.read(place.models / str(seed)) for seed in settings.seeds}
-    try:
+    with cell.naming():
         trials = run_seeds(_extract, hidden, place, settings)
-    except SettingError as error:
-        # What is wrong with a cell's model is wrong with the cell.
-        grid = f"{PARAMETERS}: {place.study}.{place.verb}.grid"
-        where = grid if error.setting == "grid" else cell.key(error.setting)
-        raise InputError(where, error.problem, error.remedy) from None
     with artifacts.atomic_folder(place.extractions) as folder:
         artifacts.write_table(folder / "trials.parquet", pd.DataFrame([asdict(trial) for trial in trials.values()]))
     measurements.write(place.metrics, about, {seed: measure(trial) for seed, trial in trials.items()})
