@@ -104,6 +104,8 @@ def _check_cells(
                 raise _error(f"{study}.{verb}.grid", both, "rename one of them")
             _References(parameters, partitions, cell).check()
     sources(parameters, study)
+    for verb in verbs:
+        _check_values(parameters, study, verb)
 
 
 def _check_grid(parameters: dict[str, Any], study: str, verb: str) -> None:
@@ -114,6 +116,15 @@ def _check_grid(parameters: dict[str, Any], study: str, verb: str) -> None:
     for key in parameters[study][verb]:
         if key not in allowed:
             raise _error(f"{study}.{verb}.{key}", "no such block", f"allowed: {', '.join(allowed)}")
+
+
+def _check_values(parameters: dict[str, Any], study: str, verb: str) -> None:
+    """Refuse settings of a value that is not in the grid: dvc.yaml may name its stages after them."""
+    for axis, values in parameters[study][verb]["grid"].items():
+        for value in parameters[study][verb][axis]:
+            if value not in values:
+                key = f"{study}.{verb}.{axis}.{value}"
+                raise _error(key, "is not in the grid, and DVC may make it all the same", "add it there, or remove it")
 
 
 @dataclass(frozen=True)
@@ -186,6 +197,9 @@ class _References:
                 f"`{name}` is no cell of {study}.train",
                 f"there are: {', '.join(trained)}",
             )
+        if isinstance(self.cell.settings, ShadowSettings):
+            with self.cell.naming():
+                self.cell.settings.check(read_cell(self.parameters, study, "train", name, TrainSettings).settings)
 
     def _check_secret(self) -> None:
         study, name = self.cell.place.study, self.cell.place.cell

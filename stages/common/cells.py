@@ -3,10 +3,10 @@
 A verb's block of a study holds `grid` (axis -> values), `base` (settings of every cell) and, per axis,
 what each value changes. A cell is one point of the grid, named by its values joined with "-". Its
 settings are merged in this order, later ones winning: the study's own keys (dataset, model, partition,
-seeds), `base`, then each axis. What the study gives itself no `base` and no value may change, and another cell whose
-models are read is named in `base` alone. Nested mappings are merged too, and null removes what an earlier layer said
-(`stages.common.settings.merge`). An axis value is itself the setting of that name, unless the axis is called `variant`,
-which is only a name.
+seeds), `base`, then each axis. What the study gives itself no `base` and no value may change. A model that the study
+does not give is named by each value, and another cell whose models are read in `base` alone. Nested mappings are merged
+too, and null removes what an earlier layer said (`stages.common.settings.merge`). An axis value is itself the setting
+of that name, unless the axis is called `variant`, which is only a name.
 """
 
 import copy
@@ -159,6 +159,10 @@ def read_cell(parameters: dict[str, Any], study: str, verb: str, cell: str, sche
             # DVC watches what the study names: a cell that read something else would go stale unseen.
             where = f"{PARAMETERS}: {key}.{taken[0]}"
             raise InputError(where, "the study gives it for all cells", f"remove it here, or from {study}")
+        if key == base and "model" in layer:
+            # As above: DVC watches the model that a value of an axis names.
+            where, value = f"{PARAMETERS}: {base}.model", shown(layer["model"])
+            raise InputError(where, f"{value} is not what DVC watches", f"name the model in {study}, or in each cell")
         if key != base and (named := [name for name in layer if name in OTHERS]):
             # As above: DVC watches the models of the cell that `base` names.
             where, value = f"{PARAMETERS}: {key}.{named[0]}", shown(layer[named[0]])
@@ -166,6 +170,8 @@ def read_cell(parameters: dict[str, Any], study: str, verb: str, cell: str, sche
         merge(merged, copy.deepcopy(layer))
         kept = set(_names(merged))
         origin = {name: where for name, where in origin.items() if name in kept} | dict.fromkeys(_names(layer), key)
+    if "model" in schema.model_fields and "model" not in merged:
+        raise InputError(f"{PARAMETERS}: {layers[-1][0]}.model", "missing", f"add it, or {study}.model for all cells")
     settings = parse(schema, merged, base, origin)
     return Cell(Place(study, verb, cell), settings, origin)
 

@@ -65,9 +65,39 @@ def test_studies_are_the_blocks_that_are_not_shared():
         ("models/byte-llama/network/size", 3, "models.byte-llama.network.size", "no such setting; allowed: .*heads"),
         (
             "private_training/train/base/model",
+            "bilstm",
+            "private_training.train.base.model",
+            "'bilstm' is not what DVC watches; name the model in private_training, or in each cell",
+        ),
+        (
+            "private_training/train/variant/control/model",
             "byte-llama",
-            "private_training.shadow.grid",
-            "`none` trains the language model `byte-llama`; train and extract take",
+            "private_training.attack.grid",
+            "`control` trains the language model `byte-llama`; train and extract take",
+        ),
+        (
+            "private_training/shadow/variant/none/model",
+            "mean",
+            "private_training.shadow.variant.none.model",
+            "the cell of train has `bilstm`, not `mean`; name `bilstm` here",
+        ),
+        (
+            "private_training/train/variant/none/model",
+            GONE,
+            "private_training.train.variant.none.model",
+            "missing; add it, or private_training.model for all cells",
+        ),
+        (
+            "private_training/train/grid/variant",
+            [name for name in PARAMETERS["private_training"]["train"]["variant"] if name != "no-noise"],
+            "private_training.attack.grid",
+            "no verb trains the cell `no-noise`",
+        ),
+        (
+            "joint/score/grid/variant",
+            ["none"],
+            "joint.score.variant.none-matched",
+            "is not in the grid, and DVC may make it all the same; add it there, or remove it",
         ),
         (
             "joint/model",
