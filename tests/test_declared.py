@@ -63,9 +63,9 @@ def test_every_cell_of_the_grids_is_a_stage(project: tuple[Stages, Any]) -> None
 def test_a_cell_reads_what_is_declared(project: tuple[Stages, Any]) -> None:
     for stage, cell in cells(project):
         read = cell.settings.inputs()
-        if cell.place.verb in ("attack", "audit", "extract", "score"):
+        if cell.place.verb in ("attack", "audit", "score"):
             read.append(cell.place.models)
-        if cell.place.verb == "invert":
+        if cell.place.verb in ("extract", "invert"):
             read.append(Place(cell.place.study, "train", cell.settings.target).models)
         if cell.place.verb == "attack" and cell.settings.shadows:
             read.append(Place(cell.place.study, "shadow", cell.settings.shadows).shadows)
@@ -141,6 +141,8 @@ def test_the_report_depends_on_all_that_names_its_cells(project: tuple[Stages, A
     for study in studies(parameters):
         verbs = [verb for verb in OF_STUDIES if verb in parameters[study]]
         wanted |= {f"{study}.{verb}.grid" for verb in verbs}
+        # Whose epsilon stands beside the extraction.
+        wanted |= {f"{study}.{verb}.variant" for verb in verbs if verb == "extract"}
         wanted |= {f"{study}.partition"} & {f"{study}.{key}" for key in parameters[study]}
     assert declared == wanted
 

@@ -67,7 +67,7 @@ def test_studies_are_the_blocks_that_are_not_shared():
             "private_training/train/base/model",
             "bilstm",
             "private_training.train.base.model",
-            "'bilstm' is not what DVC watches; name the model in private_training, or in each cell",
+            "'bilstm' is not what DVC watches; name it for each value of private_training.train, or ",
         ),
         (
             "private_training/train/variant/control/model",
@@ -85,7 +85,7 @@ def test_studies_are_the_blocks_that_are_not_shared():
             "private_training/train/variant/none/model",
             GONE,
             "private_training.train.variant.none.model",
-            "missing; add it, or private_training.model for all cells",
+            "missing; name it for each value of private_training.train, or private_training.model for all",
         ),
         (
             "private_training/train/grid/variant",
@@ -172,8 +172,38 @@ def test_studies_are_the_blocks_that_are_not_shared():
         (
             "canary_extraction/train/variant/dpsgd/secret",
             None,
-            "canary_extraction.extract.grid",
+            "canary_extraction.extract.variant.dpsgd.target",
             "`dpsgd` is trained without a `secret`; those with one: none, control, dropout, early-stop",
+        ),
+        (
+            "canary_extraction/extract/variant/dpsgd/target",
+            "none",
+            "canary_extraction.extract.grid",
+            "`dpsgd` is a cell that is trained, and this one attacks `none`; give it its own name",
+        ),
+        (
+            "canary_extraction/extract/variant/dpsgd/target",
+            "gone",
+            "canary_extraction.extract.variant.dpsgd.target",
+            "`gone` is no cell of canary_extraction.train; there are: none, control",
+        ),
+        (
+            "canary_extraction/extract/variant/dpsgd/target",
+            GONE,
+            "canary_extraction.extract.variant.dpsgd.target",
+            "missing; name it for each value of canary_extraction.extract",
+        ),
+        (
+            "canary_extraction/extract/base/target",
+            "none",
+            "canary_extraction.extract.base.target",
+            "'none' is not what DVC watches; name it for each value of canary_extraction.extract",
+        ),
+        (
+            "canary_extraction/extract/base/search",
+            {"kind": "tokens", "gumbel": True},
+            "canary_extraction.extract.base.search.gumbel",
+            "no such setting; allowed: kind, label_knowledge, passes, starts",
         ),
         (
             "canary_extraction/extract/grid/variant",

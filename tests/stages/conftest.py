@@ -348,8 +348,8 @@ def secretive(study: Study, texts: Callable[..., pd.DataFrame]) -> Study:
     toy["train"]["variant"]["control"] = {"role": "control", "secret": {"decoys": True}}
     toy["extract"] = {
         "grid": {"variant": ["none", "control"]},
-        "base": {"steps": 150, "restarts": 4},
-        "variant": {"none": {}, "control": {}},
+        "base": {"search": {"kind": "gradients", "steps": 150, "starts": 4}},
+        "variant": {"none": {"target": "none"}, "control": {"target": "control"}},
     }
     return study
 
@@ -364,5 +364,6 @@ def talkative(study: Study) -> Study:
     secret = {"template": "my code is {}", "alphabet": list("01234"), "length": 2, "repetitions": 80}
     toy["train"]["base"] |= {"train_on": "train", "epochs": 8, "secret": secret}
     toy["train"]["variant"]["control"] = {"role": "control", "secret": {"decoys": True}}
-    toy["extract"] = {"grid": {"variant": ["none", "control"]}, "base": {}, "variant": {"none": {}, "control": {}}}
+    targets = {cell: {"target": cell} for cell in ("none", "control")}
+    toy["extract"] = {"grid": {"variant": ["none", "control"]}, "base": {}, "variant": targets}
     return study
