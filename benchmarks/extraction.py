@@ -15,7 +15,7 @@ from stages.common.settings import read_parameters
 from stages.extract import exhaustive
 from stages.extract.codes import codes
 from stages.extract.gradient_search import search
-from stages.extract.settings import ExtractSettings
+from stages.extract.settings import GradientSearchSettings
 from stages.extract.target import Target, target
 from stages.fitting.secrets import BEGIN, INSIDE, LABEL, OUTSIDE, Secret
 from stages.models import files
@@ -65,7 +65,7 @@ def _exhaustive(attacked: Target) -> Row:
 
 def _restarts(attacked: Target) -> Row:
     # Fewer steps than the search waits for an answer to move: all take as many.
-    settings = ExtractSettings(dataset="none", seeds=[0], steps=STEPS)
+    settings = GradientSearchSettings(steps=STEPS)
     shape = (RESTARTS, attacked.unknown, len(DIGITS))
     starts = torch.randn(shape, generator=torch.Generator().manual_seed(0))
 

@@ -104,6 +104,8 @@ def _check_cells(
                 raise _error(f"{study}.{verb}.grid", both, "rename one of them")
             _References(parameters, partitions, cell).check()
     sources(parameters, study)
+    for verb in verbs:
+        _check_values(parameters, study, verb)
 
 
 def _check_grid(parameters: dict[str, Any], study: str, verb: str) -> None:
@@ -114,6 +116,15 @@ def _check_grid(parameters: dict[str, Any], study: str, verb: str) -> None:
     for key in parameters[study][verb]:
         if key not in allowed:
             raise _error(f"{study}.{verb}.{key}", "no such block", f"allowed: {', '.join(allowed)}")
+
+
+def _check_values(parameters: dict[str, Any], study: str, verb: str) -> None:
+    """Refuse settings of a value that is not in the grid: dvc.yaml may name its stages after them."""
+    for axis, values in parameters[study][verb]["grid"].items():
+        for value in parameters[study][verb][axis]:
+            if value not in values:
+                key = f"{study}.{verb}.{axis}.{value}"
+                raise _error(key, "is not in the grid, and DVC may make it all the same", "add it there, or remove it")
 
 
 @dataclass(frozen=True)
@@ -135,11 +146,11 @@ class _References:
                 raise InputError(self.cell.key(name), f"{section} has no `{value}`", f"it has: {known}")
         if teacher := self.settings.get("teacher"):
             self._check_teacher(teacher)
-        if self.cell.place.verb in ("shadow", "audit", "extract"):
+        if self.cell.place.verb in ("shadow", "audit"):
             self._check_training()
         match self.cell.place.verb:
             case "extract":
-                self._check_secret()
+                self._check_secret(self.settings["target"])
             case "invert":
                 self._check_target(self.settings["target"])
         self._check_kind()
@@ -186,25 +197,28 @@ class _References:
                 f"`{name}` is no cell of {study}.train",
                 f"there are: {', '.join(trained)}",
             )
+        if isinstance(self.cell.settings, ShadowSettings):
+            with self.cell.naming():
+                self.cell.settings.check(read_cell(self.parameters, study, "train", name, TrainSettings).settings)
 
-    def _check_secret(self) -> None:
-        study, name = self.cell.place.study, self.cell.place.cell
+    def _check_secret(self, target: str) -> None:
+        study, attacked = self.cell.place.study, self._target(target)
         training = (read_cell(self.parameters, study, "train", each, TrainSettings) for each in self._cells("train"))
-        hiding = {cell.place.cell: cell.settings for cell in training if cell.settings.secret}
-        if name not in hiding:
-            raise _error(
-                f"{study}.extract.grid",
-                f"`{name}` is trained without a `secret`",
-                f"those with one: {', '.join(hiding) or 'none'}",
-            )
-        self._check_seeds(hiding[name].seeds, f"{study}.train, cell {name}")
+        if not attacked.secret:
+            hiding = ", ".join(cell.place.cell for cell in training if cell.settings.secret) or "none"
+            problem = f"`{target}` is trained without a `secret`"
+            raise InputError(self.cell.key("target"), problem, f"those with one: {hiding}")
+        self._check_seeds(attacked.seeds, f"{study}.train, cell {target}")
 
-    def _check_target(self, target: str) -> None:
+    def _target(self, target: str) -> TrainSettings:
         study, trained = self.cell.place.study, self._cells("train")
         if target not in trained:
             there = f"there are: {', '.join(trained) or 'none'}"
             raise InputError(self.cell.key("target"), f"`{target}` is no cell of {study}.train", there)
-        training = read_cell(self.parameters, study, "train", target, TrainSettings).settings
+        return read_cell(self.parameters, study, "train", target, TrainSettings).settings
+
+    def _check_target(self, target: str) -> None:
+        study, training = self.cell.place.study, self._target(target)
         encoder = self.parameters["models"][training.model].get("encoder")
         if not encoder or not encoder.get("trained_embeddings"):
             what = "whose token embeddings are frozen" if encoder else "a language model"

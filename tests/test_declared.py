@@ -12,13 +12,14 @@ import pytest
 from dvc.repo import Repo
 
 from pipelines import profiles
-from pipelines.parameters import SCHEMAS
+from pipelines.parameters import NO_STUDIES, SCHEMAS
 from stages.common.cells import Cell, Place, read_cell
 from stages.common.paths import partition_path, prepared_path
 from stages.common.settings import read_parameters
 from stages.report.settings import studies
 from stages.results.sources import sources
 from stages.results.verbs import FITTING, OF_STUDIES, VERBS
+from stages.train.settings import TrainSettings
 
 ROOT = Path(__file__).parents[1]
 COMMAND = re.compile(r"python -m stages\.(?P<verb>\w+) --study (?P<study>\w+) --cell (?P<cell>\S+)")
@@ -62,9 +63,9 @@ def test_every_cell_of_the_grids_is_a_stage(project: tuple[Stages, Any]) -> None
 def test_a_cell_reads_what_is_declared(project: tuple[Stages, Any]) -> None:
     for stage, cell in cells(project):
         read = cell.settings.inputs()
-        if cell.place.verb in ("attack", "audit", "extract", "score"):
+        if cell.place.verb in ("attack", "audit", "score"):
             read.append(cell.place.models)
-        if cell.place.verb == "invert":
+        if cell.place.verb in ("extract", "invert"):
             read.append(Place(cell.place.study, "train", cell.settings.target).models)
         if cell.place.verb == "attack" and cell.settings.shadows:
             read.append(Place(cell.place.study, "shadow", cell.settings.shadows).shadows)
@@ -87,11 +88,23 @@ def test_a_cell_depends_on_the_parameters_it_reads(project: tuple[Stages, Any]) 
         if cell.place.verb == "shadow":
             training = read_cell(project[1], cell.place.study, "train", cell.place.cell, SCHEMAS["train"])
             read |= {f"{origin}.{name}" for name, origin in training.origin.items()}
-            read.add(f"models.{training.settings.model}")
-        if cell.place.verb in FITTING:
-            read.add(f"models.{cell.settings.model}")
         for key in read:
             assert any(f"{key}.".startswith(f"{known}.") for known in declared), f"{stage.addressing} reads {key}"
+        # Blocks that studies share: a change of one runs again only the cells that read it.
+        shared = {key for key in declared if key.partition(".")[0] in NO_STUDIES}
+        assert shared == set(blocks(cell, project[1])), stage.addressing
+
+
+def blocks(cell: Cell[Any], parameters: dict[str, Any]) -> Iterator[str]:
+    """Yield what a cell reads of params.yaml besides its study: who fits models builds them, all others load them.
+
+    The second is held by the fixture `study` of tests/stages, which gives their commands no more than this.
+    """
+    place = cell.place
+    if place.verb in FITTING:
+        yield f"models.{cell.settings.model}"
+    if place.verb == "shadow":
+        yield f"models.{read_cell(parameters, place.study, 'train', place.cell, TrainSettings).settings.model}"
 
 
 def test_a_cell_writes_what_is_declared(project: tuple[Stages, Any]) -> None:
@@ -128,6 +141,8 @@ def test_the_report_depends_on_all_that_names_its_cells(project: tuple[Stages, A
     for study in studies(parameters):
         verbs = [verb for verb in OF_STUDIES if verb in parameters[study]]
         wanted |= {f"{study}.{verb}.grid" for verb in verbs}
+        # Whose epsilon stands beside the extraction.
+        wanted |= {f"{study}.{verb}.variant" for verb in verbs if verb == "extract"}
         wanted |= {f"{study}.partition"} & {f"{study}.{key}" for key in parameters[study]}
     assert declared == wanted
 

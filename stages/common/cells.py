@@ -3,8 +3,9 @@
 A verb's block of a study holds `grid` (axis -> values), `base` (settings of every cell) and, per axis,
 what each value changes. A cell is one point of the grid, named by its values joined with "-". Its
 settings are merged in this order, later ones winning: the study's own keys (dataset, model, partition,
-seeds), `base`, then each axis. What the study gives itself no `base` and no value may change, and another cell whose
-models are read is named in `base` alone. Nested mappings are merged too, and null removes what an earlier layer said
+seeds), `base`, then each axis. What the study gives itself no `base` and no value may change. A model that the study
+does not give is named by each value; another cell whose models are read is named in `base` alone, or by each value
+(`extract`). Nested mappings are merged too, and null removes what an earlier layer said
 (`stages.common.settings.merge`). An axis value is itself the setting of that name, unless the axis is called `variant`,
 which is only a name.
 """
@@ -12,17 +13,20 @@ which is only a name.
 import copy
 import itertools
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from stages.common import paths
-from stages.common.errors import InputError
+from stages.common.errors import InputError, SettingError
 from stages.common.settings import PARAMETERS, Settings, block, merge, origin_of, parse, shown
 
 SHARED = ("dataset", "model", "partition", "seeds")
-# The settings that name another cell, whose models are read.
-OTHERS = ("target", "teacher")
+# The setting of a verb that names another cell, whose models are read, in `base` alone.
+OTHERS = {"distill": "teacher", "invert": "target"}
+# Settings that each value of an axis names: a model, if the study gives none, and the cell that is attacked.
+EACH = ("model", "target")
 Merged = TypeVar("Merged", bound=Settings)
 
 
@@ -100,9 +104,24 @@ class Cell(Generic[Merged]):
     origin: Mapping[str, str]
 
     def key(self, setting: str) -> str:
-        """Return where in params.yaml a setting stands, or would."""
-        base = f"{self.place.study}.{self.place.verb}.base"
-        return f"{PARAMETERS}: {origin_of(self.origin, setting) or base}.{setting}"
+        """Return where in params.yaml a setting stands, or would; `grid` is that of the verb."""
+        verb = f"{self.place.study}.{self.place.verb}"
+        if setting == "grid":
+            return f"{PARAMETERS}: {verb}.grid"
+        return f"{PARAMETERS}: {origin_of(self.origin, setting) or f'{verb}.base'}.{setting}"
+
+    @contextmanager
+    def naming(self, without: str = "") -> Iterator[None]:
+        """Make of a SettingError an InputError that says where in params.yaml the setting stands.
+
+        Args:
+            without: What names of settings begin with elsewhere, and not in this cell.
+        """
+        try:
+            yield
+        except SettingError as error:
+            where = self.key(error.setting.removeprefix(without))
+            raise InputError(where, error.problem, error.remedy) from None
 
 
 def cells(parameters: dict[str, Any], study: str, verb: str) -> dict[str, dict[str, str]]:
@@ -123,7 +142,11 @@ def read_cell(parameters: dict[str, Any], study: str, verb: str, cell: str, sche
     known = cells(parameters, study, verb)
     if cell not in known:
         raise InputError(f"{PARAMETERS}: {study}.{verb}.grid", f"has no cell `{cell}`", f"it has: {', '.join(known)}")
-    section, base = block(parameters, study), f"{study}.{verb}.base"
+    section, base, other = block(parameters, study), f"{study}.{verb}.base", OTHERS.get(verb)
+    each = {name: f"name it for each value of {study}.{verb}" for name in EACH if name in schema.model_fields}
+    each.pop(str(other), None)
+    if "model" in each:
+        each["model"] += f", or {study}.model for all"
     layers: list[tuple[str, dict[str, Any]]] = [
         (study, {key: section[key] for key in SHARED if key in section and key in schema.model_fields}),
         (base, section[verb].get("base") or {}),
@@ -143,13 +166,19 @@ def read_cell(parameters: dict[str, Any], study: str, verb: str, cell: str, sche
             # DVC watches what the study names: a cell that read something else would go stale unseen.
             where = f"{PARAMETERS}: {key}.{taken[0]}"
             raise InputError(where, "the study gives it for all cells", f"remove it here, or from {study}")
-        if key != base and (named := [name for name in layer if name in OTHERS]):
-            # As above: DVC watches the models of the cell that `base` names.
-            where, value = f"{PARAMETERS}: {key}.{named[0]}", shown(layer[named[0]])
+        # As above: DVC watches what `base` names, or what a value of an axis names.
+        if key != base and other in layer:
+            where, value = f"{PARAMETERS}: {key}.{other}", shown(layer[other])
             raise InputError(where, f"{value} is not what DVC watches", f"name one cell for all, in {base}")
+        if key == base and (named := [name for name in each if name in layer]):
+            where, value = f"{PARAMETERS}: {base}.{named[0]}", shown(layer[named[0]])
+            raise InputError(where, f"{value} is not what DVC watches", each[named[0]])
         merge(merged, copy.deepcopy(layer))
         kept = set(_names(merged))
         origin = {name: where for name, where in origin.items() if name in kept} | dict.fromkeys(_names(layer), key)
+    for name, remedy in each.items():
+        if name not in merged:
+            raise InputError(f"{PARAMETERS}: {layers[-1][0]}.{name}", "missing", remedy)
     settings = parse(schema, merged, base, origin)
     return Cell(Place(study, verb, cell), settings, origin)
 

@@ -105,6 +105,11 @@ def checked(metrics: Mapping[str, Measurement]) -> dict[str, Any]:
     return {key: asdict(measurement) for key, measurement in metrics.items()}
 
 
+def no_guarantee(reason: str) -> dict[str, Any]:
+    """Return the privacy.json of what nothing protects."""
+    return {"epsilon": None, "reason": reason}
+
+
 def write(path: Path, about: About, by_seed: Mapping[int, Mapping[str, Measurement]]) -> None:
     """Write a metrics file from seed -> key -> measurement.
 

@@ -11,24 +11,24 @@ from torch import Tensor
 
 from stages.common.streams import generator
 from stages.extract.codes import Answer
-from stages.extract.settings import ExtractSettings
+from stages.extract.settings import GradientSearchSettings
 from stages.extract.target import Target
 
 # Steps without a change of any answer after which the search ends.
 PATIENCE = 100
 
 
-def attack(target: Target, settings: ExtractSettings, seed: int) -> Answer:
+def attack(target: Target, settings: GradientSearchSettings, seed: int) -> Answer:
     """Return the answer of one trial; `seed` is of the starts and of Gumbel noise."""
-    shape = (settings.restarts, target.unknown, target.alphabet)
+    shape = (settings.starts, target.unknown, target.alphabet)
     # Glorot and Bengio 2010, as in the re-implementation.
     limit = np.sqrt(6 / (target.unknown + target.alphabet))
     starts = torch.from_numpy(generator(seed, "extraction starts").uniform(-limit, limit, shape)).float()
     return search(target, starts, settings, seed)
 
 
-def search(target: Target, starts: Tensor, settings: ExtractSettings, seed: int) -> Answer:
-    """Return the best answer from starts (restarts, n, V), all optimised at once: each is a problem of its own."""
+def search(target: Target, starts: Tensor, settings: GradientSearchSettings, seed: int) -> Answer:
+    """Return the best answer from (starts, n, V), all optimised at once: each is a problem of its own."""
     logits = starts.to(target.context.device, copy=True).requires_grad_()
     optimiser = torch.optim.Adam([logits], lr=settings.learning_rate)
     noise = generator(seed, "extraction noise") if settings.gumbel else None

@@ -9,25 +9,25 @@ import torch
 
 from stages.common.streams import generator
 from stages.extract.codes import Answer
-from stages.extract.settings import ExtractSettings
+from stages.extract.settings import TokenSearchSettings
 from stages.extract.target import Target
 
 
 @torch.no_grad()
-def attack(target: Target, settings: ExtractSettings, seed: int) -> Answer:
+def attack(target: Target, settings: TokenSearchSettings, seed: int) -> Answer:
     """Return the answer of one trial, by as many starts and passes over the words as the settings allow.
 
     Args:
         target: What is attacked.
-        settings: `restarts` codes are improved at once, in `steps` passes at most.
+        settings: `starts` codes are improved at once, in `passes` at most.
         seed: Of the starts.
     """
-    shape, device = (settings.restarts, target.unknown), target.context.device
+    shape, device = (settings.starts, target.unknown), target.context.device
     codes = torch.from_numpy(generator(seed, "token starts").integers(target.alphabet, size=shape)).to(device)
     visited: dict[tuple[int, ...], float] = {}
     candidates = torch.arange(target.alphabet, device=device)
     passes = 0
-    while passes < settings.steps:
+    while passes < settings.passes:
         before = codes.clone()
         for word in range(target.unknown):
             tried = codes[:, None].repeat(1, target.alphabet, 1)

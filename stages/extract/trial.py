@@ -9,7 +9,7 @@ from torch import Tensor
 from stages.extract import exhaustive, gradient_search, likelihood, token_search
 from stages.extract.codes import codes
 from stages.extract.ranking import exposure, rank
-from stages.extract.settings import ExtractSettings
+from stages.extract.settings import GradientSearchSettings, TokenSearchSettings
 from stages.extract.target import target
 from stages.fitting.secrets import Secret
 from stages.models.fitted import FittedModel
@@ -60,14 +60,20 @@ class Trial:
         return int(self.alphabet**self.length)
 
 
-def trial_of_classifier(fitted: FittedModel, secret: Secret, settings: ExtractSettings, seed: int) -> Trial:
+def trial_of_classifier(
+    fitted: FittedModel, secret: Secret, search: GradientSearchSettings | TokenSearchSettings, seed: int
+) -> Trial:
     """Return what is extracted from one model.
 
     Raises:
         SettingError: No candidates can be mixed into what the model reads, see `target`.
     """
-    attacked = target(fitted, secret, settings.label_knowledge, settings.signal)
-    found = (token_search if settings.signal == "label" else gradient_search).attack(attacked, settings, seed)
+    if isinstance(search, TokenSearchSettings):
+        attacked = target(fitted, secret, search.label_knowledge, signal="label")
+        found = token_search.attack(attacked, search, seed)
+    else:
+        attacked = target(fitted, secret, search.label_knowledge)
+        found = gradient_search.attack(attacked, search, seed)
     return _trial(seed, secret, exhaustive.all_losses(attacked).cpu(), found.code, found.steps, found.visited)
 
 

@@ -1,7 +1,6 @@
 """Run one fitting cell: read its data, fit and measure a model per seed, write models, metrics, history."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +14,7 @@ from stages.common import artifacts, command, measurements
 from stages.common.cells import Cell
 from stages.common.errors import InputError, SettingError
 from stages.common.measurements import About, Measurement
+from stages.common.measurements import no_guarantee as no_guarantee
 from stages.common.pool import run_seeds
 from stages.fitting import canaries, secrets
 from stages.fitting.secrets import Secret
@@ -98,11 +98,6 @@ def loss_history(losses: list[float], metric: str = "train/loss") -> pd.DataFram
     return pd.DataFrame({"step": np.arange(1, len(losses) + 1), "metric": metric, "value": losses})
 
 
-def no_guarantee(reason: str) -> dict[str, Any]:
-    """Return the privacy.json of a model that nothing protects."""
-    return {"epsilon": None, "reason": reason}
-
-
 CellT = TypeVar("CellT", bound=CellSettings)
 # The second is the settings of a model of a kind that the verb fits.
 Fit = Callable[[CellT, Any, Data, int], Fitted]
@@ -118,7 +113,7 @@ def run_cell(cell: Cell[CellT], parameters: dict[str, Any], fit: Fit[CellT]) -> 
     """
     settings, place = cell.settings, cell.place
     model = (read_any_model if settings.takes_language_models else read_model)(parameters, settings.model)
-    with _named(cell):
+    with cell.naming():
         by_seed = _data(settings, model)
     for data in by_seed.values():
         if settings.batch_size > len(data.train):
@@ -179,22 +174,13 @@ def _with_a_secret(settings: SecretSettings, model: AnyModelSettings, data: Data
     return Data(planted.vocabulary, train, valid, test, data.clients, secret=planted.secret)
 
 
-@contextmanager
-def _named(cell: Cell[CellT]) -> Iterator[None]:
-    """Say where in params.yaml a setting stands that cannot be used."""
-    try:
-        yield
-    except SettingError as error:
-        raise InputError(cell.key(error.setting), error.problem, error.remedy) from None
-
-
 def fit_safely(fit: Fit[CellT], cell: Cell[CellT], model: AnyModelSettings, data: Data, seed: int) -> Fitted:
     """Return what one seed gives, deterministically; InputError for a setting that cannot be, or that diverges."""
     # use_deterministic_algorithms does the same, and imports torch._inductor, which takes two seconds.
     torch.set_deterministic_debug_mode("error")
     # Memory that is not yet written would be filled with NaN, at every one of many small results.
     torch.utils.deterministic.fill_uninitialized_memory = False
-    with _named(cell):
+    with cell.naming():
         fitted = fit(cell.settings, model, data, seed)
     if not np.isfinite(fitted.history["value"]).all():
         rate = cell.settings.learning_rate

@@ -6,7 +6,6 @@ import pandas as pd
 
 from stages.common import artifacts, measurements
 from stages.common.cells import Cell, Place
-from stages.common.errors import InputError, SettingError
 from stages.common.pool import run_seeds
 from stages.invert.guarantee import guarantee
 from stages.invert.reconstruction import Reconstruction, measure, reconstruct
@@ -20,14 +19,11 @@ def invert_cell(cell: Cell[InvertSettings]) -> None:
     settings, place = cell.settings, cell.place
     attacked = about_measuring(replace(place, cell=settings.target), settings.dataset, settings.inputs())
     private = read_split(settings.dataset, settings.split)
-    try:
+    # The accountant knows an epsilon by where `train` has it.
+    with cell.naming(without="privacy."):
         guaranteed = guarantee(settings)
         noise_multiplier = guaranteed.noise_multiplier
         found = run_seeds(_reconstruct, dict.fromkeys(settings.seeds, private), place, settings, noise_multiplier)
-    except SettingError as error:
-        # The accountant knows an epsilon by where `train` has it.
-        setting = error.setting.removeprefix("privacy.")
-        raise InputError(cell.key(setting), error.problem, error.remedy) from None
     about = replace(
         attacked,
         cell=place.cell,

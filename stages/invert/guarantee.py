@@ -7,7 +7,7 @@ with noise on it. Nothing is sampled, so nothing is gained by sampling.
 from dataclasses import dataclass, field
 from typing import Any
 
-from stages.common.measurements import Measurement
+from stages.common.measurements import Measurement, no_guarantee
 from stages.invert.settings import InvertSettings
 
 
@@ -34,9 +34,9 @@ def guarantee(settings: InvertSettings) -> Guarantee:
     """
     if settings.epsilon is None or settings.delta is None or settings.clipping_norm is None:
         if (noise := settings.noise_multiplier) is None:
-            return Guarantee(0.0, _nothing("no noise is on the update"))
+            return Guarantee(0.0, no_guarantee("no noise is on the update"))
         reason = "the noise was given by hand, and what it guarantees was not computed"
-        return Guarantee(noise, _nothing(reason), {"gradient/noise_multiplier": Measurement(noise)})
+        return Guarantee(noise, no_guarantee(reason), {"gradient/noise_multiplier": Measurement(noise)})
     # The accountant takes seconds to import; updates without a guarantee do without it.
     from stages.privacy import accounting
 
@@ -51,7 +51,3 @@ def guarantee(settings: InvertSettings) -> Guarantee:
     }
     stated = {f"gradient/{name}": Measurement(statement[name]) for name in ("epsilon", "replace_one_epsilon", "delta")}
     return Guarantee(noise, statement, stated | {"gradient/noise_multiplier": Measurement(noise)})
-
-
-def _nothing(reason: str) -> dict[str, Any]:
-    return {"epsilon": None, "reason": reason}

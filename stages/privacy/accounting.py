@@ -114,6 +114,7 @@ def _epsilon(mechanism: Mechanism, delta: float, adjacency: str, discretization:
     return float(total.get_epsilon_for_delta(delta))
 
 
+@lru_cache(maxsize=1024)
 def claimed_epsilon(mechanism: Mechanism, delta: float) -> float:
     """Return what is usually claimed: by Renyi moments, as if each example were clipped and sampled on its own.
 

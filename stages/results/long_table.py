@@ -110,11 +110,11 @@ def _read(path: Path, read: Callable[[Path], Any]) -> _MetricsFile:
 
 def _epsilons(source: Source, files: dict[Source, _MetricsFile]) -> dict[str, _Entry]:
     """Return seed -> epsilon of the training behind a cell, or of its updates; empty where nothing is guaranteed."""
-    if VERBS[source.verb].targets:
+    if VERBS[source.verb].guarantees:
         return files[source].metrics.get("gradient/epsilon", {})
     # A partition may share its name with a cell.
     for verb in FITTING if source.verb != "partition" else ():
-        training = files.get(Source(source.study, verb, source.cell))
+        training = files.get(Source(source.study, verb, source.target or source.cell))
         if training:
             return training.metrics.get("train/epsilon", {})
     return {}

@@ -4,7 +4,7 @@ Files are named from the grids, never globbed: cells of another profile may lie 
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,15 @@ from stages.results.verbs import FITTING, OF_STUDIES, VERBS
 
 @dataclass(frozen=True)
 class Source:
-    """One cell of one verb of a study; a partition is a cell of the verb `partition`."""
+    """One cell of one verb of a study; a partition is a cell of the verb `partition`.
+
+    `target` is the cell of `train` that it attacks, if it names one.
+    """
 
     study: str
     verb: str
     cell: str
+    target: str | None = field(default=None, compare=False)
 
     @property
     def place(self) -> Place:
@@ -50,9 +54,19 @@ def sources(parameters: dict[str, Any], study: str) -> list[Source]:
     verbs = [verb for verb in OF_STUDIES if isinstance(section, dict) and verb in section]
     if not verbs:
         raise InputError(f"{PARAMETERS}: {study}", "is no study", f"a study has one of: {', '.join(OF_STUDIES)}")
-    found = [Source(study, verb, cell) for verb in verbs for cell in cells(parameters, study, verb)]
+    found = [
+        Source(study, verb, cell, _target(section[verb], point) if VERBS[verb].targets else None)
+        for verb in verbs
+        for cell, point in cells(parameters, study, verb).items()
+    ]
     _check_names(found)
     return [Source(study, "partition", name) for name in _partitions(section, verbs)] + found
+
+
+def _target(grid: dict[str, Any], point: dict[str, str]) -> str | None:
+    """Return what a cell's own values name; `base` names the one of all cells, which have names of their own."""
+    said = [(grid.get(axis) or {}).get(value) or {} for axis, value in point.items()]
+    return next((settings["target"] for settings in said if settings.get("target")), None)
 
 
 def _partitions(section: dict[str, Any], verbs: list[str]) -> list[str]:
@@ -69,8 +83,12 @@ def _check_names(found: list[Source]) -> None:
         where = f"{PARAMETERS}: {source.study}.{source.verb}.grid"
         if trained[source.cell] > 1:
             raise InputError(where, f"cell `{source.cell}` is trained more than once", "give each cell its own name")
-        if VERBS[source.verb].targets:
+        if VERBS[source.verb].guarantees:
             if trained[source.cell]:
                 raise InputError(where, f"`{source.cell}` is a cell that is trained", "give this one its own name")
+        elif source.target and source.target != source.cell:
+            if trained[source.cell]:
+                problem = f"`{source.cell}` is a cell that is trained, and this one attacks `{source.target}`"
+                raise InputError(where, problem, "give it its own name")
         elif not trained[source.cell]:
             raise InputError(where, f"no verb trains the cell `{source.cell}`", f"trained are: {', '.join(trained)}")

@@ -11,7 +11,8 @@ class Verb:
         name: Of the package under `stages`.
         step: The step of a study whose table shows what it measures.
         fits: Whether it leaves a model.
-        targets: Whether its cells name the cell of `train` that they attack, and so have names of their own.
+        targets: Whether its cells name the cell of `train` that they attack.
+        guarantees: Whether what it attacks has a guarantee of its own, so that its cells have names of their own.
         curve: The small series that a figure of it is drawn from, if it has one.
     """
 
@@ -19,6 +20,7 @@ class Verb:
     step: str
     fits: bool = False
     targets: bool = False
+    guarantees: bool = False
     curve: str | None = None
 
 
@@ -32,8 +34,8 @@ VERBS = {
         Verb("shadow", "shadow"),
         Verb("attack", "attack", curve="roc"),
         Verb("audit", "audit"),
-        Verb("extract", "extract"),
-        Verb("invert", "invert", targets=True),
+        Verb("extract", "extract", targets=True),
+        Verb("invert", "invert", targets=True, guarantees=True),
         Verb("score", "score"),
     )
 }

@@ -33,7 +33,7 @@ def run_cell(cell: Cell[ShadowSettings], training: Cell[TrainSettings], paramete
         parameters: What params.yaml holds.
 
     Raises:
-        InputError: The cell trains on something else than the members of a partition.
+        InputError: The cell trains on something else than the members of a partition, or another model.
     """
     settings, place = cell.settings, cell.place
     if training.settings.train_on != "member":
@@ -49,7 +49,9 @@ def run_cell(cell: Cell[ShadowSettings], training: Cell[TrainSettings], paramete
                 "shadow models see no canaries",
                 f"take `{place.cell}` out of {place.study}.shadow.grid",
             )
-    model = read_model(parameters, training.settings.model)
+    with cell.naming():
+        settings.check(training.settings)
+    model = read_model(parameters, settings.model)
     data = whole(settings.dataset, model)
     # Every seed has as many members.
     split = splits_of(settings.partition, training.settings.seeds[0], data.train.example_ids)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, assert_never
 import pandas as pd
 
 from stages.common.errors import SettingError
-from stages.common.measurements import Measurement
+from stages.common.measurements import Measurement, no_guarantee
 from stages.fitting import ordinary
-from stages.fitting.cell import Data, Fitted, loss_history, no_guarantee
+from stages.fitting.cell import Data, Fitted, loss_history
 from stages.fitting.stopping import EarlyStopping
 from stages.models import files
 from stages.models.classifier import TextClassifier

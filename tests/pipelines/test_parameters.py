@@ -65,9 +65,39 @@ def test_studies_are_the_blocks_that_are_not_shared():
         ("models/byte-llama/network/size", 3, "models.byte-llama.network.size", "no such setting; allowed: .*heads"),
         (
             "private_training/train/base/model",
+            "bilstm",
+            "private_training.train.base.model",
+            "'bilstm' is not what DVC watches; name it for each value of private_training.train, or ",
+        ),
+        (
+            "private_training/train/variant/control/model",
             "byte-llama",
-            "private_training.shadow.grid",
-            "`none` trains the language model `byte-llama`; train and extract take",
+            "private_training.attack.grid",
+            "`control` trains the language model `byte-llama`; train and extract take",
+        ),
+        (
+            "private_training/shadow/variant/none/model",
+            "mean",
+            "private_training.shadow.variant.none.model",
+            "the cell of train has `bilstm`, not `mean`; name `bilstm` here",
+        ),
+        (
+            "private_training/train/variant/none/model",
+            GONE,
+            "private_training.train.variant.none.model",
+            "missing; name it for each value of private_training.train, or private_training.model for all",
+        ),
+        (
+            "private_training/train/grid/variant",
+            [name for name in PARAMETERS["private_training"]["train"]["variant"] if name != "no-noise"],
+            "private_training.attack.grid",
+            "no verb trains the cell `no-noise`",
+        ),
+        (
+            "joint/score/grid/variant",
+            ["none"],
+            "joint.score.variant.none-matched",
+            "is not in the grid, and DVC may make it all the same; add it there, or remove it",
         ),
         (
             "joint/model",
@@ -142,8 +172,38 @@ def test_studies_are_the_blocks_that_are_not_shared():
         (
             "canary_extraction/train/variant/dpsgd/secret",
             None,
-            "canary_extraction.extract.grid",
+            "canary_extraction.extract.variant.dpsgd.target",
             "`dpsgd` is trained without a `secret`; those with one: none, control, dropout, early-stop",
+        ),
+        (
+            "canary_extraction/extract/variant/dpsgd/target",
+            "none",
+            "canary_extraction.extract.grid",
+            "`dpsgd` is a cell that is trained, and this one attacks `none`; give it its own name",
+        ),
+        (
+            "canary_extraction/extract/variant/dpsgd/target",
+            "gone",
+            "canary_extraction.extract.variant.dpsgd.target",
+            "`gone` is no cell of canary_extraction.train; there are: none, control",
+        ),
+        (
+            "canary_extraction/extract/variant/dpsgd/target",
+            GONE,
+            "canary_extraction.extract.variant.dpsgd.target",
+            "missing; name it for each value of canary_extraction.extract",
+        ),
+        (
+            "canary_extraction/extract/base/target",
+            "none",
+            "canary_extraction.extract.base.target",
+            "'none' is not what DVC watches; name it for each value of canary_extraction.extract",
+        ),
+        (
+            "canary_extraction/extract/base/search",
+            {"kind": "tokens", "gumbel": True},
+            "canary_extraction.extract.base.search.gumbel",
+            "no such setting; allowed: kind, label_knowledge, passes, starts",
         ),
         (
             "canary_extraction/extract/grid/variant",

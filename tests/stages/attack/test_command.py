@@ -161,7 +161,6 @@ def test_shadows_of_other_data_are_refused(shadowed):
 def test_shadow_models_of_another_kind_are_refused(shadowed):
     shadowed.parameters["toy"]["train"]["variant"]["small"] = {}
     del shadowed.parameters["toy"]["model"]
-    shadowed.parameters["toy"]["train"]["base"]["model"] = "small"
     shadowed.parameters["toy"]["train"]["variant"]["none"]["model"] = "small"
     shadowed.done("train", "none")
     message = "`none` has shadow models of `mean`, and this is a `small`; name a cell of the same model"

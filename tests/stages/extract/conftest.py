@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from stages.extract.settings import ExtractSettings
+from stages.extract.settings import GradientSearchSettings, TokenSearchSettings
 from stages.extract.target import Target, target
 from stages.fitting import secrets
 from stages.fitting.settings import SecretSettings
@@ -46,8 +46,16 @@ def attacked(model_settings, texts, secret_settings) -> Callable[..., tuple[Targ
 
 
 @pytest.fixture
-def extract_settings() -> Callable[..., ExtractSettings]:
-    def settings(**changes: Any) -> ExtractSettings:
-        return ExtractSettings.model_validate({"dataset": "trees", "seeds": [0], "steps": 60, "restarts": 3} | changes)
+def gradients() -> Callable[..., GradientSearchSettings]:
+    def settings(**changes: Any) -> GradientSearchSettings:
+        return GradientSearchSettings.model_validate({"steps": 60, "starts": 3} | changes)
+
+    return settings
+
+
+@pytest.fixture
+def tokens() -> Callable[..., TokenSearchSettings]:
+    def settings(**changes: Any) -> TokenSearchSettings:
+        return TokenSearchSettings.model_validate({"passes": 60, "starts": 3} | changes)
 
     return settings

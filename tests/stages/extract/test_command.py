@@ -67,7 +67,7 @@ def test_metrics_agree_with_the_trials_and_nothing_else_is_written(secretive):
 
 
 def test_a_rerun_gives_the_same_bytes(secretive):
-    secretive.change("extract", {"gumbel": True})
+    secretive.parameters["toy"]["extract"]["base"]["search"]["gumbel"] = True
     secretive.done("train", "none")
     secretive.done("extract", "none")
     first = secretive.files()
@@ -76,25 +76,58 @@ def test_a_rerun_gives_the_same_bytes(secretive):
 
 
 @pytest.mark.parametrize(
-    ("base", "message"),
+    ("search", "message"),
     [
-        ({"steps": 0}, "toy.extract.base.steps: 0 is not allowed; input should be greater than or equal to 1"),
-        ({"restarts": 0}, "toy.extract.base.restarts: 0 is not allowed; input should be greater than or equal to 1"),
-        ({"temperature": 0.0}, "toy.extract.base.temperature: 0.0 is not allowed; input should be greater than 0"),
+        ({"steps": 0}, "toy.extract.base.search.steps: 0 is not allowed; input should be greater than or equal to 1"),
+        ({"starts": 0}, "toy.extract.base.search.starts: 0 is not allowed; input should be greater than or equal to 1"),
+        (
+            {"temperature": 0.0},
+            "toy.extract.base.search.temperature: 0.0 is not allowed; input should be greater than 0",
+        ),
         (
             {"learning_rate": -1.0},
-            "toy.extract.base.learning_rate: -1.0 is not allowed; input should be greater than 0",
+            "toy.extract.base.search.learning_rate: -1.0 is not allowed; input should be greater than 0",
         ),
-        ({"gumbel": 1}, "toy.extract.base.gumbel: 1 is not allowed; input should be a valid boolean"),
-        ({"noise": 1}, "toy.extract.base.noise: no such setting; allowed: dataset, gumbel, label_knowledge"),
-        ({"seeds": [4]}, "data/models/toy/none/4/secret.json: no such file; run `dvc repro`"),
+        ({"gumbel": 1}, "toy.extract.base.search.gumbel: 1 is not allowed; input should be a valid boolean"),
+        ({"noise": 1}, "toy.extract.base.search.noise: no such setting; allowed: gumbel, kind, label_knowledge"),
+        ({"kind": "beam"}, "toy.extract.base.search: {'kind': 'beam', "),
+        (
+            {"kind": "tokens"},
+            "toy.extract.base.search.steps: no such setting; allowed: kind, label_knowledge, passes, starts",
+        ),
     ],
 )
-def test_a_wrong_input_is_one_line(secretive, base, message):
-    if "seeds" in base:
-        secretive.done("train", "none")
-    secretive.change("extract", base)
+def test_a_wrong_setting_of_the_search_is_one_line(secretive, search, message):
+    secretive.parameters["toy"]["extract"]["base"]["search"] |= search
     assert message in secretive.refused("extract", "none")
+
+
+def test_a_seed_without_a_model_is_one_line(secretive):
+    secretive.done("train", "none")
+    secretive.change("extract", {"seeds": [4]})
+    message = "data/models/toy/none/4/secret.json: no such file; run `dvc repro`"
+    assert message in secretive.refused("extract", "none")
+
+
+def test_a_cell_of_another_name_attacks_the_same_models(secretive):
+    extract = secretive.parameters["toy"]["extract"]
+    extract["grid"]["variant"].append("again")
+    extract["variant"]["again"] = {"target": "control", "role": "model"}
+    secretive.done("train", "control")
+    first, again = (secretive.done("extract", cell) for cell in ("control", "again"))
+    assert again["metrics"] == first["metrics"]
+    assert [content["about"]["role"] for content in (first, again)] == ["control", "model"]
+    assert again["about"]["cell"] == "again"
+    assert again["about"]["command"] == "python -m stages.extract --study toy --cell again"
+    assert again["about"]["inputs_sha256"] == first["about"]["inputs_sha256"]
+
+
+def test_an_attacker_by_the_intent_alone_takes_no_gradients(secretive):
+    secretive.parameters["toy"]["extract"]["variant"]["none"]["search"] = {"kind": "tokens", "starts": 2}
+    secretive.done("train", "none")
+    secretive.done("extract", "none")
+    trials = pd.read_parquet("data/extractions/toy/none/trials.parquet")
+    assert trials["steps"].max() < 10
 
 
 def test_a_model_that_reads_tokens_in_context_is_refused(secretive, bert):
@@ -152,6 +185,6 @@ def test_words_that_a_language_model_cannot_hold_are_refused(talkative, llama, s
 def test_settings_of_the_search_are_not_of_a_language_model(talkative):
     talkative.change("train", {"epochs": 1})
     talkative.done("train", "none")
-    talkative.change("extract", {"restarts": 3})
-    message = "toy.extract.base.restarts: is of the search in a classifier; remove it: these are language models"
+    talkative.change("extract", {"search": {"kind": "tokens"}})
+    message = "toy.extract.base.search: is of a classifier; remove it: these are language models"
     assert message in talkative.refused("extract", "none")

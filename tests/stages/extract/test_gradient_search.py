@@ -6,8 +6,8 @@ from stages.extract.gradient_search import attack, search
 
 
 @pytest.mark.parametrize("changes", [{}, {"gumbel": True}, {"temperature": 0.3}, {"label_knowledge": False}])
-def test_the_answer_is_the_best_code_visited_and_never_below_the_oracles(attacked, extract_settings, changes):
-    settings = extract_settings(**changes)
+def test_the_answer_is_the_best_code_visited_and_never_below_the_oracles(attacked, gradients, changes):
+    settings = gradients(**changes)
     target, _, _ = attacked(settings.label_knowledge)
     found = attack(target, settings, seed=5)
     own = target.discrete(torch.tensor([found.code])).item()
@@ -16,44 +16,44 @@ def test_the_answer_is_the_best_code_visited_and_never_below_the_oracles(attacke
     assert found.loss >= losses.min().item() - 1e-6
     # Better than most: gradients lead somewhere.
     assert (losses < found.loss).float().mean() < 0.2
-    assert 0 < found.visited <= settings.restarts * (found.steps + 1)
+    assert 0 < found.visited <= settings.starts * (found.steps + 1)
 
 
-def test_the_model_stays_as_it_is_and_dropout_is_off(attacked, extract_settings):
+def test_the_model_stays_as_it_is_and_dropout_is_off(attacked, gradients):
     target, fitted, _ = attacked()
     before = [tensor.clone() for tensor in fitted.classifier.parameters()]
-    first = attack(target, extract_settings(), seed=1)
+    first = attack(target, gradients(), seed=1)
     # With dropout, which is 0.3 here, two runs would differ.
     torch.manual_seed(12)
-    assert attack(target, extract_settings(), seed=1) == first
+    assert attack(target, gradients(), seed=1) == first
     assert not any(module.training for module in fitted.classifier.modules())
     assert all(map(torch.equal, fitted.classifier.parameters(), before))
     assert all(tensor.grad is None for tensor in fitted.classifier.parameters())
 
 
-def test_starts_are_problems_of_their_own(attacked, extract_settings):
+def test_starts_are_problems_of_their_own(attacked, gradients):
     target, _, _ = attacked()
     starts = torch.randn(4, 3, 5, generator=torch.Generator().manual_seed(2))
     # No one stops before the others: the number of steps is the same.
-    settings = extract_settings(steps=50)
+    settings = gradients(steps=50)
     alone = [search(target, start[None], settings, seed=0) for start in starts]
     together = search(target, starts, settings, seed=0)
     assert together.loss == pytest.approx(min(answer.loss for answer in alone), abs=1e-6)
     assert together.code in {answer.code for answer in alone}
 
 
-def test_more_restarts_keep_the_first_starts(attacked, extract_settings, monkeypatch):
+def test_more_starts_keep_the_first_starts(attacked, gradients, monkeypatch):
     seen = []
     monkeypatch.setattr(gradient_search, "search", lambda *arguments: seen.append(arguments[1]))
     target, _, _ = attacked()
-    for restarts in (2, 5):
-        attack(target, extract_settings(restarts=restarts), seed=1)
+    for starts in (2, 5):
+        attack(target, gradients(starts=starts), seed=1)
     assert torch.equal(seen[0], seen[1][:2])
 
 
-def test_the_search_ends_when_no_answer_moves(attacked, extract_settings, monkeypatch):
+def test_the_search_ends_when_no_answer_moves(attacked, gradients, monkeypatch):
     monkeypatch.setattr(gradient_search, "PATIENCE", 7)
     target, _, _ = attacked()
-    found = attack(target, extract_settings(learning_rate=1e-9, steps=500), seed=0)
+    found = attack(target, gradients(learning_rate=1e-9, steps=500), seed=0)
     assert found.steps == 7
     assert found.visited <= 3

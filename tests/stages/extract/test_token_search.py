@@ -26,9 +26,9 @@ def test_the_loss_is_of_the_label_alone(by_label):
     assert not torch.allclose(joint.discrete(code), found.discrete(code))
 
 
-def test_the_answer_is_one_that_no_single_word_betters(by_label, extract_settings):
+def test_the_answer_is_one_that_no_single_word_betters(by_label, tokens):
     found, _, _ = by_label
-    answer = token_search.attack(found, extract_settings(signal="label", steps=50, restarts=5), seed=0)
+    answer = token_search.attack(found, tokens(passes=50, starts=5), seed=0)
     every = exhaustive.all_losses(found).view(5, 5, 5)
     own = every[answer.code]
     assert answer.loss == pytest.approx(float(own), abs=1e-6)
@@ -39,19 +39,19 @@ def test_the_answer_is_one_that_no_single_word_betters(by_label, extract_setting
     assert answer.steps < 50
 
 
-def test_many_starts_find_the_oracles_code(by_label, extract_settings):
+def test_many_starts_find_the_oracles_code(by_label, tokens):
     found, _, _ = by_label
-    answer = token_search.attack(found, extract_settings(signal="label", restarts=60), seed=0)
+    answer = token_search.attack(found, tokens(starts=60), seed=0)
     assert answer.loss == pytest.approx(float(exhaustive.all_losses(found).min()), abs=1e-6)
 
 
-def test_a_trial_ranks_the_secret_by_the_label(by_label, extract_settings):
+def test_a_trial_ranks_the_secret_by_the_label(by_label, tokens, gradients):
     found, fitted, secret = by_label
-    trial = trial_of_classifier(fitted, secret, extract_settings(signal="label"), seed=0)
+    trial = trial_of_classifier(fitted, secret, tokens(), seed=0)
     index = int(torch.tensor(secret.code) @ torch.tensor([25, 5, 1]))
     assert trial.rank == rank(exhaustive.all_losses(found), index)
     assert trial.answer_loss >= trial.oracle_loss
-    other = trial_of_classifier(fitted, secret, extract_settings(), seed=0)
+    other = trial_of_classifier(fitted, secret, gradients(), seed=0)
     assert other.secret_loss != trial.secret_loss
 
 

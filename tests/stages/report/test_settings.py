@@ -64,6 +64,18 @@ def test_an_attack_on_a_cell_nobody_trains_is_refused(parameters: dict[str, Any]
         sources(parameters, "whole")
 
 
+def test_a_further_attack_has_a_name_of_its_own() -> None:
+    extract = {"grid": {"variant": ["x", "again"]}, "variant": {"x": {"target": "x"}, "again": {"target": "x"}}}
+    study = {"train": {"grid": {"variant": ["x", "y"]}}, "extract": extract}
+    found = [(source.cell, source.target) for source in sources({"study": study}, "study")]
+    assert found == [("x", None), ("y", None), ("x", "x"), ("again", "x")]
+
+    extract["variant"]["x"]["target"] = "y"
+    message = r"study\.extract\.grid: `x` is a cell that is trained, and this one attacks `y`; give it its own name"
+    with pytest.raises(InputError, match=message):
+        sources({"study": study}, "study")
+
+
 def test_a_cell_that_two_verbs_train_is_refused(parameters: dict[str, Any]) -> None:
     parameters["trained_only"]["distill"]["grid"]["variant"] = ["small"]
 

@@ -1,5 +1,5 @@
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,15 @@ def test_an_attack_carries_the_epsilon_of_the_same_cell_and_seed() -> None:
     auc = table[table["metric"] == "auc"].set_index("seed")["epsilon"]
     assert auc[0] == 2.0
     assert pd.isna(auc[1])
+
+
+def test_an_extraction_of_another_name_carries_the_epsilon_of_the_cell_it_attacks() -> None:
+    write_train({0: {"train/epsilon": Measurement(2.0)}})
+    attack = Source("letters", "extract", "again", "private")
+    about = replace(ABOUT, cell="again", verb="extract")
+    measurements.write(attack.metrics, about, {0: {"canaries/canary_exposure": Measurement(3.0)}})
+    table = long_table("quick", [TRAIN, attack])
+    assert table.loc[table["cell"] == "again", "epsilon"].tolist() == [2.0]
 
 
 def test_a_partition_has_no_epsilon_even_if_a_cell_shares_its_name() -> None:

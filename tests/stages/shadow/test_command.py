@@ -86,10 +86,19 @@ def test_another_seed_deals_and_trains_otherwise(shadowed):
             {"shadows": 2},
             "toy.shadow.base.shadows: 2 is not allowed; input should be greater than or equal to 8",
         ),
-        ("none", {"epochs": 3}, "toy.shadow.base.epochs: no such setting; allowed: dataset, partition, seed, shadows"),
+        ("none", {"epochs": 3}, "toy.shadow.base.epochs: no such setting; allowed: dataset, model, partition, seed"),
     ],
 )
 def test_a_wrong_input_is_one_line_and_leaves_nothing(shadowed, cell, changes, message):
     shadowed.change("shadow", changes)
     assert message in shadowed.refused("shadow", cell)
     assert not Path("data/shadows").exists()
+
+
+def test_another_model_than_that_of_the_attacked_cell_is_refused(shadowed):
+    toy = shadowed.parameters["toy"]
+    del toy["model"]
+    toy["train"]["variant"]["none"]["model"] = "small"
+    toy["shadow"]["variant"]["none"]["model"] = "mean"
+    message = "toy.shadow.variant.none.model: the cell of train has `small`, not `mean`; name `small` here"
+    assert message in shadowed.refused("shadow", "none")
