@@ -108,13 +108,14 @@ CellT = TypeVar("CellT", bound=CellSettings)
 Fit = Callable[[CellT, Any, Data, int], Fitted]
 
 
-def run_cell(cell: Cell[CellT], parameters: dict[str, Any], fit: Fit[CellT]) -> None:
+def run_cell(cell: Cell[CellT], parameters: dict[str, Any], fit: Fit[CellT], seeds_at_once: int | None = None) -> None:
     """Fit a cell for all its seeds and write what a fitting verb hands on.
 
     Args:
         cell: Of train, federate or distill.
         parameters: What params.yaml holds.
         fit: Fits one seed; a function of a module, since every seed runs in a process of its own.
+        seeds_at_once: For a verb whose seeds use several processes each: `pool.share`.
     """
     settings, place = cell.settings, cell.place
     model = (read_any_model if settings.takes_language_models else read_model)(parameters, settings.model)
@@ -129,7 +130,7 @@ def run_cell(cell: Cell[CellT], parameters: dict[str, Any], fit: Fit[CellT]) -> 
         command.warn(f"{cell.key(setting)}: {problem}; {remedy}")
     about = about_fitting(cell)
     with artifacts.atomic_folder(place.models) as temporary:
-        results = run_seeds(_run_seed, by_seed, fit, cell, model, temporary)
+        results = run_seeds(_run_seed, by_seed, fit, cell, model, temporary, at_once=seeds_at_once)
         artifacts.write_json(temporary / "about.json", asdict(about))
     measurements.write(place.metrics, about, {seed: measured for seed, (measured, _) in results.items()})
     history = pd.concat([table.assign(seed=seed) for seed, (_, table) in results.items()])
@@ -218,8 +219,8 @@ def _run_seed(
         # Without canaries, of which what was learnt is wrong, or a pattern that nobody asks for.
         **fitted.model.utility(data.clean_train, data.vocabulary, "train", seed),
         **fitted.model.utility(data.clean_test, data.vocabulary, "test", seed),
-        **fitted.measured,
         "train/parameters": Measurement(float(trained)),
+        **fitted.measured,
     }
     return measured, fitted.history
 
