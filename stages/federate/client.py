@@ -85,16 +85,31 @@ def update(workload: Workload, start: Tensor, tasks: Sequence[Task], corrections
     Returns:
         Those of a client do not depend on the others, up to rounding.
     """
-    settings, layout = workload.settings, Layout(workload.model)
-    weights, origin = start.repeat(len(tasks), 1), layout.views(start)
-    batches = _batches(tasks, settings)
-    sizes = (batches >= 0).sum(2).tolist()
+    layout = Layout(workload.model)
+    weights, batches = start.repeat(len(tasks), 1), _batches(tasks, workload.settings)
     workload.model.train()
-    if len(tasks) == 1:
-        torch.manual_seed(tasks[0].dropout)
-        gradients = _alone(workload, layout, weights[0], batches[0], sizes[0])
+    if len(tasks) > 1:
+        losses = _steps(workload, layout, start, weights, tasks, corrections, _together(workload, layout, batches))
     else:
-        gradients = _together(workload, layout, batches)
+        torch.manual_seed(tasks[0].dropout)
+        with layout.lent(workload.model, weights[0]) as parameters:
+            gradients = _alone(workload, parameters, batches[0])
+            losses = _steps(workload, layout, start, weights, tasks, corrections, gradients)
+    sizes = (batches >= 0).sum(2).tolist()
+    return Updates(weights, [_last_mean(*each, workload.settings) for each in zip(tasks, losses, sizes, strict=True)])
+
+
+def _steps(
+    workload: Workload,
+    layout: Layout,
+    start: Tensor,
+    weights: Tensor,
+    tasks: Sequence[Task],
+    corrections: Tensor | None,
+    gradients: Gradients,
+) -> list[list[float]]:
+    """Make all steps on weights (C, P) in place; return the sum of the losses of each client's batches."""
+    settings, origin = workload.settings, layout.views(start)
     optimiser = _Optimiser(settings, weights)
     losses: list[list[float]] = [[] for _ in tasks]
     active = 0
@@ -107,14 +122,13 @@ def update(workload: Workload, start: Tensor, tasks: Sequence[Task], corrections
             added = layout.views(corrections[:going]) if corrections is not None else None
         found, sums = gradients(now, step)
         if settings.mu:
-            drift = torch._foreach_sub(now, origin)
-            found = torch._foreach_add(found, drift, alpha=settings.mu)
+            found = torch._foreach_add(found, torch._foreach_sub(now, origin), alpha=settings.mu)
         if added is not None:
             found = torch._foreach_add(found, added)
         optimiser.step(now, found, state, step + 1)
         for client, loss in enumerate(sums.tolist()):
             losses[client].append(loss)
-    return Updates(weights, [_last_mean(*client, settings) for client in zip(tasks, losses, sizes, strict=True)])
+    return losses
 
 
 def _batches(tasks: Sequence[Task], settings: FederateSettings) -> Tensor:
@@ -132,11 +146,11 @@ def _batches(tasks: Sequence[Task], settings: FederateSettings) -> Tensor:
     return batches
 
 
-def _alone(workload: Workload, layout: Layout, weights: Tensor, batches: Tensor, sizes: list[int]) -> Gradients:
-    """Return the gradients of one client, whose weights (P,) are the model's own from here on."""
+def _alone(workload: Workload, parameters: list[nn.Parameter], batches: Tensor) -> Gradients:
+    """Return the gradients of one client, whose weights are the model's own for the time being."""
     model, inputs = workload.model, workload.inputs
-    parameters = layout.bind(model, weights)
-    batches = batches.to(weights.device)
+    sizes = (batches >= 0).sum(1).tolist()
+    batches = batches.to(parameters[0].device)
 
     def gradients(now: list[Tensor], step: int) -> tuple[list[Tensor], Tensor]:
         del now

@@ -61,7 +61,7 @@ def _history(
         federation = Federation(engine, workload, Dealt(np.asarray(data.clients, dtype=str)), seed)
         for number in range(1, settings.rounds + 1):
             made = federation.round(number)
-            layout.bind(server, federation.weights.to(server.device))
+            layout.write(server, federation.weights)
             if made.loss is not None:
                 rows += [(number, "train/loss", made.loss)]
             rows += [(number, "valid/accuracy", _accuracy(server, data, valid_inputs))]

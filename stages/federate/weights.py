@@ -1,5 +1,7 @@
 """The trained parameters of a model as one vector: what the server sends, clients train, and their sum is made of."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import prod
 
 import torch
@@ -37,9 +39,19 @@ class Layout:
         """Return a (P,) copy of the model's trained parameters."""
         return torch.cat([parameter.detach().flatten() for parameter in self.parameters(model)])
 
-    def bind(self, model: nn.Module, flat: Tensor) -> list[nn.Parameter]:
-        """Have the model's trained parameters live in `flat` (P,), without a copy; return them."""
+    def write(self, model: nn.Module, flat: Tensor) -> None:
+        """Copy (P,) values into the model's trained parameters."""
+        with torch.no_grad():
+            for parameter, view in zip(self.parameters(model), self.views(flat), strict=True):
+                parameter.copy_(view)
+
+    @contextmanager
+    def lent(self, model: nn.Module, flat: Tensor) -> Iterator[list[nn.Parameter]]:
+        """Have the model's trained parameters, which are returned, live in `flat` (P,) for a while."""
         parameters = self.parameters(model)
+        own = [parameter.data for parameter in parameters]
         for parameter, view in zip(parameters, self.views(flat), strict=True):
             parameter.data = view
-        return parameters
+        yield parameters
+        for parameter, data in zip(parameters, own, strict=True):
+            parameter.data = data
