@@ -92,7 +92,7 @@ def test_federated_averaging_learns(study):
         ({"server": {"kind": "lamb"}}, "toy.federate.base.server: {'kind': 'lamb'} is not allowed"),
         ({"server": {"kind": "adam"}}, "toy.federate.base.server.learning_rate: missing"),
         ({"participation": {"stragglers": 0.5}}, "stragglers: 0.5 needs a `deadline`"),
-        ({"partition": None}, "params.yaml: toy.partition: None is not allowed"),
+        ({"partition": None}, "params.yaml: toy.federate.base.partition: missing; add it"),
         ({"partition": "thirds"}, "data/partitions/thirds/clients.parquet: no such file; run `dvc repro`"),
         ({"seeds": [7]}, "clients.parquet: has no seed 7; add it to params.yaml: partitions.halves.seeds"),
     ],
