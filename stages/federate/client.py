@@ -2,23 +2,22 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import ceil, sqrt
+from math import ceil
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
 
-from stages.federate.settings import AdamW, FederateSettings
+from stages.federate.optimisers import LocalOptimiser
+from stages.federate.settings import FederateSettings
+from stages.federate.stacked import Stacked, layers
 from stages.federate.weights import Layout
 from stages.models.text_model import Objective
 
-# (views of the clients' weights, step) -> (their gradients, the sum of the losses of each client's batch)
-Gradients = Callable[[list[Tensor], int], tuple[list[Tensor], Tensor]]
-# Of Adam (Kingma and Ba 2015): decay of the two moments, and what keeps from dividing by zero.
-BETAS, EPSILON = (0.9, 0.999), 1e-8
+# (how many clients are still at it, number of the step from 0) -> their losses, summed over their batches
+Step = Callable[[int, int], Tensor]
 
 
 @dataclass(frozen=True)
@@ -30,8 +29,8 @@ class Workload:
         inputs: What `model` takes, first dimension n: all examples of the federation.
         objective: (what the model says, rows) -> (rows,) losses.
         settings: Of the clients: epochs, batch size, optimiser, proximal term.
-        vectorised: Whether several clients may be trained at once: the model is a fixed sequence of tensor operations
-            that `vmap` knows, without randomness.
+        vectorised: Whether several clients are trained at once. Of the model only linear layers may be trained, each
+            called once; what it says of a row must depend on no other row, and on no random number.
     """
 
     model: nn.Module
@@ -74,10 +73,10 @@ class Updates(NamedTuple):
 
 
 def update(workload: Workload, start: Tensor, tasks: Sequence[Task], corrections: Tensor | None = None) -> Updates:
-    """Train clients from the same weights: one alone, or several at once.
+    """Train clients from the same weights: one, or several at once if the workload is vectorised.
 
     Args:
-        workload: See there; several clients need a vectorised one.
+        workload: See there.
         start: (P,) the server's weights, on the model's device.
         tasks: One per client, in descending order of their steps.
         corrections: (C, P) what SCAFFOLD adds to each client's gradients, c - c_i.
@@ -85,48 +84,29 @@ def update(workload: Workload, start: Tensor, tasks: Sequence[Task], corrections
     Returns:
         Those of a client do not depend on the others, up to rounding.
     """
-    layout = Layout(workload.model)
-    weights, batches = start.repeat(len(tasks), 1), _batches(tasks, workload.settings)
+    layout, settings = Layout(workload.model), workload.settings
+    weights, batches = start.repeat(len(tasks), 1), _batches(tasks, settings).to(start.device)
+    optimiser = LocalOptimiser(settings, layout, start, weights, corrections)
     workload.model.train()
-    if len(tasks) > 1:
-        losses = _steps(workload, layout, start, weights, tasks, corrections, _together(workload, layout, batches))
+    if workload.vectorised:
+        trained = layers(workload.model)
+        assert trained is not None
+        with Stacked(trained, settings.learning_rate if optimiser.plain else None) as stack:
+            losses = _losses(_together(stack, workload, layout, batches, optimiser), tasks)
     else:
         torch.manual_seed(tasks[0].dropout)
         with layout.lent(workload.model, weights[0]) as parameters:
-            gradients = _alone(workload, parameters, batches[0])
-            losses = _steps(workload, layout, start, weights, tasks, corrections, gradients)
+            losses = _losses(_alone(workload, parameters, batches[0], optimiser), tasks)
     sizes = (batches >= 0).sum(2).tolist()
-    return Updates(weights, [_last_mean(*each, workload.settings) for each in zip(tasks, losses, sizes, strict=True)])
+    return Updates(weights, [_last_mean(*each, settings) for each in zip(tasks, losses, sizes, strict=True)])
 
 
-def _steps(
-    workload: Workload,
-    layout: Layout,
-    start: Tensor,
-    weights: Tensor,
-    tasks: Sequence[Task],
-    corrections: Tensor | None,
-    gradients: Gradients,
-) -> list[list[float]]:
-    """Make all steps on weights (C, P) in place; return the sum of the losses of each client's batches."""
-    settings, origin = workload.settings, layout.views(start)
-    optimiser = _Optimiser(settings, weights)
+def _losses(step: Step, tasks: Sequence[Task]) -> list[list[float]]:
+    """Make all steps; return the losses of each client's batches."""
     losses: list[list[float]] = [[] for _ in tasks]
-    active = 0
-    for step in range(tasks[0].steps):
-        # Those behind have made all their steps.
-        going = sum(task.steps > step for task in tasks)
-        if going != active:
-            active, now = going, layout.views(weights[:going])
-            state = [layout.views(part[:going]) for part in optimiser.state]
-            added = layout.views(corrections[:going]) if corrections is not None else None
-        found, sums = gradients(now, step)
-        if settings.mu:
-            found = torch._foreach_add(found, torch._foreach_sub(now, origin), alpha=settings.mu)
-        if added is not None:
-            found = torch._foreach_add(found, added)
-        optimiser.step(now, found, state, step + 1)
-        for client, loss in enumerate(sums.tolist()):
+    for number in range(tasks[0].steps):
+        active = sum(task.steps > number for task in tasks)
+        for client, loss in enumerate(step(active, number).tolist()):
             losses[client].append(loss)
     return losses
 
@@ -146,88 +126,43 @@ def _batches(tasks: Sequence[Task], settings: FederateSettings) -> Tensor:
     return batches
 
 
-def _alone(workload: Workload, parameters: list[nn.Parameter], batches: Tensor) -> Gradients:
-    """Return the gradients of one client, whose weights are the model's own for the time being."""
-    model, inputs = workload.model, workload.inputs
+def _alone(workload: Workload, parameters: list[nn.Parameter], batches: Tensor, optimiser: LocalOptimiser) -> Step:
+    """Return the step of one client, whose weights are the model's own for the time being."""
     sizes = (batches >= 0).sum(1).tolist()
-    batches = batches.to(parameters[0].device)
 
-    def gradients(now: list[Tensor], step: int) -> tuple[list[Tensor], Tensor]:
-        del now
-        rows = batches[step, : sizes[step]]
-        losses = workload.objective(model(*(tensor[rows] for tensor in inputs)), rows)
-        found = torch.autograd.grad(losses.mean(), parameters)
-        return [gradient[None] for gradient in found], losses.detach().sum()[None]
+    def step(active: int, number: int) -> Tensor:
+        del active
+        rows = batches[number, : sizes[number]]
+        losses = workload.objective(workload.model(*(tensor[rows] for tensor in workload.inputs)), rows)
+        gradients = torch.autograd.grad(losses.mean(), parameters)
+        optimiser.step([gradient[None] for gradient in gradients], number)
+        return losses.detach().sum()[None]
 
-    return gradients
+    return step
 
 
-def _together(workload: Workload, layout: Layout, batches: Tensor) -> Gradients:
-    """Return the gradients of several clients, by one pass over the batches of all."""
-    model, inputs = workload.model, workload.inputs
-
-    def losses_of(parameters: list[Tensor], values: tuple[Tensor, ...], rows: Tensor) -> Tensor:
-        named = dict(zip(layout.names, parameters, strict=True))
-        return workload.objective(functional_call(model, named, values), rows)
-
-    of_clients = vmap(losses_of)
-    batches = batches.to(next(model.parameters()).device)
-    kept = (batches >= 0).float()
+def _together(stack: Stacked, workload: Workload, layout: Layout, batches: Tensor, optimiser: LocalOptimiser) -> Step:
+    """Return the step of several clients, by one pass over the batches of all."""
+    kept, rows = (batches >= 0).float(), batches.clamp(min=0)
     shares = kept / kept.sum(2, keepdim=True).clamp(min=1)
-    rows = batches.clamp(min=0)
+    flat = torch.empty(len(batches), 0 if optimiser.plain else layout.size, device=batches.device)
+    gradients: list[Tensor] = []
 
-    def gradients(now: list[Tensor], step: int) -> tuple[list[Tensor], Tensor]:
-        active = len(now[0])
-        leaves = [tensor.detach().requires_grad_() for tensor in now]
-        here = rows[:active, step]
-        losses = of_clients(leaves, tuple(tensor[here] for tensor in inputs), here)
+    def step(active: int, number: int) -> Tensor:
+        nonlocal gradients
+        weights = optimiser.weights(active)
+        if not gradients or len(gradients[0]) != active:
+            gradients = weights if optimiser.plain else layout.views(flat[:active])
+            stack.take(weights, gradients)
+        here = rows[:active, number].flatten()
+        losses = workload.objective(workload.model(*(tensor[here] for tensor in workload.inputs)), here)
         # A client's loss depends on its own weights alone, so the gradient of their sum is each one's own.
-        found = torch.autograd.grad((losses * shares[:active, step]).sum(), leaves)
-        return list(found), (losses.detach() * kept[:active, step]).sum(1)
+        torch.autograd.backward((losses * shares[:active, number].flatten()).sum())
+        if not optimiser.plain:
+            optimiser.step(gradients, number)
+        return (losses.detach().view(active, -1) * kept[:active, number]).sum(1)
 
-    return gradients
-
-
-class _Optimiser:
-    """A client's optimiser; `state` is what it keeps beside weights (C, P)."""
-
-    def __init__(self, settings: FederateSettings, weights: Tensor) -> None:
-        self._settings = settings.client
-        self._rate = settings.learning_rate
-        kept = 2 if isinstance(settings.client, AdamW) else int(settings.client.momentum > 0)
-        self.state = [torch.zeros_like(weights) for _ in range(kept)]
-
-    def step(self, weights: list[Tensor], gradients: list[Tensor], state: list[list[Tensor]], number: int) -> None:
-        """Change weights and state in place; steps are numbered from 1."""
-        with torch.no_grad():
-            if isinstance(self._settings, AdamW):
-                decay = 1 - self._rate * self._settings.weight_decay
-                _adamw(weights, gradients, state[0], state[1], self._rate, decay, number)
-                return
-            if state:
-                torch._foreach_mul_(state[0], self._settings.momentum)
-                torch._foreach_add_(state[0], gradients)
-                gradients = state[0]
-            torch._foreach_sub_(weights, gradients, alpha=self._rate)
-
-
-def _adamw(
-    weights: list[Tensor],
-    gradients: list[Tensor],
-    first: list[Tensor],
-    second: list[Tensor],
-    rate: float,
-    decay: float,
-    number: int,
-) -> None:
-    torch._foreach_mul_(weights, decay)
-    torch._foreach_lerp_(first, gradients, 1 - BETAS[0])
-    torch._foreach_mul_(second, BETAS[1])
-    torch._foreach_addcmul_(second, gradients, gradients, 1 - BETAS[1])
-    scales = torch._foreach_sqrt(second)
-    torch._foreach_div_(scales, sqrt(1 - BETAS[1] ** number))
-    torch._foreach_add_(scales, EPSILON)
-    torch._foreach_addcdiv_(weights, first, scales, -rate / (1 - BETAS[0] ** number))
+    return step
 
 
 def _last_mean(task: Task, losses: list[float], sizes: list[int], settings: FederateSettings) -> float:

@@ -11,6 +11,7 @@ from stages.federate.federation import Federation
 from stages.federate.freezing import frozen
 from stages.federate.population import Dealt
 from stages.federate.settings import FederateSettings
+from stages.federate.stacked import layers
 from stages.federate.weights import Layout
 from stages.fitting.cell import Data, Fitted, no_guarantee
 from stages.models import files
@@ -51,7 +52,7 @@ def _history(
     settings: FederateSettings, model: ModelSettings, data: Data, seed: int, server: TextClassifier, processes: int
 ) -> pd.DataFrame:
     """Train the model in place; return rows of step, metric, value."""
-    vectorised = server.pooled_inputs and not model.dropout
+    vectorised = layers(server) is not None and not model.dropout
     inputs, valid_inputs = server.inputs(data.train.text), server.inputs(data.valid.text)
     workload = Workload(server, inputs, server.objective(data.train), settings, vectorised)
     layout, rows = Layout(server), list[tuple[int, str, float]]()
