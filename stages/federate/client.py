@@ -72,7 +72,13 @@ class Updates(NamedTuple):
     losses: list[float]
 
 
-def update(workload: Workload, start: Tensor, tasks: Sequence[Task], corrections: Tensor | None = None) -> Updates:
+def update(
+    workload: Workload,
+    start: Tensor,
+    tasks: Sequence[Task],
+    corrections: Tensor | None = None,
+    into: Tensor | None = None,
+) -> Updates:
     """Train clients from the same weights: one, or several at once if the workload is vectorised.
 
     Args:
@@ -80,12 +86,15 @@ def update(workload: Workload, start: Tensor, tasks: Sequence[Task], corrections
         start: (P,) the server's weights, on the model's device.
         tasks: One per client, in descending order of their steps.
         corrections: (C, P) what SCAFFOLD adds to each client's gradients, c - c_i.
+        into: (C or more, P) memory for the clients' weights, which is dear to get anew; by default it is.
 
     Returns:
         Those of a client do not depend on the others, up to rounding.
     """
     layout, settings = Layout(workload.model), workload.settings
-    weights, batches = start.repeat(len(tasks), 1), _batches(tasks, settings).to(start.device)
+    weights = start.new_empty(len(tasks), layout.size) if into is None else into[: len(tasks)]
+    weights.copy_(start)
+    batches = _batches(tasks, settings).to(start.device)
     optimiser = LocalOptimiser(settings, layout, start, weights, corrections)
     workload.model.train()
     if workload.vectorised:
@@ -103,12 +112,12 @@ def update(workload: Workload, start: Tensor, tasks: Sequence[Task], corrections
 
 def _losses(step: Step, tasks: Sequence[Task]) -> list[list[float]]:
     """Make all steps; return the losses of each client's batches."""
-    losses: list[list[float]] = [[] for _ in tasks]
+    losses = []
     for number in range(tasks[0].steps):
         active = sum(task.steps > number for task in tasks)
-        for client, loss in enumerate(step(active, number).tolist()):
-            losses[client].append(loss)
-    return losses
+        losses.append(step(active, number))
+    made = nn.utils.rnn.pad_sequence(losses, batch_first=True).T.tolist()
+    return [own[: task.steps] for own, task in zip(made, tasks, strict=True)]
 
 
 def _batches(tasks: Sequence[Task], settings: FederateSettings) -> Tensor:
@@ -117,12 +126,11 @@ def _batches(tasks: Sequence[Task], settings: FederateSettings) -> Tensor:
     batches = torch.full((len(tasks), tasks[0].steps, size), -1)
     for client, task in enumerate(tasks):
         rows, draws = torch.from_numpy(task.rows), torch.Generator().manual_seed(task.order)
-        step = 0
-        while step < task.steps:
-            order = rows[torch.randperm(len(rows), generator=draws)]
-            for batch in order.split(settings.batch_size)[: task.steps - step]:
-                batches[client, step, : len(batch)] = batch
-                step += 1
+        epoch = torch.full((ceil(len(rows) / size), size), -1)
+        for first in range(0, task.steps, len(epoch)):
+            epoch.view(-1)[: len(rows)] = rows[torch.randperm(len(rows), generator=draws)]
+            end = min(first + len(epoch), task.steps)
+            batches[client, first:end] = epoch[: end - first]
     return batches
 
 
@@ -143,7 +151,7 @@ def _alone(workload: Workload, parameters: list[nn.Parameter], batches: Tensor, 
 
 def _together(stack: Stacked, workload: Workload, layout: Layout, batches: Tensor, optimiser: LocalOptimiser) -> Step:
     """Return the step of several clients, by one pass over the batches of all."""
-    kept, rows = (batches >= 0).float(), batches.clamp(min=0)
+    rows, kept = batches.clamp(min=0), (batches >= 0).float()
     shares = kept / kept.sum(2, keepdim=True).clamp(min=1)
     flat = torch.empty(len(batches), 0 if optimiser.plain else layout.size, device=batches.device)
     gradients: list[Tensor] = []
@@ -156,11 +164,12 @@ def _together(stack: Stacked, workload: Workload, layout: Layout, batches: Tenso
             stack.take(weights, gradients)
         here = rows[:active, number].flatten()
         losses = workload.objective(workload.model(*(tensor[here] for tensor in workload.inputs)), here)
+        losses = losses.view(active, -1)
         # A client's loss depends on its own weights alone, so the gradient of their sum is each one's own.
-        torch.autograd.backward((losses * shares[:active, number].flatten()).sum())
+        torch.autograd.backward(losses, shares[:active, number])
         if not optimiser.plain:
             optimiser.step(gradients, number)
-        return (losses.detach().view(active, -1) * kept[:active, number]).sum(1)
+        return (losses.detach() * kept[:active, number]).sum(1)
 
     return step
 

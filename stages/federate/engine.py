@@ -29,7 +29,8 @@ from stages.federate.weights import Layout
 LANES = 8
 # Trained values of the clients that are vectorised together, and the most of them: more buy nothing, and lanes with
 # fewer clients than that leave processes idle.
-VALUES, TOGETHER = 2**20, 8
+VALUES, TOGETHER = 2**21, 8
+BLOCK = 2**15
 # Processes that may die in a round before it is given up.
 DEATHS = 3
 
@@ -172,6 +173,7 @@ class _Worker:
     def __init__(self, workload: Workload, shared: Shared, at_once: int) -> None:
         self._workload, self._shared, self._at_once = workload, shared, at_once
         self._device = next(workload.model.parameters()).device
+        self._memory = torch.empty(at_once, len(shared.weights), device=self._device)
 
     def train(self, number: int, tasks: Sequence[Task]) -> list[float]:
         """Leave the sum of a lane in `shared`, and of each client its control variate; return their losses."""
@@ -181,18 +183,20 @@ class _Worker:
             chunk = tasks[first : first + self._at_once]
             weights, found = self._update(chunk)
             for task, own in zip(chunk, weights, strict=True):
-                total.add_(own, alpha=task.weight)
+                # In blocks that stay in the cache: what is added is a copy in float64.
+                for part, of_own in zip(total.split(BLOCK), own.split(BLOCK), strict=True):
+                    part.add_(of_own, alpha=task.weight)
             losses += found
         return losses
 
     def _update(self, tasks: Sequence[Task]) -> tuple[Tensor, list[float]]:
         start = self._shared.weights.to(self._device)
         if not len(self._shared.corrections):
-            weights, losses = update(self._workload, start, tasks)
+            weights, losses = update(self._workload, start, tasks, into=self._memory)
             return weights.cpu(), losses
         slots = torch.tensor([task.slot for task in tasks])
         corrections = self._shared.corrections[slots].to(self._device)
-        weights, losses = update(self._workload, start, tasks, corrections)
+        weights, losses = update(self._workload, start, tasks, corrections, self._memory)
         made = torch.tensor([[self._workload.settings.learning_rate * task.steps] for task in tasks])
         # Option II: c_i - c + (x - y_i) / (K eta).
         self._shared.controls[slots] = ((start - weights) / made.to(self._device) - corrections).cpu()

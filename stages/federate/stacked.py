@@ -67,14 +67,14 @@ class _Layer:
 
     def __init__(self, of_model: nn.Linear, rate: float | None) -> None:
         self.of_model, self.rate, self.waiting = of_model, rate, False
+        # Something must need a gradient for there to be a backward pass.
+        self.anchor = torch.zeros((), device=of_model.weight.device, requires_grad=True)
 
     def __call__(self, values: Tensor) -> Tensor:
         if self.waiting:
             raise RuntimeError("a layer that is called twice cannot make its step before it has both gradients")
         self.waiting = True
-        # Something must need a gradient for there to be a backward pass.
-        anchor = torch.zeros((), device=values.device, requires_grad=True)
-        result: Tensor = _Product.apply(values, anchor, self)
+        result: Tensor = _Product.apply(values, self.anchor, self)
         return result
 
 
