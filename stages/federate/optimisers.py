@@ -53,9 +53,10 @@ class LocalOptimiser:
             state = self._views[1:]
             if self._mu:
                 # Li et al. 2020, equation 2: mu (w - w_server).
-                gradients = torch._foreach_add(gradients, torch._foreach_sub(weights, self._origin), alpha=self._mu)
+                drift = torch._foreach_sub(weights, self._origin)
+                gradients = list(torch._foreach_add(gradients, drift, alpha=self._mu))
             if self._corrected:
-                gradients = torch._foreach_add(gradients, state.pop())
+                gradients = list(torch._foreach_add(gradients, state.pop()))
             if isinstance(self._client, AdamW):
                 self._adamw(weights, gradients, state, number + 1, 1 - self._rate * self._client.weight_decay)
                 return

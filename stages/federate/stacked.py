@@ -39,7 +39,7 @@ class Stacked:
 
     def __enter__(self) -> Self:
         for layer in self._layers:
-            layer.of_model.forward = layer  # type: ignore[method-assign]
+            layer.of_model.forward = layer.call  # type: ignore[method-assign]
         return self
 
     def __exit__(
@@ -70,11 +70,12 @@ class _Layer:
         # Something must need a gradient for there to be a backward pass.
         self.anchor = torch.zeros((), device=of_model.weight.device, requires_grad=True)
 
-    def __call__(self, values: Tensor) -> Tensor:
+    def call(self, values: Tensor) -> Tensor:
+        """Return what the layer makes of the rows of all clients."""
         if self.waiting:
             raise RuntimeError("a layer that is called twice cannot make its step before it has both gradients")
         self.waiting = True
-        result: Tensor = _Product.apply(values, self.anchor, self)
+        result: Tensor = _Product.apply(values, self.anchor, self)  # type: ignore[no-untyped-call]
         return result
 
 
