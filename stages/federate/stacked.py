@@ -39,7 +39,7 @@ class Stacked:
 
     def __enter__(self) -> Self:
         for layer in self._layers:
-            layer.of_model.forward = layer.call  # type: ignore[method-assign]
+            layer.of_model.forward = layer.call  # type: ignore[assignment, method-assign]
         return self
 
     def __exit__(
