@@ -14,7 +14,8 @@ def main() -> str:
     parameters = read_parameters()
     cell = read_cell(parameters, options.study, "federate", options.cell, FederateSettings)
     seeds = len(cell.settings.seeds)
-    at_once, processes = pool.share(seeds)
+    # A cluster has room for one seed's clients.
+    at_once, processes = pool.share(seeds) if cell.settings.backend == "processes" else (1, 1)
     # torch takes seconds to import: the workers' server does it while this process does.
     pool.start(max(at_once, processes), "stages.federate.simulation")
     from stages.federate.simulation import fit

@@ -103,7 +103,7 @@ class Engine:
         """
         self.shared.weights.copy_(weights)
         lanes = deal(tasks, self._lanes)
-        found = self._spread(lanes) if self._processes else [self._here.train(*lane) for lane in enumerate(lanes)]
+        found = self._train(lanes)
         slots = [task.slot for lane in lanes for task in lane]
         losses = dict(zip(slots, chain.from_iterable(found), strict=True))
         total = self.shared.sums[0].clone()
@@ -111,7 +111,14 @@ class Engine:
             total += sums
         return Reported(total, [losses[task.slot] for task in tasks])
 
-    def _spread(self, lanes: list[list[Task]]) -> list[list[float]]:
+    def train_lane(self, number: int, tasks: Sequence[Task]) -> list[float]:
+        """Train clients in this process, into `shared`; return their losses."""
+        return self._here.train(number, tasks)
+
+    def _train(self, lanes: list[list[Task]]) -> list[list[float]]:
+        """Train the clients of all lanes, into `shared`; return their losses."""
+        if not self._processes:
+            return [self.train_lane(*lane) for lane in enumerate(lanes)]
         waiting, found = deque(range(len(lanes))), dict[int, list[float]]()
         deaths = 0
         while len(found) < len(lanes):

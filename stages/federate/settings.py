@@ -92,6 +92,7 @@ class FederateSettings(CellSettings):
         mu: Of the proximal term mu/2 ||w - w_server||^2 in the clients' loss, of fedprox and, if given, fednova.
         freeze: Parts of the model that are neither trained nor sent, by a name within their parameters' names:
             `embeddings`, `layer.0`, `hidden`.
+        backend: Where clients are trained: in processes of this machine, or by actors of a Ray cluster.
     """
 
     mechanism: Literal["fedavg", "fedprox", "scaffold", "fednova"]
@@ -105,6 +106,7 @@ class FederateSettings(CellSettings):
     mu: float | None = Field(None, ge=0)
     freeze: list[str] = Field([], max_length=100)
     participation: Participation = Participation()
+    backend: Literal["processes", "ray"] = "processes"
 
     @property
     def dealt(self) -> bool:

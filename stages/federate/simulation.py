@@ -31,7 +31,7 @@ def fit(settings: FederateSettings, model: ModelSettings, data: Data, seed: int,
         model: Of the classifier.
         data: Examples and who holds them.
         seed: Of all draws.
-        processes: How many may train clients at once; the result does not depend on it.
+        processes: How many may train clients at once (a GPU takes one); the result does not depend on it.
     """
     server = files.build(model, data.vocabulary.labels, data.vocabulary.tags, seed)
     with frozen(server, settings.freeze):
@@ -56,9 +56,7 @@ def _history(
     inputs, valid_inputs = server.inputs(data.train.text), server.inputs(data.valid.text)
     workload = Workload(server, inputs, server.objective(data.train), settings, vectorised)
     layout, rows = Layout(server), list[tuple[int, str, float]]()
-    # A GPU is kept busy by one process.
-    processes = processes if server.device.type == "cpu" else 1
-    with Engine(workload, settings.clients_per_round, processes) as engine:
+    with _engine(workload, settings, processes if server.device.type == "cpu" else 1) as engine:
         federation = Federation(engine, workload, Dealt(np.asarray(data.clients, dtype=str)), seed)
         for number in range(1, settings.rounds + 1):
             made = federation.round(number)
@@ -68,6 +66,15 @@ def _history(
             rows += [(number, "valid/accuracy", _accuracy(server, data, valid_inputs))]
             rows += [(number, "train/bytes_up", made.bytes_up), (number, "train/bytes_down", made.bytes_down)]
     return pd.DataFrame(rows, columns=["step", "metric", "value"])
+
+
+def _engine(workload: Workload, settings: FederateSettings, processes: int) -> Engine:
+    if settings.backend == "processes":
+        return Engine(workload, settings.clients_per_round, processes)
+    # Ray is asked for by those who have it.
+    from stages.federate.cluster import RayEngine
+
+    return RayEngine(workload, settings.clients_per_round)
 
 
 def _accuracy(model: TextClassifier, data: Data, inputs: tuple[Tensor, ...]) -> float:
