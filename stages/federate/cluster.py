@@ -26,11 +26,12 @@ class RayEngine(Engine):
     def __init__(self, workload: Workload, cohort: int) -> None:
         super().__init__(workload, cohort)
         try:
-            import ray
+            import ray as imported
         except ImportError:
             install = "`pip install 'assay[ray]'`, or give backend: processes"
             raise SettingError("backend", "ray is not installed", install) from None
-        self._ray: Any = ray
+        ray: Any = imported
+        self._ray = ray
         if not ray.is_initialized():
             try:
                 ray.init(log_to_driver=False, logging_level=logging.ERROR)
@@ -58,7 +59,7 @@ class RayEngine(Engine):
             return actor.train.remote(*lane, weights, self.shared.corrections[_slots(lane[1], self.shared)])
 
         try:
-            found = list(ActorPool(self._actors).map(send, enumerate(lanes)))
+            found = list(ActorPool(self._actors).map(send, list(enumerate(lanes))))
         except self._ray.exceptions.RayActorError as error:
             problem = f"an actor that trained clients died more than {DEATHS} times"
             raise InputError("Ray", f"{problem} ({error})", "look for want of memory in Ray's logs") from None
