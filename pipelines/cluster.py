@@ -173,7 +173,7 @@ def work(order: str) -> Iterator[str | dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
         process = subprocess.Popen(
-            [sys.executable, "-m", "pipelines.node"],
+            [sys.executable, "-P", "-m", "pipelines.node"],
             cwd=clone,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -23,7 +23,8 @@ from stages.common.settings import Settings, parse
 from stages.report.settings import profile, studies
 from stages.results.long_table import long_table
 from stages.results.sources import Source, sources
-from stages.results.statistics import Test, holm, mean_test, paired_test, resolution, welch_test
+from stages.results.statistics import Test, holm, paired_test, resolution, welch_test
+from stages.results.summaries import summarise
 
 Word = Literal["worse", "better", "changed", "new", "gone", "within noise", "equal"]
 KEYS = ["study", "verb", "cell", "split", "metric", "group"]
@@ -48,7 +49,7 @@ class DiffSettings(Settings):
 
 @dataclass(frozen=True)
 class Side:
-    """A metric on one side: mean over seeds, its t interval as tables show it (None for one seed), how many seeds."""
+    """A metric on one side: mean over seeds, its interval as tables show it (None for one seed), how many seeds."""
 
     mean: float
     low: float | None
@@ -123,22 +124,13 @@ def compare(before: Files, after: Files) -> Comparison:
 
 @dataclass(frozen=True)
 class _Values:
-    """A metric on one side: its unit and direction, seed -> value, and the deviation of one example."""
+    """A metric on one side: its unit and direction, its side, seed -> value, and the deviation of one example."""
 
     unit: str
     best: str | None
+    side: Side
     by_seed: dict[int, float]
     blur: float = 0.0
-
-    @property
-    def side(self) -> Side:
-        values = list(self.by_seed.values())
-        if len(values) < 2:
-            return Side(values[0], None, None, 1)
-        found = mean_test(values)
-        # A share cannot leave [0, 1], though the t interval of few seeds would.
-        low, high = (max(found.low, 0.0), min(found.high, 1.0)) if self.unit == "fraction" else (found.low, found.high)
-        return Side(found.estimate, low, high, found.n)
 
 
 @dataclass(frozen=True)
@@ -174,13 +166,22 @@ def _results(files: Files) -> pd.DataFrame:
 
 def _by_metric(table: pd.DataFrame) -> dict[tuple[str, ...], _Values]:
     found: dict[tuple[str, ...], _Values] = {}
+    sides = _sides(table)
     rows = table.assign(group=table["group"].fillna(""), best=table["best"].fillna(""))
     # As plain values: a column of text is slow to read one by one.
     columns = (rows[name].tolist() for name in (*KEYS, "unit", "best", "seed", "value", "n"))
     for *key, unit, best, seed, value, n in zip(*columns, strict=True):
         blur = 0.0 if pd.isna(n) else resolution(n)
-        found.setdefault(tuple(key), _Values(unit, best or None, {}, blur)).by_seed[seed] = value
+        found.setdefault(tuple(key), _Values(unit, best or None, sides[tuple(key)], {}, blur)).by_seed[seed] = value
     return found
+
+
+def _sides(table: pd.DataFrame) -> dict[tuple[str, ...], Side]:
+    summary = summarise(table)
+    keys = zip(*(summary[name].fillna("").tolist() for name in KEYS), strict=True)
+    ends = (summary[end].astype(object).where(summary[end].notna(), None).tolist() for end in ("ci_low", "ci_high"))
+    sides = map(Side, summary["mean"].tolist(), *ends, summary["seeds"].tolist())
+    return dict(zip(keys, sides, strict=True))
 
 
 def _measure(key: tuple[str, ...], before: _Values | None, after: _Values | None) -> _Measured:

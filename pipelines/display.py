@@ -51,8 +51,9 @@ class Display:
         self._send(about)
         with self._log.open("wb") as log:
             # A group of its own: Ctrl-C at the terminal is for the run, which still needs it then.
+            # -P: a folder `pipelines` of the user's repository is not ours.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "pipelines.follower", str(root)],
+                [sys.executable, "-P", "-m", "pipelines.follower", str(root)],
                 env={**os.environ, **watchdog.marked(root)},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

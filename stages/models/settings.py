@@ -7,7 +7,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from stages.common.errors import InputError
 from stages.common.settings import PARAMETERS, Settings, block, parse
 
-FOR_LANGUAGE_MODELS = "train, and extract with attack: canary, take language models"
+FOR_LANGUAGE_MODELS = "train and extract take language models"
 
 
 class Weights(Settings):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.compare import Change, _adjusted, _measure, _Values, compare
+from pipelines.compare import Change, Side, _adjusted, _measure, _Values, compare
 from pipelines.revisions import open_files
 from stages.common import measurements
 from stages.common.cells import Place
@@ -50,6 +50,7 @@ stages:
     - {{path: reports/metrics/toy/one/train.json, md5: e0}}
 """
 VALUES = np.array([0.80, 0.82, 0.79, 0.81, 0.83])
+UNSEEN = Side(0.0, None, None, 1)
 NOISE = np.array([0.004, -0.006, 0.005, -0.003, 0.001])
 
 
@@ -142,6 +143,14 @@ def test_the_interval_of_a_share_ends_where_a_share_ends(root):
     write("two", accuracy=[0.2, 0.99, 0.5, 0.9, 1.0])
     after = changes()["toy/two/test/accuracy"].after
     assert (after.low > 0.2, after.high) == (True, 1.0)
+
+
+def test_intervals_are_those_of_the_tables(root):
+    write("two", n=1, accuracy=[0.0, 1.0, 0.0, 0.0, 0.0], epsilon=[0.0, 0.0, 0.0, 0.0, 1.0])
+    trials, epsilon = (changes()[f"toy/two/test/{metric}"].after for metric in ("accuracy", "epsilon"))
+    # One of five by Wilson's score interval (Wilson 1927).
+    assert (trials.low, trials.high) == pytest.approx((0.0362, 0.6245), abs=1e-4)
+    assert (epsilon.low, epsilon.high > 0.2) == (0.0, True)
 
 
 def test_how_computers_round_is_no_change(root):
@@ -328,7 +337,7 @@ def test_false_alarms_come_no_more_often_than_the_level(root):
     draws = np.random.default_rng(0).normal(0.7, 0.02, size=(200, 20, 2, 5))
     alarms = 0
     for study in draws:
-        sides = [[_Values("fraction", "max", dict(enumerate(side))) for side in pair] for pair in study]
+        sides = [[_Values("fraction", "max", UNSEEN, dict(enumerate(side))) for side in pair] for pair in study]
         measured = [_measure(("toy", str(number)), *pair) for number, pair in enumerate(sides)]
         alarms += any(p < 0.05 for p in _adjusted(measured).values())
     # The standard error of a share of .05 in 200 is .015.

@@ -34,7 +34,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_temporary_server_has_all_of_a_run_when_it_ends_and_leaves_no_process(project, home):
-    root = project({"dvc.yaml": BROKEN})
+    # A folder of the user's with the name of one of ours is no part of the run.
+    root = project({"dvc.yaml": BROKEN, "pipelines/__init__.py": "raise SystemExit('not ours')"})
     said = assay("run", "--keep-going", "--jobs", "2")
     assert said.returncode == 1, said.stderr
     assert "bad failed: exit code 1" in said.stderr

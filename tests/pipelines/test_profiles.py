@@ -221,6 +221,18 @@ def test_large_profiles_take_all_rows(name, monkeypatch):
     assert {key: block["limit"] for key, block in datasets.items()} == {key: {} for key in datasets}
 
 
+def test_paper_trains_and_attacks_canaries_like_full(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    paper, full = (loaded(profiles.render(name)) for name in ("paper", "full"))
+    for study, verb in (
+        ("canary_extraction", "train"),
+        ("canary_extraction", "extract"),
+        ("gradient_inversion", "invert"),
+    ):
+        assert paper[study][verb]["base"] == full[study][verb]["base"]
+        assert paper[study]["seeds"] == full[study]["seeds"]
+
+
 # The grids of `grid` and `full` are those of the papers.
 @pytest.mark.parametrize("name", sorted({*NAMES} - {"grid", "full"}))
 def test_a_study_has_at_most_twenty_cells(name, monkeypatch):

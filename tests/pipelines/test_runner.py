@@ -181,15 +181,19 @@ def stopped(job: Job) -> tuple[list[int], Result, float]:
     return found, results[0], time.perf_counter() - start
 
 
-def test_environment_marks_a_stage_and_gives_it_its_gpus(tmp_path):
-    plain = environment(tmp_path)
-    assert plain == {watchdog.MARK: str(tmp_path), "PYTHONUNBUFFERED": "1"}
-    assert environment(tmp_path, ["2", "GPU-5"]) == plain | {"CUDA_VISIBLE_DEVICES": "2,GPU-5"}
+def test_environment_marks_a_stage_and_gives_it_its_processes_and_gpus(tmp_path, monkeypatch):
+    monkeypatch.delenv("ASSAY_PROCESSES", raising=False)
+    plain = environment(tmp_path, 3)
+    assert plain == {watchdog.MARK: str(tmp_path), "PYTHONUNBUFFERED": "1", "ASSAY_PROCESSES": "3"}
+    assert environment(tmp_path, 3, ["2", "GPU-5"]) == plain | {"CUDA_VISIBLE_DEVICES": "2,GPU-5"}
+    # Who set it for the whole run keeps it.
+    monkeypatch.setenv("ASSAY_PROCESSES", "5")
+    assert "ASSAY_PROCESSES" not in environment(tmp_path, 3)
 
 
 def test_a_project_with_an_environment_of_its_own_uses_that(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "/somewhere")
     monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
     monkeypatch.setattr(sys, "executable", str(tmp_path / ".venv/bin/python"))
-    assert environment(tmp_path)["PATH"] == f"{tmp_path}/.venv/bin{os.pathsep}/somewhere"
-    assert "PATH" not in environment(tmp_path / "elsewhere")
+    assert environment(tmp_path, 1)["PATH"] == f"{tmp_path}/.venv/bin{os.pathsep}/somewhere"
+    assert "PATH" not in environment(tmp_path / "elsewhere", 1)

@@ -116,10 +116,10 @@ def test_mislabelled_canaries_are_refused(talkative):
 
 
 def test_other_verbs_refuse_language_models(talkative):
-    message = "is a language model, and this needs a classifier; train, and extract with attack: canary, take language"
+    message = "is a language model, and this needs a classifier; train and extract take language"
     talkative.parameters["toy"]["partition"] = "halves"
     refused = talkative.refused("federate", "fedavg")
-    assert "models.mean: is a language model; name a classifier here; train, and extract with attack: canary" in refused
+    assert "models.mean: is a language model; name a classifier here; train and extract take" in refused
     talkative.done("train", "none")
     for verb in ("attack", "score"):
         assert message in talkative.refused(verb, "none")
