@@ -6,6 +6,7 @@ So the processes decide when a number is computed, never how.
 """
 
 import tempfile
+import traceback
 from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -273,6 +274,7 @@ def _serve(connection: Connection, path: Path, buffers: list[_Buffer], at_once: 
         try:
             answer: list[float] | Exception = worker.train(lane, tasks)
         except Exception as error:
-            # Raised where the round was asked for.
+            # Raised where the round was asked for, which is not where it happened.
+            error.add_note(traceback.format_exc())
             answer = error
         connection.send(answer)

@@ -1,4 +1,5 @@
 import os
+import traceback
 from functools import partial
 
 import pytest
@@ -89,8 +90,10 @@ def test_a_round_in_which_processes_die_again_and_again_is_given_up(tmp_path):
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_defect_in_a_client_is_raised_where_the_round_was_asked_for(processes):
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ZeroDivisionError) as error:
         rounds(workload(Broken), processes)
+    said = "".join(traceback.format_exception(error.value))
+    assert "in __call__" in said
 
 
 def test_a_cohort_is_dealt_longest_first_and_evenly():
