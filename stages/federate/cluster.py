@@ -19,11 +19,15 @@ class RayEngine(Engine):
     A round is dealt, summed and added as by `Engine`, so its result is the same on machines alike.
 
     Raises:
-        SettingError: Ray is not installed.
+        SettingError: Ray is not installed, or the model is on a GPU, which actors have none of.
         InputError: There is no cluster at that address.
     """
 
     def __init__(self, workload: Workload, cohort: int) -> None:
+        device = next(workload.model.parameters()).device
+        if device.type != "cpu":
+            hide = "hide it by CUDA_VISIBLE_DEVICES='', or give backend: processes"
+            raise SettingError("backend", f"ray trains clients on cores, and the model is on `{device}`", hide)
         super().__init__(workload, cohort)
         try:
             import ray as imported

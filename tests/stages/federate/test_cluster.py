@@ -1,5 +1,6 @@
 import os
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import pytest
 import torch
 from federated_cases import Broken, Deadly, start, tasks, workload
 
-from stages.common.errors import SettingError
+from stages.common.errors import InputError, SettingError
+from stages.federate import cluster
 from stages.federate.cluster import RayEngine
 from stages.federate.engine import Engine
 
@@ -31,6 +33,25 @@ def test_without_ray_the_way_out_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(SettingError, match="ray is not installed"):
         RayEngine(workload(), 5)
+
+
+def test_an_address_without_a_cluster_is_named(monkeypatch):
+    import ray
+
+    def refuse(**_):
+        raise ConnectionError("timed out")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    with pytest.raises(InputError, match=r"RAY_ADDRESS: no cluster at `10.0.0.1:6379` \(timed out\)"):
+        RayEngine(workload(), 5)
+
+
+def test_a_model_that_actors_have_no_device_for_is_refused():
+    work = workload()
+    with pytest.raises(SettingError, match="ray trains clients on cores, and the model is on `meta`"):
+        RayEngine(replace(work, model=work.model.to("meta")), 5)
 
 
 def result(engine, work):
@@ -59,6 +80,16 @@ def test_an_actor_that_dies_is_started_again_and_nothing_changes(tmp_path):
     found, expected = result(RayEngine(deadly, len(SIZES)), deadly), result(Engine(work, len(SIZES)), work)
     assert not list(tmp_path.iterdir())
     assert torch.equal(found[0], expected[0])
+
+
+@pytest.mark.usefixtures("_local_ray")
+def test_a_round_in_which_an_actor_dies_too_often_is_given_up(tmp_path, monkeypatch):
+    # Once is too often: to start an actor again takes seconds.
+    monkeypatch.setattr(cluster, "DEATHS", 0)
+    (tmp_path / "once").touch()
+    deadly = workload(partial(Deadly, folder=str(tmp_path)), vectorised=False)
+    with pytest.raises(InputError, match="Ray: an actor that trained clients died more than 0 times"):
+        result(RayEngine(deadly, len(SIZES)), deadly)
 
 
 @pytest.mark.usefixtures("_local_ray")

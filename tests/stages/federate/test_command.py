@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -113,6 +114,13 @@ def test_a_wrong_input_is_one_line_and_leaves_nothing(study, changes, message):
 def test_what_does_not_fit_the_clients_or_the_model_is_found_before_the_first_round(study, changes, message):
     study.change("federate", changes)
     assert f"params.yaml: toy.federate.{message}; " in study.refused("federate", "fedavg")
+
+
+def test_without_ray_its_backend_is_refused(study, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    study.change("federate", {"backend": "ray"})
+    message = "toy.federate.base.backend: ray is not installed; `pip install 'assay[ray]'`, or give backend: processes"
+    assert message in study.refused("federate", "fedavg")
 
 
 @pytest.mark.parametrize(
