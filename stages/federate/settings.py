@@ -104,7 +104,7 @@ class FederateSettings(CellSettings):
     client: Annotated[SGD | AdamW, Field(discriminator="kind")] = SGD(kind="sgd")
     server: Annotated[ServerSettings, Field(discriminator="kind")] = Mean(kind="mean")
     mu: float | None = Field(None, ge=0)
-    freeze: list[str] = Field([], max_length=100)
+    freeze: list[str] = Field([])
     participation: Participation = Participation()
     backend: Literal["processes", "ray"] = "processes"
 

@@ -114,7 +114,7 @@ def run_cell(cell: Cell[CellT], parameters: dict[str, Any], fit: Fit[CellT], see
     Args:
         cell: Of train, federate or distill.
         parameters: What params.yaml holds.
-        fit: Fits one seed; a function of a module, since every seed runs in a process of its own.
+        fit: Fits one seed; a function of a module, or a partial one, since every seed runs in a process of its own.
         seeds_at_once: For a verb whose seeds use several processes each: `pool.share`.
     """
     settings, place = cell.settings, cell.place
@@ -220,6 +220,7 @@ def _run_seed(
         **fitted.model.utility(data.clean_train, data.vocabulary, "train", seed),
         **fitted.model.utility(data.clean_test, data.vocabulary, "test", seed),
         "train/parameters": Measurement(float(trained)),
+        # Last: of what is saved as trained, a federation may have frozen parts.
         **fitted.measured,
     }
     return measured, fitted.history
