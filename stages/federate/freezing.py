@@ -25,10 +25,12 @@ def frozen(model: nn.Module, parts: Sequence[str]) -> Iterator[None]:
         raise SettingError("freeze", "nothing is left to train", "name fewer parts")
     for parameter in chosen:
         parameter.requires_grad_(False)
-    yield
-    # What the federation froze is the model's own all the same, and saved with it.
-    for parameter in chosen:
-        parameter.requires_grad_(True)
+    try:
+        yield
+    finally:
+        # What the federation froze is the model's own all the same, and saved with it.
+        for parameter in chosen:
+            parameter.requires_grad_(True)
 
 
 def _within(part: str, name: str) -> bool:

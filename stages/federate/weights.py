@@ -52,6 +52,8 @@ class Layout:
         own = [parameter.data for parameter in parameters]
         for parameter, view in zip(parameters, self.views(flat), strict=True):
             parameter.data = view
-        yield parameters
-        for parameter, data in zip(parameters, own, strict=True):
-            parameter.data = data
+        try:
+            yield parameters
+        finally:
+            for parameter, data in zip(parameters, own, strict=True):
+                parameter.data = data

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from federated_cases import start, tasks, workload
+from federated_cases import Broken, start, tasks, workload
 
 from stages.federate.client import update
 from stages.federate.weights import Layout
@@ -82,6 +82,14 @@ def test_an_update_is_a_pure_function_even_with_dropout():
     again = update(work, start(workload()), [one]).weights
     assert torch.equal(first, again)
     assert not torch.equal(first, update(work, start(workload()), [one._replace(dropout=9)]).weights)
+
+
+def test_a_client_that_fails_leaves_the_model_its_own_weights():
+    work = workload(Broken, vectorised=False)
+    before = start(work)
+    with pytest.raises(ZeroDivisionError):
+        update(work, before + 1, tasks(work, [10]))
+    assert torch.equal(start(work), before)
 
 
 def test_without_a_proximal_term_an_update_is_that_of_fedavg_and_with_it_the_client_stays_nearer():
