@@ -21,26 +21,38 @@ PROCESSES = "ASSAY_PROCESSES"
 _worker_peaks = [0]
 
 
-def start(seeds: int, *modules: str) -> None:
+def share(seeds: int) -> tuple[int, int]:
+    """Return how many seeds to run at once, and in how many processes each: for verbs that can use several.
+
+    With more processes than seeds the seeds take turns, each in all of them.
+    """
+    most = _most()
+    return (1, most) if seeds < most else (most, 1)
+
+
+def start(processes: int, *modules: str) -> None:
     """Start the server that workers are forked from, if they will be needed; it imports `modules`; does not wait."""
-    if min(seeds, _most()) == 1:
+    if min(processes, _most()) == 1:
         return
     CONTEXT.set_forkserver_preload(list(modules))
     forkserver.ensure_running()
 
 
-def run_seeds(work: Callable[..., Result], items: Mapping[int, Any], *shared: Any) -> dict[int, Result]:
+def run_seeds(
+    work: Callable[..., Result], items: Mapping[int, Any], *shared: Any, at_once: int | None = None
+) -> dict[int, Result]:
     """Return seed -> work(seed, item, *shared); the result does not depend on the number of processes.
 
     Args:
         work: A function of a module (processes are started afresh and import it).
         items: Seed -> what only this seed needs.
         shared: Passed to every call.
+        at_once: The most seeds that run at once, if they are to be fewer than there may be processes.
     """
-    processes = min(len(items), _most())
+    processes = min(len(items), at_once or _most())
     if processes == 1:
         return {seed: work(seed, item, *shared) for seed, item in _progress(items)}
-    with ProcessPoolExecutor(processes, mp_context=CONTEXT, initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(processes, mp_context=CONTEXT, initializer=end_with_parent) as pool:
         futures = {seed: pool.submit(_with_peak, work, seed, item, *shared) for seed, item in items.items()}
         results = {seed: future.result() for seed, future in _progress(futures)}
     _worker_peaks.extend(peak for _, peak in results.values())
@@ -58,8 +70,8 @@ def _with_peak(work: Callable[..., Result], *arguments: Any) -> tuple[Result, in
     return result, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def _end_with_parent() -> None:
-    # A killed command must leave no process behind, and only its own end tells a worker of it.
+def end_with_parent() -> None:
+    """Have this process end when its parent does: a killed command leaves no process behind."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -4,9 +4,10 @@ import torch
 from torch import Tensor, nn
 
 from stages.common.errors import SettingError
+from stages.common.measurements import no_guarantee
 from stages.distill.settings import DistillSettings
 from stages.fitting import ordinary
-from stages.fitting.cell import Data, Fitted, loss_history, no_guarantee
+from stages.fitting.cell import Data, Fitted, loss_history
 from stages.models import files
 from stages.models.classifier import Scores
 from stages.models.evaluate import predict

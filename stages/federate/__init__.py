@@ -1,1 +1,1 @@
-"""Federated training, simulated on one machine: a server, clients that hold a partition, rounds."""
+"""Federated training, simulated: a server, clients that hold a partition, rounds."""

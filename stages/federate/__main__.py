@@ -1,4 +1,6 @@
-"""Train the models of one cell by federated averaging over a partition: one simulation per seed."""
+"""Train the models of one cell by federated learning over a partition: one simulation per seed."""
+
+from functools import partial
 
 from stages.common import command, pool
 from stages.common.cells import read_cell
@@ -11,12 +13,15 @@ def main() -> str:
     options = command.arguments("federate", str(__doc__), "study", "cell")
     parameters = read_parameters()
     cell = read_cell(parameters, options.study, "federate", options.cell, FederateSettings)
+    seeds = len(cell.settings.seeds)
+    # A cluster has room for one seed's clients.
+    at_once, processes = pool.share(seeds) if cell.settings.backend == "processes" else (1, 1)
     # torch takes seconds to import: the workers' server does it while this process does.
-    pool.start(len(cell.settings.seeds), "stages.federate.simulation")
+    pool.start(max(at_once, processes), "stages.federate.simulation")
     from stages.federate.simulation import fit
     from stages.fitting.cell import run_cell
 
-    run_cell(cell, parameters, fit)
+    run_cell(cell, parameters, partial(fit, processes=processes), at_once)
     return cell.place.run
 
 

@@ -1,41 +1,181 @@
-"""What a client does in a round: plain SGD on its own examples, starting from the server's weights."""
+"""What clients do in a round: a pure function of the server's weights, their examples and their seeds."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import NamedTuple
+
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
+from stages.federate.optimisers import LocalOptimiser
 from stages.federate.settings import FederateSettings
-from stages.models.classifier import TextClassifier
+from stages.federate.stacked import Stacked, layers
+from stages.federate.weights import Layout
 from stages.models.text_model import Objective
+
+# (how many clients are still at it, number of the step from 0) -> their losses, summed over their batches
+Step = Callable[[int, int], Tensor]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is the same for all clients and rounds, and goes to every process once.
+
+    Attributes:
+        model: Trained are its parameters that require a gradient.
+        inputs: What `model` takes, first dimension n: all examples of the federation.
+        objective: (what the model says, rows) -> (rows,) losses.
+        settings: Of the clients: epochs, batch size, optimiser, proximal term.
+        vectorised: Whether several clients are trained at once. Of the model only linear layers may be trained, each
+            called once; what it says of a row must depend on no other row, and on no random number.
+    """
+
+    model: nn.Module
+    inputs: tuple[Tensor, ...]
+    objective: Objective
+    settings: FederateSettings
+    vectorised: bool
+
+
+class Task(NamedTuple):
+    """What one client of a cohort is to do.
+
+    Attributes:
+        slot: Its place in the cohort.
+        rows: (n,) the examples it holds, n >= 1.
+        steps: Local steps it makes, at least 1.
+        weight: Of its weights in the cohort's sum.
+        order: Seed of the order of its examples.
+        dropout: Seed of dropout.
+    """
+
+    slot: int
+    rows: NDArray[np.int64]
+    steps: int
+    weight: float
+    order: int
+    dropout: int
+
+
+class Updates(NamedTuple):
+    """What C clients made of the server's weights.
+
+    Attributes:
+        weights: (C, P) theirs, of which the server's are subtracted when they are summed.
+        losses: (C,) mean loss of the examples of their last epoch, as seen while it lasted.
+    """
+
+    weights: Tensor
+    losses: list[float]
 
 
 def update(
-    model: TextClassifier,
-    inputs: tuple[Tensor, ...],
-    rows: Tensor,
-    objective: Objective,
-    settings: FederateSettings,
-    generator: torch.Generator,
-) -> float:
-    """Train `model` in place on the client's rows; return the mean loss of its last epoch.
+    workload: Workload,
+    start: Tensor,
+    tasks: Sequence[Task],
+    corrections: Tensor | None = None,
+    into: Tensor | None = None,
+) -> Updates:
+    """Train clients from the same weights: one, or several at once if the workload is vectorised.
 
     Args:
-        model: Holds the server's weights.
-        inputs: What `model.inputs` returned for all examples of the simulation.
-        rows: (n,) rows the client holds, n >= 1.
-        objective: (scores, rows) -> (rows,) losses.
-        settings: Local epochs, batch size (the last of an epoch may be smaller) and learning rate.
-        generator: Order of the rows, on the CPU.
+        workload: See there.
+        start: (P,) the server's weights, on the model's device.
+        tasks: One per client, in descending order of their steps.
+        corrections: (C, P) what SCAFFOLD adds to each client's gradients, c - c_i.
+        into: (C or more, P) memory for the clients' weights, which is dear to get anew; by default it is.
+
+    Returns:
+        Those of a client do not depend on the others, up to rounding.
     """
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    total = 0.0
-    for _ in range(settings.local_epochs):
-        order = rows[torch.randperm(len(rows), generator=generator).to(rows.device)]
-        total = 0.0
-        for batch in order.split(settings.batch_size):
-            loss = objective(model(*(tensor[batch] for tensor in inputs)), batch)
-            gradients = torch.autograd.grad(loss.mean(), parameters)
-            with torch.no_grad():
-                for parameter, gradient in zip(parameters, gradients, strict=True):
-                    parameter.sub_(gradient, alpha=settings.learning_rate)
-            total += float(loss.detach().sum())
-    return total / len(rows)
+    layout, settings = Layout(workload.model), workload.settings
+    weights = start.new_empty(len(tasks), layout.size) if into is None else into[: len(tasks)]
+    weights.copy_(start)
+    batches = _batches(tasks, settings).to(start.device)
+    optimiser = LocalOptimiser(settings, layout, start, weights, corrections)
+    workload.model.train()
+    if workload.vectorised:
+        trained = layers(workload.model)
+        assert trained is not None
+        with Stacked(trained, settings.learning_rate if optimiser.plain else None) as stack:
+            losses = _losses(_together(stack, workload, layout, batches, optimiser), tasks)
+    else:
+        torch.manual_seed(tasks[0].dropout)
+        with layout.lent(workload.model, weights[0]) as parameters:
+            losses = _losses(_alone(workload, parameters, batches[0], optimiser), tasks)
+    sizes = (batches >= 0).sum(2).tolist()
+    return Updates(weights, [_last_mean(*each, settings) for each in zip(tasks, losses, sizes, strict=True)])
+
+
+def _losses(step: Step, tasks: Sequence[Task]) -> list[list[float]]:
+    """Make all steps; return the losses of each client's batches."""
+    losses = []
+    for number in range(tasks[0].steps):
+        active = sum(task.steps > number for task in tasks)
+        losses.append(step(active, number))
+    made = nn.utils.rnn.pad_sequence(losses, batch_first=True).T.tolist()
+    return [own[: task.steps] for own, task in zip(made, tasks, strict=True)]
+
+
+def _batches(tasks: Sequence[Task], settings: FederateSettings) -> Tensor:
+    """Return (C, steps, size) rows of each client's batches; -1 where a batch is smaller, or a client has made all."""
+    size = min(settings.batch_size, max(len(task.rows) for task in tasks))
+    batches = torch.full((len(tasks), tasks[0].steps, size), -1)
+    for client, task in enumerate(tasks):
+        rows, draws = torch.from_numpy(task.rows), torch.Generator().manual_seed(task.order)
+        epoch = torch.full((ceil(len(rows) / size), size), -1)
+        for first in range(0, task.steps, len(epoch)):
+            epoch.view(-1)[: len(rows)] = rows[torch.randperm(len(rows), generator=draws)]
+            end = min(first + len(epoch), task.steps)
+            batches[client, first:end] = epoch[: end - first]
+    return batches
+
+
+def _alone(workload: Workload, parameters: list[nn.Parameter], batches: Tensor, optimiser: LocalOptimiser) -> Step:
+    """Return the step of one client, whose weights are the model's own for the time being."""
+    sizes = (batches >= 0).sum(1).tolist()
+
+    def step(active: int, number: int) -> Tensor:
+        del active
+        rows = batches[number, : sizes[number]]
+        losses = workload.objective(workload.model(*(tensor[rows] for tensor in workload.inputs)), rows)
+        gradients = torch.autograd.grad(losses.mean(), parameters)
+        optimiser.step([gradient[None] for gradient in gradients], number)
+        return losses.detach().sum()[None]
+
+    return step
+
+
+def _together(stack: Stacked, workload: Workload, layout: Layout, batches: Tensor, optimiser: LocalOptimiser) -> Step:
+    """Return the step of several clients, by one pass over the batches of all."""
+    rows, kept = batches.clamp(min=0), (batches >= 0).float()
+    shares = kept / kept.sum(2, keepdim=True).clamp(min=1)
+    flat = torch.empty(len(batches), 0 if optimiser.plain else layout.size, device=batches.device)
+    gradients: list[Tensor] = []
+
+    def step(active: int, number: int) -> Tensor:
+        nonlocal gradients
+        weights = optimiser.weights(active)
+        if not gradients or len(gradients[0]) != active:
+            gradients = weights if optimiser.plain else layout.views(flat[:active])
+            stack.take(weights, gradients)
+        here = rows[:active, number].flatten()
+        losses = workload.objective(workload.model(*(tensor[here] for tensor in workload.inputs)), here)
+        losses = losses.view(active, -1)
+        # A client's loss depends on its own weights alone, so the gradient of their sum is each one's own.
+        torch.autograd.backward(losses, shares[:active, number])
+        if not optimiser.plain:
+            optimiser.step(gradients, number)
+        return (losses.detach() * kept[:active, number]).sum(1)
+
+    return step
+
+
+def _last_mean(task: Task, losses: list[float], sizes: list[int], settings: FederateSettings) -> float:
+    """Return the mean loss over the epoch in which a client made its last step."""
+    epoch = ceil(len(task.rows) / settings.batch_size)
+    begin = (task.steps - 1) // epoch * epoch
+    return sum(losses[begin:]) / sum(sizes[begin : task.steps])

@@ -1,35 +1,101 @@
-"""The server's side of federated averaging (McMahan et al. 2017, algorithm 1)."""
+"""The server's side: what each client counts for, the cohort's update, and the optimiser that takes it.
+
+The sum of a round is that of the clients' weights, in float64. Since the server's own weights are subtracted from it
+as often as clients were added, it is the sum of their updates, however far the clients went.
+"""
 
 from collections.abc import Sequence
+from typing import assert_never
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from stages.common.streams import generator
-
-State = dict[str, Tensor]
-
-
-def select(clients: int, per_round: int, seed: int, round_number: int) -> NDArray[np.int64]:
-    """Return the sorted clients of a round, drawn uniformly without replacement from (seed, round) alone."""
-    cohort = generator(seed, "cohort", round_number)
-    return np.sort(cohort.choice(clients, size=min(per_round, clients), replace=False))
+from stages.federate.client import Task
+from stages.federate.settings import SGD, Adagrad, Adam, FederateSettings, Mean, ServerSettings, ServerSGD
 
 
-def average(states: Sequence[State], weights: Sequence[float]) -> State:
-    """Return the weighted mean of client states; weights are the clients' numbers of examples.
+def weight(settings: FederateSettings, examples: int, steps: int) -> float:
+    """Return what a client's weights are multiplied by in the sum of the cohort."""
+    match settings.mechanism:
+        case "fedavg" | "fedprox":
+            return float(examples)
+        case "scaffold":
+            # Option II averages over clients, not over examples (Karimireddy et al. 2020, algorithm 1, line 16).
+            return 1.0
+        case "fednova":
+            return examples / normaliser(settings, steps)
+    assert_never(settings.mechanism)
 
-    Summed in float64 in the order given, so that the result does not depend on how clients were run.
+
+def normaliser(settings: FederateSettings, steps: int) -> float:
+    """Return ||a||_1 of FedNova: how many gradients, as weighted by the client's optimiser, an update of it adds up.
+
+    It is how far gradients of one would take the client, in learning rates: the number of steps for plain SGD, and the
+    closed forms of Wang et al. 2020 (section 4.2) for momentum and for a proximal term.
     """
-    total = float(sum(weights))
-    if not states or total <= 0:
-        raise ValueError("an average needs at least one client with examples")
-    mean = {}
-    for name, first in states[0].items():
-        summed = torch.zeros_like(first, dtype=torch.float64)
-        for state, weight in zip(states, weights, strict=True):
-            summed += state[name].double() * (weight / total)
-        mean[name] = summed.to(first.dtype)
-    return mean
+    assert isinstance(settings.client, SGD)
+    buffer, way = 0.0, 0.0
+    for _ in range(steps):
+        buffer = settings.client.momentum * buffer + 1 - (settings.mu or 0.0) * settings.learning_rate * way
+        way += buffer
+    return way
+
+
+def mean_update(settings: FederateSettings, start: Tensor, total: Tensor, tasks: Sequence[Task]) -> Tensor:
+    """Return the (P,) update of a cohort in float64, the server's pseudo-gradient with its sign turned.
+
+    Args:
+        settings: Of the algorithm.
+        start: (P,) weights the clients started from.
+        total: (P,) their weights summed, each times its task's `weight`, in float64.
+        tasks: Of the clients that reported, at least one.
+    """
+    weights = sum(task.weight for task in tasks)
+    update = (total - weights * start.double()) / weights
+    if settings.mechanism != "fednova":
+        return update
+    # x + tau_eff sum_k p_k d_k (Wang et al. 2020, equation 8), tau_eff = sum_k p_k ||a_k||_1, p_k = n_k / n.
+    examples = [len(task.rows) for task in tasks]
+    normalisers = [normaliser(settings, task.steps) for task in tasks]
+    effective = sum(n * each for n, each in zip(examples, normalisers, strict=True)) / sum(examples)
+    return update * (effective * weights / sum(examples))
+
+
+class ServerOptimiser:
+    """The server's optimiser over (P,) weights; its moments are kept from round to round, in float64.
+
+    FedOpt is algorithm 2 of Reddi et al. 2021, without bias correction, its second moment starting at tau^2.
+    """
+
+    def __init__(self, settings: ServerSettings, size: int) -> None:
+        self._settings = settings
+        self._first = torch.zeros(size, dtype=torch.float64)
+        self._second = torch.zeros(size, dtype=torch.float64)
+        if isinstance(settings, Adam | Adagrad):
+            self._second += settings.tau**2
+
+    def step(self, weights: Tensor, update: Tensor) -> Tensor:
+        """Return the next weights, (P,) as given; `update` is what `mean_update` returned."""
+        match self._settings:
+            case Mean():
+                change = update
+            case ServerSGD(learning_rate=rate, momentum=momentum):
+                self._first = momentum * self._first + update
+                change = rate * self._first
+            case Adam() | Adagrad() as adaptive:
+                change = self._adapted(adaptive, update)
+        return (weights.double() + change).to(weights.dtype)
+
+    def _adapted(self, settings: Adam | Adagrad, update: Tensor) -> Tensor:
+        self._first = settings.beta1 * self._first + (1 - settings.beta1) * update
+        square = update.square()
+        match settings.kind:
+            case "adagrad":
+                self._second += square
+            case "yogi":
+                assert isinstance(settings, Adam)
+                self._second -= (1 - settings.beta2) * square * torch.sign(self._second - square)
+            case "adam":
+                assert isinstance(settings, Adam)
+                self._second = settings.beta2 * self._second + (1 - settings.beta2) * square
+        return settings.learning_rate * self._first / (self._second.sqrt() + settings.tau)

@@ -1,26 +1,132 @@
 """Settings of one federated cell: `<study>.federate` in params.yaml."""
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from stages.common.settings import Settings
 from stages.fitting.settings import CellSettings
 
 
-class FederateSettings(CellSettings):
-    """Federated training; `batch_size` and `learning_rate` are those of a client's local SGD.
+class SGD(Settings):
+    """A client's SGD; its momentum starts anew in every round."""
 
-    Only members are dealt to clients: non-members and the reserve cannot be fitted by federation.
+    kind: Literal["sgd"]
+    momentum: float = Field(0.0, ge=0, lt=1)
+
+
+class AdamW(Settings):
+    """A client's AdamW (Loshchilov and Hutter 2019); its moments start anew in every round."""
+
+    kind: Literal["adamw"]
+    weight_decay: float = Field(0.0, ge=0)
+
+
+class Mean(Settings):
+    """The next weights are the clients' mean: SGD of learning rate 1."""
+
+    kind: Literal["mean"]
+
+
+class ServerSGD(Settings):
+    """SGD on the negative mean update, with momentum FedAvgM (Hsu et al. 2019)."""
+
+    kind: Literal["sgd"]
+    learning_rate: float = Field(gt=0)
+    momentum: float = Field(0.0, ge=0, lt=1)
+
+
+class Adagrad(Settings):
+    """FedAdagrad (Reddi et al. 2021, algorithm 2); `tau` is the degree of adaptivity."""
+
+    kind: Literal["adagrad"]
+    learning_rate: float = Field(gt=0)
+    beta1: float = Field(0.0, ge=0, lt=1)
+    tau: float = Field(1e-3, gt=0)
+
+
+class Adam(Settings):
+    """FedAdam and FedYogi (Reddi et al. 2021, algorithm 2)."""
+
+    kind: Literal["adam", "yogi"]
+    learning_rate: float = Field(gt=0)
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.99, ge=0, lt=1)
+    tau: float = Field(1e-3, gt=0)
+
+
+ServerSettings = Mean | ServerSGD | Adagrad | Adam
+
+
+class Participation(Settings):
+    """What keeps clients of a cohort from their whole update; each is drawn for every client and round.
+
+    Attributes:
+        drop_out: Probability that a client takes the weights and sends nothing back.
+        stragglers: Probability that a client is slow: by the deadline it has made a share of the steps of others
+            that is uniform in [0, 1). What it has made counts; with no step it has dropped out.
+        deadline: Local steps that others make until the round ends; None: as many as they have.
     """
 
-    mechanism: Literal["fedavg"]
+    drop_out: float = Field(0.0, ge=0, lt=1)
+    stragglers: float = Field(0.0, ge=0, le=1)
+    deadline: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _stragglers_are_late(self) -> Self:
+        if self.stragglers and self.deadline is None:
+            raise ValueError(f"stragglers: {self.stragglers} needs a `deadline`, in local steps, that they miss")
+        return self
+
+
+class FederateSettings(CellSettings):
+    """Federated training; `batch_size` and `learning_rate` are those of a client's local optimiser.
+
+    Only members are dealt to clients: non-members and the reserve cannot be fitted by federation. Algorithm and both
+    optimisers are axes of their own: docs/studies/federated_nlp.md says which point each published name is.
+
+    Attributes:
+        mechanism: How updates are made and combined: fedavg (McMahan et al. 2017), fedprox (Li et al. 2020), scaffold
+            (Karimireddy et al. 2020, option II), fednova (Wang et al. 2020).
+        clients_per_round: The cohort, drawn uniformly without replacement.
+        mu: Of the proximal term mu/2 ||w - w_server||^2 in the clients' loss, of fedprox and, if given, fednova.
+        freeze: Parts of the model that are neither trained nor sent, by a name within their parameters' names:
+            `embeddings`, `layer.0`, `hidden`.
+        backend: Where clients are trained: in processes of this machine, or by actors of a Ray cluster.
+    """
+
+    mechanism: Literal["fedavg", "fedprox", "scaffold", "fednova"]
     partition: str
     train_on: Literal["train", "member"]
     rounds: int = Field(ge=1)
     clients_per_round: int = Field(ge=1)
     local_epochs: int = Field(ge=1)
+    client: Annotated[SGD | AdamW, Field(discriminator="kind")] = SGD(kind="sgd")
+    server: Annotated[ServerSettings, Field(discriminator="kind")] = Mean(kind="mean")
+    mu: float | None = Field(None, ge=0)
+    freeze: list[str] = Field([])
+    participation: Participation = Participation()
+    backend: Literal["processes", "ray"] = "processes"
 
     @property
     def dealt(self) -> bool:
         """Each example belongs to a client."""
         return True
+
+    @model_validator(mode="after")
+    def _mu_is_of_a_proximal_term(self) -> Self:
+        if self.mechanism == "fedprox" and self.mu is None:
+            raise ValueError("mechanism: fedprox needs `mu`, the weight of its proximal term")
+        if self.mechanism in ("fedavg", "scaffold") and self.mu is not None:
+            raise ValueError(f"mechanism: {self.mechanism} takes no `mu`; fedprox and fednova do")
+        return self
+
+    @model_validator(mode="after")
+    def _clients_are_of_the_algorithm(self) -> Self:
+        # Control variates and normalisation are sums of gradients, which AdamW does not add up.
+        plain = isinstance(self.client, SGD)
+        if self.mechanism == "fednova" and not plain:
+            raise ValueError(f"mechanism: fednova takes client.kind: sgd, not {self.client.kind}")
+        if self.mechanism == "scaffold" and not (isinstance(self.client, SGD) and self.client.momentum == 0):
+            raise ValueError("mechanism: scaffold takes client.kind: sgd without momentum")
+        return self

@@ -1,69 +1,80 @@
-"""Fit one seed by federated averaging: the rounds, and what is recorded of each."""
-
-from collections.abc import Callable
-from typing import Literal, assert_never
+"""Fit one seed by federated learning: the rounds, and what is recorded of each."""
 
 import numpy as np
 import pandas as pd
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from stages.common.streams import torch_seed
-from stages.federate.client import update
-from stages.federate.server import State, average, select
+from stages.common.measurements import Measurement, no_guarantee
+from stages.federate.client import Workload
+from stages.federate.engine import Engine
+from stages.federate.federation import Federation
+from stages.federate.freezing import frozen
+from stages.federate.population import Dealt
 from stages.federate.settings import FederateSettings
-from stages.fitting.cell import Data, Fitted, no_guarantee
+from stages.federate.stacked import layers
+from stages.federate.weights import Layout
+from stages.fitting.cell import Data, Fitted
 from stages.models import files
 from stages.models.classifier import TextClassifier
 from stages.models.evaluate import predict
 from stages.models.settings import ModelSettings
 
 
-def fit(settings: FederateSettings, model: ModelSettings, data: Data, seed: int) -> Fitted:
-    """Return the model of one seed of a federated cell, with its accuracy on the validation split after each round."""
-    combine = aggregation(settings.mechanism)
-    torch.manual_seed(torch_seed(seed, "dropout"))
+def fit(settings: FederateSettings, model: ModelSettings, data: Data, seed: int, processes: int = 1) -> Fitted:
+    """Return the model of one seed of a federated cell.
+
+    Its history has, for each round, the mean loss of the clients that reported, the accuracy on the validation split
+    after it, and the bytes that were sent.
+
+    Args:
+        settings: Of the cell.
+        model: Of the classifier.
+        data: Examples and who holds them.
+        seed: Of all draws.
+        processes: How many may train clients at once (a GPU takes one); the result does not depend on it.
+    """
     server = files.build(model, data.vocabulary.labels, data.vocabulary.tags, seed)
-    clients = _rows_by_client(data)
-    inputs, objective = server.inputs(data.train.text), server.objective(data.train)
-    valid_inputs = server.inputs(data.valid.text)
-    rows = []
-    for number in range(1, settings.rounds + 1):
-        start = {name: tensor.clone() for name, tensor in files.trained_state(server).items()}
-        states, sizes, losses = [], [], []
-        server.train()
-        for client in select(len(clients), settings.clients_per_round, seed, number):
-            server.load_state_dict(start, strict=False)
-            own = torch.from_numpy(clients[client]).to(server.device)
-            order = torch.Generator().manual_seed(torch_seed(seed, "client order", number, int(client)))
-            losses.append(update(server, inputs, own, objective, settings, order))
-            states.append({name: tensor.clone() for name, tensor in files.trained_state(server).items()})
-            sizes.append(len(own))
-        server.load_state_dict(combine(states, sizes), strict=False)
-        rows += [(number, "train/loss", float(np.average(losses, weights=sizes)))]
-        rows += [(number, "valid/accuracy", _accuracy(server, data, valid_inputs))]
+    with frozen(server, settings.freeze):
+        history = _history(settings, model, data, seed, server, processes)
+        trained = Layout(server).size
     server.eval()
+    sent = history.groupby("metric")["value"].sum()
+    measured = {metric: Measurement(float(sent[metric])) for metric in ("train/bytes_up", "train/bytes_down")}
     return Fitted(
         server,
-        pd.DataFrame(rows, columns=["step", "metric", "value"]),
+        history,
         no_guarantee("federated averaging alone is no privacy mechanism"),
-        {},
+        measured | {"train/parameters": Measurement(float(trained))},
     )
 
 
-def aggregation(mechanism: Literal["fedavg"]) -> Callable[[list[State], list[int]], State]:
-    """Return how a mechanism makes the next server state of the clients' states and their numbers of examples."""
-    match mechanism:
-        case "fedavg":
-            return average
-    assert_never(mechanism)
+def _history(
+    settings: FederateSettings, model: ModelSettings, data: Data, seed: int, server: TextClassifier, processes: int
+) -> pd.DataFrame:
+    """Train the model in place; return rows of step, metric, value."""
+    vectorised = layers(server) is not None and not model.dropout
+    inputs, valid_inputs = server.inputs(data.train.text), server.inputs(data.valid.text)
+    workload = Workload(server, inputs, server.objective(data.train), settings, vectorised)
+    layout, rows = Layout(server), list[tuple[int, str, float]]()
+    with _engine(workload, settings, processes if server.device.type == "cpu" else 1) as engine:
+        federation = Federation(engine, workload, Dealt(np.asarray(data.clients, dtype=str)), seed)
+        for number in range(1, settings.rounds + 1):
+            made = federation.round(number)
+            layout.write(server, federation.weights)
+            if made.loss is not None:
+                rows += [(number, "train/loss", made.loss)]
+            rows += [(number, "valid/accuracy", _accuracy(server, data, valid_inputs))]
+            rows += [(number, "train/bytes_up", made.bytes_up), (number, "train/bytes_down", made.bytes_down)]
+    return pd.DataFrame(rows, columns=["step", "metric", "value"])
 
 
-def _rows_by_client(data: Data) -> list[NDArray[np.int64]]:
-    # In the order of client names, so that the cohort of a round does not depend on the order of rows.
-    names, owner = np.unique(np.asarray(data.clients, dtype=str), return_inverse=True)
-    return [np.flatnonzero(owner == client) for client in range(len(names))]
+def _engine(workload: Workload, settings: FederateSettings, processes: int) -> Engine:
+    if settings.backend == "processes":
+        return Engine(workload, settings.clients_per_round, processes)
+    # Ray is asked for by those who have it.
+    from stages.federate.cluster import RayEngine
+
+    return RayEngine(workload, settings.clients_per_round)
 
 
 def _accuracy(model: TextClassifier, data: Data, inputs: tuple[Tensor, ...]) -> float:

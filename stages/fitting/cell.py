@@ -14,7 +14,6 @@ from stages.common import artifacts, command, measurements
 from stages.common.cells import Cell
 from stages.common.errors import InputError, SettingError
 from stages.common.measurements import About, Measurement
-from stages.common.measurements import no_guarantee as no_guarantee
 from stages.common.pool import run_seeds
 from stages.fitting import canaries, secrets
 from stages.fitting.secrets import Secret
@@ -103,13 +102,14 @@ CellT = TypeVar("CellT", bound=CellSettings)
 Fit = Callable[[CellT, Any, Data, int], Fitted]
 
 
-def run_cell(cell: Cell[CellT], parameters: dict[str, Any], fit: Fit[CellT]) -> None:
+def run_cell(cell: Cell[CellT], parameters: dict[str, Any], fit: Fit[CellT], seeds_at_once: int | None = None) -> None:
     """Fit a cell for all its seeds and write what a fitting verb hands on.
 
     Args:
         cell: Of train, federate or distill.
         parameters: What params.yaml holds.
-        fit: Fits one seed; a function of a module, since every seed runs in a process of its own.
+        fit: Fits one seed; a function of a module, or a partial one, since every seed runs in a process of its own.
+        seeds_at_once: For a verb whose seeds use several processes each: `pool.share`.
     """
     settings, place = cell.settings, cell.place
     model = (read_any_model if settings.takes_language_models else read_model)(parameters, settings.model)
@@ -124,7 +124,7 @@ def run_cell(cell: Cell[CellT], parameters: dict[str, Any], fit: Fit[CellT]) -> 
         command.warn(f"{cell.key(setting)}: {problem}; {remedy}")
     about = about_fitting(cell)
     with artifacts.atomic_folder(place.models) as temporary:
-        results = run_seeds(_run_seed, by_seed, fit, cell, model, temporary)
+        results = run_seeds(_run_seed, by_seed, fit, cell, model, temporary, at_once=seeds_at_once)
         artifacts.write_json(temporary / "about.json", asdict(about))
     measurements.write(place.metrics, about, {seed: measured for seed, (measured, _) in results.items()})
     history = pd.concat([table.assign(seed=seed) for seed, (_, table) in results.items()])
@@ -179,7 +179,7 @@ def fit_safely(fit: Fit[CellT], cell: Cell[CellT], model: AnyModelSettings, data
     # use_deterministic_algorithms does the same, and imports torch._inductor, which takes two seconds.
     torch.set_deterministic_debug_mode("error")
     # Memory that is not yet written would be filled with NaN, at every one of many small results.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     with cell.naming():
         fitted = fit(cell.settings, model, data, seed)
     if not np.isfinite(fitted.history["value"]).all():
@@ -206,8 +206,9 @@ def _run_seed(
         # Without canaries, of which what was learnt is wrong, or a pattern that nobody asks for.
         **fitted.model.utility(data.clean_train, data.vocabulary, "train", seed),
         **fitted.model.utility(data.clean_test, data.vocabulary, "test", seed),
-        **fitted.measured,
         "train/parameters": Measurement(float(trained)),
+        # Last: of what is saved as trained, a federation may have frozen parts.
+        **fitted.measured,
     }
     return measured, fitted.history
 

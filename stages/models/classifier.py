@@ -1,5 +1,6 @@
 """The text classifier: a pretrained encoder, a head, label scores and, for tagged data, tag scores and their chain."""
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -110,7 +111,8 @@ class TextClassifier(TextModel):
         """Return the objective that reads labels and tags of `examples` by row; see `losses`."""
         labels = examples.labels.to(self.device)
         tags = examples.tags.to(self.device) if examples.tags is not None else None
-        return lambda scores, rows: losses(scores, labels[rows], tags[rows] if tags is not None else None)
+        # No lambda: processes that train the clients of a federation are sent it.
+        return partial(_losses_of_rows, labels, tags)
 
     def utility(self, examples: Examples, known: Vocabulary, split: str, seed: int) -> dict[str, Measurement]:
         """Return accuracy, macro-F1 and, with tags, slot F1."""
@@ -161,3 +163,7 @@ def losses(scores: Scores, labels: Tensor, tags: Tensor | None) -> Tensor:
     # By the example's own length: dividing by the batch's would let one example move another's loss.
     count = (tags != IGNORED_TAG).sum(dim=1).clamp(min=1)
     return loss + of_tags / count
+
+
+def _losses_of_rows(labels: Tensor, tags: Tensor | None, scores: Scores, rows: Tensor) -> Tensor:
+    return losses(scores, labels[rows], tags[rows] if tags is not None else None)

@@ -79,6 +79,8 @@ METRICS: dict[str, Metric] = {
     "false_positive_rate_gap": Metric("fraction", "min", "FPR gap"),
     "counterfactual_flip_rate": Metric("fraction", "min", "counterfactual flip rate"),
     "parameters": Metric("count", None, "trained parameters"),
+    "bytes_up": Metric("bytes", "min", "bytes sent by clients"),
+    "bytes_down": Metric("bytes", "min", "bytes sent to clients"),
     "examples": Metric("count", None, "examples"),
     "clients": Metric("count", None, "clients"),
     "effective_clients": Metric("count", None, "effective clients"),

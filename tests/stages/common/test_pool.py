@@ -4,7 +4,7 @@ import pytest
 
 from stages.common.errors import InputError
 from stages.common.packages import package_path
-from stages.common.pool import PROCESSES, run_seeds
+from stages.common.pool import PROCESSES, run_seeds, share
 
 
 @pytest.mark.parametrize("seeds", [[2], [2, 5, 3]], ids=["one process", "several"])
@@ -29,6 +29,21 @@ def test_no_more_processes_than_allowed(monkeypatch, most):
     ran_in = set(run_seeds(eval, {f"{number} and __import__('os').getpid()": {} for number in range(1, 5)}).values())
     assert len(ran_in) <= most
     assert (os.getpid() in ran_in) == (most == 1)
+
+
+@pytest.mark.parametrize(
+    ("most", "seeds", "shared"), [(1, 1, (1, 1)), (1, 3, (1, 1)), (2, 3, (2, 1)), (2, 2, (2, 1)), (4, 3, (1, 4))]
+)
+def test_more_processes_than_seeds_are_for_one_seed_at_a_time(monkeypatch, most, seeds, shared):
+    monkeypatch.setenv(PROCESSES, str(most))
+    assert share(seeds) == shared
+
+
+def test_seeds_that_take_turns_run_in_this_process():
+    assert run_seeds(eval, {"1 and __import__('os').getpid()": {}, "2 and 3": {}}, at_once=1) == {
+        "1 and __import__('os').getpid()": os.getpid(),
+        "2 and 3": 3,
+    }
 
 
 @pytest.mark.parametrize("given", ["0", "two", "-1", ""])

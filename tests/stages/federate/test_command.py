@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -25,8 +26,12 @@ def test_the_metrics_say_what_was_measured_on_how_many_examples_and_how_surely(s
     content = study.done("federate", "fedavg")
     assert (content["about"]["verb"], content["about"]["mechanism"]) == ("federate", "fedavg")
     assert content["about"]["command"] == "python -m stages.federate --study toy --cell fedavg"
-    sizes = {key: by_seed["0"]["n"] for key, by_seed in content["metrics"].items() if key != "train/parameters"}
+    metrics = content["metrics"]
+    sizes = {key: by_seed["0"]["n"] for key, by_seed in metrics.items() if by_seed["0"]["n"]}
     assert sizes == {"train/accuracy": 160, "train/macro_f1": 160, "test/accuracy": 90, "test/macro_f1": 90}
+    # Three rounds of four clients, four bytes a value.
+    sent = metrics["train/parameters"]["0"]["value"] * 3 * 4 * 4
+    assert [metrics[f"train/bytes_{way}"]["0"]["value"] for way in ("up", "down")] == [sent, sent]
     found = content["metrics"]["test/accuracy"]["0"]
     assert found["ci_low"] < found["value"] < found["ci_high"]
 
@@ -35,7 +40,9 @@ def test_the_history_has_the_rounds_of_every_seed(study):
     study.done("federate", "fedavg")
     history = pd.read_csv("reports/curves/toy/fedavg/history.csv")
     assert history[["seed", "step", "metric"]].to_numpy().tolist() == [
-        [0, number, metric] for number in (1, 2, 3) for metric in ("train/loss", "valid/accuracy")
+        [0, number, metric]
+        for number in (1, 2, 3)
+        for metric in ("train/loss", "valid/accuracy", "train/bytes_up", "train/bytes_down")
     ]
 
 
@@ -72,7 +79,20 @@ def test_federated_averaging_learns(study):
         ({"batch_size": 161}, "toy.federate.base.batch_size: 161 is more than the 160 examples"),
         ({"rounds": 0}, "params.yaml: toy.federate.base.rounds: 0 is not allowed"),
         ({"clients_per_round": 0}, "params.yaml: toy.federate.base.clients_per_round: 0 is not allowed"),
-        ({"mechanism": "fedprox"}, "params.yaml: toy.federate.base.mechanism: 'fedprox' is not allowed"),
+        (
+            {"mechanism": "fedsgd"},
+            "mechanism: 'fedsgd' is not allowed; input should be 'fedavg', 'fedprox', 'scaffold' or 'fednova'",
+        ),
+        ({"mechanism": "fedprox"}, "mechanism: fedprox needs `mu`"),
+        ({"mu": 0.1}, "mechanism: fedavg takes no `mu`; fedprox and fednova do"),
+        ({"mechanism": "fednova", "client": {"kind": "adamw"}}, "mechanism: fednova takes client.kind: sgd, not adamw"),
+        (
+            {"mechanism": "scaffold", "client": {"kind": "sgd", "momentum": 0.9}},
+            "mechanism: scaffold takes client.kind: sgd without momentum",
+        ),
+        ({"server": {"kind": "lamb"}}, "toy.federate.base.server: {'kind': 'lamb'} is not allowed"),
+        ({"server": {"kind": "adam"}}, "toy.federate.base.server.learning_rate: missing"),
+        ({"participation": {"stragglers": 0.5}}, "stragglers: 0.5 needs a `deadline`"),
         ({"partition": None}, "params.yaml: toy.federate.base.partition: missing; add it"),
         ({"partition": "thirds"}, "data/partitions/thirds/clients.parquet: no such file; run `dvc repro`"),
         ({"seeds": [7]}, "clients.parquet: has no seed 7; add it to params.yaml: partitions.halves.seeds"),
@@ -82,6 +102,48 @@ def test_a_wrong_input_is_one_line_and_leaves_nothing(study, changes, message):
     study.change("federate", changes)
     assert message in study.refused("federate", "fedavg")
     assert not Path("data/models").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"clients_per_round": 8}, "base.clients_per_round: 8 is more than the 7 clients of the partition"),
+        ({"freeze": ["attention"]}, "base.freeze: no trained parameter is within `attention`"),
+    ],
+)
+def test_what_does_not_fit_the_clients_or_the_model_is_found_before_the_first_round(study, changes, message):
+    study.change("federate", changes)
+    assert f"params.yaml: toy.federate.{message}; " in study.refused("federate", "fedavg")
+
+
+def test_without_ray_its_backend_is_refused(study, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    study.change("federate", {"backend": "ray"})
+    message = "toy.federate.base.backend: ray is not installed; `pip install 'assay[ray]'`, or give backend: processes"
+    assert message in study.refused("federate", "fedavg")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mechanism": "fedprox", "mu": 0.1},
+        {"mechanism": "scaffold"},
+        {"mechanism": "fednova", "participation": {"drop_out": 0.1, "stragglers": 0.5, "deadline": 4}},
+        {"client": {"kind": "adamw"}, "learning_rate": 0.01},
+        {"server": {"kind": "yogi", "learning_rate": 0.1}},
+        {"freeze": ["hidden"]},
+    ],
+    ids=str,
+)
+def test_every_algorithm_runs_in_one_process_or_several_with_the_same_files(study, changes, monkeypatch):
+    study.change("federate", changes)
+    study.parameters["toy"]["federate"]["variant"]["fedavg"].pop("learning_rate")
+    found = []
+    for processes in ("1", "2"):
+        monkeypatch.setenv("ASSAY_PROCESSES", processes)
+        study.done("federate", "fedavg")
+        found.append(study.files())
+    assert found[0] == found[1]
 
 
 def test_a_partition_of_other_data_is_refused(study, texts):

@@ -1,73 +1,120 @@
+import math
+
 import numpy as np
 import pytest
 import torch
+from federated_cases import federation
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
-from stages.federate.server import average, select
+from stages.federate.client import Task
+from stages.federate.server import ServerOptimiser, mean_update, normaliser, weight
+from stages.federate.settings import ServerSettings
 
-
-def state(*numbers):
-    return {"weight": torch.tensor([numbers]), "bias": torch.tensor([-numbers[0]])}
-
-
-def test_an_average_is_weighted_by_the_clients_examples():
-    found = average([state(1.0, 2.0), state(4.0, 8.0)], [1, 3])
-    assert found["weight"].tolist() == [[(1 + 3 * 4) / 4, (2 + 3 * 8) / 4]]
-    assert found["bias"].tolist() == [-(1 + 3 * 4) / 4]
+START = torch.tensor([1.0, -2.0, 0.5])
 
 
-def test_a_client_without_weight_has_no_part_in_it():
-    assert average([state(1.0, 2.0), state(4.0, 8.0)], [0, 3])["weight"].tolist() == [[4.0, 8.0]]
+def optimiser(size=3, **changes):
+    return ServerOptimiser(TypeAdapter(ServerSettings).validate_python(changes), size)
 
 
-@given(
-    st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=5),
-    st.lists(st.integers(1, 1000), min_size=1, max_size=9),
-)
+def combined(states, sizes, steps=None, **changes):
+    """Return the next weights of a server that takes the mean update of clients of these weights."""
+    algorithm = federation(**changes)
+    steps = steps or [1] * len(sizes)
+    tasks = [
+        Task(slot, np.arange(size), made, weight(algorithm, size, made), 0, 0)
+        for slot, (size, made) in enumerate(zip(sizes, steps, strict=True))
+    ]
+    total = sum(task.weight * torch.tensor(state).double() for task, state in zip(tasks, states, strict=True))
+    update = mean_update(algorithm, START, total, tasks)
+    return optimiser(kind="mean").step(START, update)
+
+
+def test_fedavg_weighs_clients_by_their_examples():
+    found = combined([[1.0, 2.0, 4.0], [4.0, 8.0, 0.0]], [1, 3])
+    assert found.tolist() == [(1 + 3 * 4) / 4, (2 + 3 * 8) / 4, 1.0]
+
+
+def test_scaffold_weighs_all_clients_alike():
+    assert combined([[1.0, 2.0, 4.0], [4.0, 8.0, 0.0]], [1, 3], mechanism="scaffold").tolist() == [2.5, 5.0, 2.0]
+
+
+# An update is a difference of weights: what is beyond the 16th digit of the server's is lost in it.
+WEIGHTS = st.floats(-1e6, 1e6, width=32).filter(lambda weight: abs(weight) > 1e-6)
+
+
+@given(st.lists(WEIGHTS, min_size=3, max_size=3), st.lists(st.integers(1, 1000), min_size=1))
 @settings(deadline=None, max_examples=30)
-def test_clients_that_agree_are_averaged_to_the_last_bit(numbers, weights):
-    assert torch.equal(average([state(*numbers)] * len(weights), weights)["weight"], state(*numbers)["weight"])
+def test_clients_that_agree_are_averaged_to_the_last_bit(numbers, sizes):
+    assert combined([numbers] * len(sizes), sizes).tolist() == numbers
 
 
 def test_small_clients_are_not_lost_beside_a_large_sum():
     # In float32, adding 1 to 2**25 changes nothing.
-    states = [state(2.0**25)] + [state(1.0)] * 4
-    assert average(states, [1] * 5)["weight"].item() == np.float32((2.0**25 + 4) / 5)
+    found = combined([[2.0**25, 0.0, 0.0]] + [[1.0, 0.0, 0.0]] * 4, [1] * 5)
+    assert found[0].item() == np.float32((2.0**25 + 4) / 5)
 
 
-@pytest.mark.parametrize(("states", "weights"), [([], []), ([state(1.0)], [0])])
-def test_an_average_of_nothing_is_refused(states, weights):
-    with pytest.raises(ValueError, match="an average needs at least one client with examples"):
-        average(states, weights)
+def test_a_server_of_learning_rate_one_takes_the_mean():
+    update = torch.tensor([0.1, 0.2, 1e-7], dtype=torch.float64)
+    mean = optimiser(kind="mean").step(START, update)
+    assert torch.equal(optimiser(kind="sgd", learning_rate=1.0).step(START, update), mean)
 
 
-def test_states_and_weights_must_match():
-    with pytest.raises(ValueError, match="zip"):
-        average([state(1.0)], [1, 2])
+def test_momentum_adds_up_updates():
+    server, weights, buffer = optimiser(kind="sgd", learning_rate=0.5, momentum=0.9), START, torch.zeros(3)
+    for number in range(1, 5):
+        update = torch.tensor([0.3, -0.1, 0.01 * number])
+        buffer = 0.9 * buffer + update
+        expected = weights + 0.5 * buffer
+        weights = server.step(weights, update.double())
+        torch.testing.assert_close(weights, expected)
 
 
-@given(st.integers(1, 60), st.integers(1, 80), st.integers(0, 2**31 - 1), st.integers(1, 10_000))
-@settings(deadline=None, max_examples=50)
-def test_a_cohort_is_sorted_distinct_clients_as_many_as_asked_for_or_all(clients, per_round, seed, number):
-    cohort = select(clients, per_round, seed, number)
-    assert len(cohort) == min(per_round, clients)
-    assert (np.diff(cohort) > 0).all()
-    assert cohort[0] >= 0
-    assert cohort[-1] < clients
+@pytest.mark.parametrize("kind", ["adagrad", "adam", "yogi"])
+def test_fedopt_is_algorithm_2_of_reddi_et_al(kind):
+    betas = {"beta1": 0.8} | ({} if kind == "adagrad" else {"beta2": 0.95})
+    server = optimiser(kind=kind, learning_rate=0.3, tau=0.01, **betas)
+    weights, found = START.tolist(), START
+    m, v = [0.0] * 3, [0.01**2] * 3
+    for number in range(1, 6):
+        update = [0.3 / number, -0.1, 0.02 * (-1) ** number]
+        for i, d in enumerate(update):
+            m[i] = 0.8 * m[i] + 0.2 * d
+            if kind == "adagrad":
+                v[i] = v[i] + d**2
+            elif kind == "yogi":
+                v[i] = v[i] - 0.05 * d**2 * math.copysign(1, v[i] - d**2)
+            else:
+                v[i] = 0.95 * v[i] + 0.05 * d**2
+            weights[i] += 0.3 * m[i] / (math.sqrt(v[i]) + 0.01)
+        found = server.step(found, torch.tensor(update, dtype=torch.float64))
+        torch.testing.assert_close(found, torch.tensor(weights))
 
 
-def test_a_cohort_depends_on_seed_and_round_alone():
-    np.random.seed(1)  # noqa: NPY002
-    first = select(50, 10, 3, 7)
-    np.random.seed(2)  # noqa: NPY002
-    assert (select(50, 10, 3, 7) == first).all()
-    assert (select(50, 10, 3, 8) != first).any()
-    assert (select(50, 10, 4, 7) != first).any()
+def test_fednova_counts_the_steps_of_plain_sgd():
+    assert [normaliser(federation(mechanism="fednova"), steps) for steps in (1, 2, 7)] == [1, 2, 7]
 
 
-def test_every_client_is_drawn_equally_often():
-    drawn = np.bincount(np.concatenate([select(20, 5, 0, number) for number in range(1, 801)]), minlength=20)
-    # Binomial(800, 1/4): mean 200, standard deviation 12.2.
-    assert drawn.min() > 150
-    assert drawn.max() < 250
+@pytest.mark.parametrize("steps", [1, 2, 7])
+def test_fednova_has_the_closed_forms_of_momentum_and_of_a_proximal_term(steps):
+    momentum = federation(mechanism="fednova", client={"kind": "sgd", "momentum": 0.9})
+    expected = (steps - 0.9 * (1 - 0.9**steps) / (1 - 0.9)) / (1 - 0.9)
+    assert normaliser(momentum, steps) == pytest.approx(expected)
+    proximal = federation(mechanism="fednova", mu=0.5, learning_rate=0.1)
+    assert normaliser(proximal, steps) == pytest.approx((1 - 0.95**steps) / 0.05)
+
+
+def test_fednova_with_steps_alike_is_fedavg():
+    states = [[1.0, 2.0, 4.0], [4.0, 8.0, 0.0]]
+    torch.testing.assert_close(combined(states, [1, 3], [5, 5], mechanism="fednova"), combined(states, [1, 3]))
+
+
+def test_fednova_takes_the_mean_of_normalised_updates_as_far_as_the_mean_number_of_steps():
+    # Wang et al. 2020, equation 8: one client goes 1 in 1 step, the other 12 in 4 steps, that is 3 a step.
+    states = [(START + 1).tolist(), (START - 12).tolist()]
+    found = combined(states, [10, 30], [1, 4], mechanism="fednova")
+    effective = 0.25 * 1 + 0.75 * 4
+    torch.testing.assert_close(found, START + effective * (0.25 * 1 - 0.75 * 3))

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from stages.common.errors import SettingError
 from stages.common.streams import torch_seed
-from stages.federate.client import update
+from stages.federate.population import select
 from stages.federate.settings import FederateSettings
 from stages.federate.simulation import fit
 from stages.fitting.cell import Data
@@ -27,7 +28,7 @@ def federation(**changes):
         "batch_size": TEXTS,
         "learning_rate": 0.5,
         "rounds": 1,
-        "clients_per_round": 100,
+        "clients_per_round": 1,
         "local_epochs": 1,
     }
     return FederateSettings.model_validate(usual | changes)
@@ -65,18 +66,51 @@ def central(model_settings, data):
 
 @pytest.mark.parametrize("sizes", [[TEXTS], [6, 6, 6, 6], [1, 2, 3, 18], [1] * TEXTS], ids=str)
 def test_one_full_local_step_of_all_clients_is_the_central_step(model_settings, data, central, sizes):
-    fitted = fit(federation(), model_settings(), replace(data, clients=dealt(sizes)), 0)
+    settings = federation(clients_per_round=len(sizes))
+    fitted = fit(settings, model_settings(), replace(data, clients=dealt(sizes)), 0)
     torch.testing.assert_close(weights(fitted.model), central)
 
 
 def test_one_client_that_holds_all_trains_as_if_alone(model_settings, data):
     settings = federation(local_epochs=3, batch_size=7)
     fitted = fit(settings, model_settings(), data, 5)
-    alone = files.build(model_settings(), data.vocabulary.labels, [], seed=5).train()
-    order = torch.Generator().manual_seed(torch_seed(5, "client order", 1, 0))
-    objective = alone.objective(data.train)
-    update(alone, alone.inputs(data.train.text), torch.arange(TEXTS), objective, settings, order)
-    assert torch.equal(weights(fitted.model), weights(alone))
+    torch.testing.assert_close(weights(fitted.model), averaged(settings, model_settings(), data, 5))
+
+
+def averaged(settings, model, data, seed):
+    """Return the weights after federated averaging by a plain loop (McMahan et al. 2017, algorithm 1)."""
+    server = files.build(model, data.vocabulary.labels, [], seed)
+    inputs, objective = server.inputs(data.train.text), server.objective(data.train)
+    names, owner = np.unique(data.clients.astype(str), return_inverse=True)
+    parameters = [parameter for parameter in server.parameters() if parameter.requires_grad]
+    for number in range(1, settings.rounds + 1):
+        begun, cohort = weights(server), select(len(names), settings.clients_per_round, seed, number)
+        total, seen = torch.zeros(len(begun), dtype=torch.float64), 0
+        for client in cohort:
+            torch.nn.utils.vector_to_parameters(begun.clone(), parameters)
+            rows = torch.from_numpy(np.flatnonzero(owner == client))
+            draws = torch.Generator().manual_seed(torch_seed(seed, "client order", number, int(client)))
+            for _ in range(settings.local_epochs):
+                for batch in rows[torch.randperm(len(rows), generator=draws)].split(settings.batch_size):
+                    loss = objective(server(*(tensor[batch] for tensor in inputs)), batch).mean()
+                    gradients = torch.autograd.grad(loss, parameters)
+                    with torch.no_grad():
+                        for parameter, gradient in zip(parameters, gradients, strict=True):
+                            parameter.sub_(gradient, alpha=settings.learning_rate)
+            total += weights(server).double() * len(rows)
+            seen += len(rows)
+        torch.nn.utils.vector_to_parameters((total / seen).float(), parameters)
+    return weights(server)
+
+
+@pytest.mark.parametrize(("head", "tolerance"), [("bilstm", 0), ("mean", 1e-6)], ids=["one by one", "at once"])
+def test_federated_averaging_is_that_of_a_plain_loop(model_settings, data, head, tolerance):
+    # To the last bit where clients are trained one by one, since sums in float64 forget their order when rounded.
+    data = replace(data, clients=dealt([1, 2, 3, 4, 5, 9]))
+    settings = federation(clients_per_round=4, rounds=3, local_epochs=2, batch_size=3)
+    fitted = fit(settings, model_settings(head=head), data, 0)
+    expected = averaged(settings, model_settings(head=head), data, 0)
+    torch.testing.assert_close(weights(fitted.model), expected, rtol=tolerance, atol=tolerance)
 
 
 def test_the_cohort_does_not_depend_on_the_order_of_the_rows(model_settings, data):
@@ -88,10 +122,18 @@ def test_the_cohort_does_not_depend_on_the_order_of_the_rows(model_settings, dat
     torch.testing.assert_close(weights(one.model), weights(other.model))
 
 
-def test_more_clients_per_round_than_there_are_is_all_of_them(model_settings, data):
-    data = replace(data, clients=dealt([6, 6, 12]))
-    some, all_ = (fit(federation(clients_per_round=n, rounds=3), model_settings(), data, 0) for n in (3, 4))
-    assert torch.equal(weights(some.model), weights(all_.model))
+def test_a_cohort_larger_than_the_population_is_refused(model_settings, data):
+    with pytest.raises(SettingError, match="4 is more than the 3 clients of the partition"):
+        fit(federation(clients_per_round=4), model_settings(), replace(data, clients=dealt([6, 6, 12])), 0)
+
+
+@pytest.mark.parametrize("model", [{}, {"head": "bilstm", "dropout": 0.3}], ids=["at once", "one by one"])
+def test_the_number_of_processes_changes_nothing(model_settings, data, model):
+    data = replace(data, clients=dealt([1, 2, 3, 4, 5, 9]))
+    settings = federation(clients_per_round=5, rounds=2, local_epochs=2, batch_size=3)
+    one, other = (fit(settings, model_settings(**model), data, 0, processes) for processes in (1, 2))
+    assert torch.equal(weights(one.model), weights(other.model))
+    assert one.history.equals(other.history)
 
 
 def test_clients_outside_the_cohort_have_no_part_in_a_round(model_settings, data):
@@ -105,24 +147,34 @@ def test_clients_outside_the_cohort_have_no_part_in_a_round(model_settings, data
     assert [np.allclose(weights(fitted.model), weights(one.model)) for one in alone].count(True) == 1
 
 
-def test_the_history_has_both_metrics_of_every_round(model_settings, data):
+def test_the_history_has_the_metrics_of_every_round(model_settings, data):
     history = fit(federation(rounds=3), model_settings(), replace(data, clients=dealt([4, 20])), 0).history
     assert list(history.columns) == ["step", "metric", "value"]
     assert list(zip(history["step"], history["metric"], strict=True)) == [
-        (number, metric) for number in (1, 2, 3) for metric in ("train/loss", "valid/accuracy")
+        (number, metric)
+        for number in (1, 2, 3)
+        for metric in ("train/loss", "valid/accuracy", "train/bytes_up", "train/bytes_down")
     ]
+
+
+def test_a_round_that_all_dropped_out_of_has_no_loss(model_settings, data):
+    settings = federation(rounds=3, participation={"drop_out": 0.999999})
+    fitted = fit(settings, model_settings(), data, 0)
+    assert set(fitted.history["metric"]) == {"valid/accuracy", "train/bytes_up", "train/bytes_down"}
+    assert fitted.measured["train/bytes_up"].value == 0
 
 
 def test_the_last_accuracy_of_the_history_is_that_of_the_model(model_settings, data):
     fitted = fit(federation(rounds=2), model_settings(), data, 0)
     right = predict(fitted.model, data.valid).labels == data.valid.labels.numpy()
-    assert fitted.history["value"].iloc[-1] == right.mean()
+    history = fitted.history[fitted.history["metric"] == "valid/accuracy"]
+    assert history["value"].iloc[-1] == right.mean()
 
 
 def test_the_client_loss_is_weighted_by_the_clients_examples(model_settings, data):
     # Without learning, it is the mean loss of all texts.
     history = fit(
-        federation(learning_rate=1e-30, batch_size=2, local_epochs=2),
+        federation(learning_rate=1e-30, batch_size=2, local_epochs=2, clients_per_round=3),
         model_settings(),
         replace(data, clients=dealt([1, 3, 20])),
         0,
@@ -130,21 +182,6 @@ def test_the_client_loss_is_weighted_by_the_clients_examples(model_settings, dat
     model = files.build(model_settings(), data.vocabulary.labels, [], seed=0)
     losses = model.objective(data.train)(model(*model.inputs(data.train.text)), torch.arange(TEXTS))
     assert history["value"].iloc[0] == pytest.approx(losses.mean().item())
-
-
-def test_each_local_epoch_sees_every_row_of_the_client_once(model_settings, data):
-    model = files.build(model_settings(), data.vocabulary.labels, [], seed=0)
-    objective, seen = model.objective(data.train), []
-
-    def watching(scores, rows):
-        seen.append(rows)
-        return objective(scores, rows)
-
-    rows = torch.tensor([2, 3, 5, 7, 11])
-    settings = federation(batch_size=2, local_epochs=2)
-    update(model, model.inputs(data.train.text), rows, watching, settings, torch.Generator().manual_seed(0))
-    assert [len(batch) for batch in seen] == [2, 2, 1, 2, 2, 1]
-    assert [sorted(torch.cat(epoch).tolist()) for epoch in (seen[:3], seen[3:])] == [rows.tolist()] * 2
 
 
 def test_the_same_seed_is_bit_identical_and_another_is_not(model_settings, data):
@@ -161,9 +198,31 @@ def test_frozen_layers_stay_as_they_came(model_settings, data, texts, bert):
     fitted = examples(texts(TEXTS, seed=1), settings, data.vocabulary)
     data = replace(data, train=fitted, valid=fitted, test=fitted, clients=dealt([8, 16]))
     before = files.build(settings, data.vocabulary.labels, [], seed=0).state_dict()
-    after = fit(federation(), settings, data, 0).model
+    after = fit(federation(clients_per_round=2), settings, data, 0).model
     moved = {name for name, tensor in after.state_dict().items() if not torch.equal(tensor, before[name])}
     assert moved == set(files.trained_state(after))
+
+
+def test_parts_that_are_frozen_are_not_trained_and_not_sent(model_settings, data, texts, bert):
+    model = model_settings(encoder=bert | {"trained_layers": 2, "trained_embeddings": True})
+    read = examples(texts(TEXTS, seed=1), model, data.vocabulary)
+    data = replace(data, train=read, valid=read, test=read, clients=dealt([8, 16]))
+    before = files.build(model, data.vocabulary.labels, [], seed=0)
+    parts = ["embeddings", "layer.0"]
+    settings = federation(clients_per_round=2, rounds=2)
+    whole, found = (fit(each, model, data, 0) for each in (settings, settings.model_copy(update={"freeze": parts})))
+    state = found.model.state_dict()
+    moved = {name for name, tensor in before.state_dict().items() if not torch.equal(tensor, state[name])}
+    trained = set(files.trained_state(before))
+    assert moved == {name for name in trained if "embeddings" not in name and "layer.0" not in name}
+    # It is saved whole, and as one it is counted.
+    assert set(files.trained_state(found.model)) == trained
+    left = sum(before.state_dict()[name].numel() for name in moved)
+    assert found.measured["train/parameters"].value == left
+    assert found.measured["train/bytes_up"].value == left * 4 * 2 * 2
+    share = left / whole.measured["train/parameters"].value
+    for metric in ("train/bytes_up", "train/bytes_down"):
+        assert found.measured[metric].value == pytest.approx(share * whole.measured[metric].value)
 
 
 def test_federated_averaging_guarantees_nothing(model_settings, data):

@@ -1,0 +1,79 @@
+"""A federation: rounds in which a cohort is drawn, trained and combined into the server's next weights."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from stages.common.streams import torch_seed
+from stages.federate.client import Task, Workload
+from stages.federate.engine import Engine
+from stages.federate.population import Participant, Population, participants
+from stages.federate.scaffold import Controls
+from stages.federate.server import ServerOptimiser, mean_update, weight
+from stages.federate.weights import Layout
+
+
+class Round(NamedTuple):
+    """What is known of a round.
+
+    Attributes:
+        loss: Of the clients that reported, by their examples; None if none did, and then the weights stay.
+        bytes_up: Sent to the server.
+        bytes_down: Sent to the cohort.
+    """
+
+    loss: float | None
+    bytes_up: int
+    bytes_down: int
+
+
+class Federation:
+    """The server: its weights, and what it keeps from round to round.
+
+    Args:
+        engine: Trains the clients.
+        workload: What they train; the model's parameters are the first weights.
+        population: The clients.
+        seed: Of all draws.
+
+    Attributes:
+        weights: (P,) after the last round.
+    """
+
+    def __init__(self, engine: Engine, workload: Workload, population: Population, seed: int) -> None:
+        self._engine, self._settings = engine, workload.settings
+        self._population, self._seed = population, seed
+        self.weights = Layout(workload.model).read(workload.model).cpu()
+        self._optimiser = ServerOptimiser(self._settings.server, len(self.weights))
+        scaffold = self._settings.mechanism == "scaffold"
+        self._controls = Controls(len(self.weights), len(population)) if scaffold else None
+
+    def round(self, number: int) -> Round:
+        """Make a round, counted from 1.
+
+        Raises:
+            SettingError: The cohort cannot be drawn; see `participants`.
+        """
+        cohort = participants(self._population, self._settings, self._seed, number)
+        # A client that sends nothing took the weights all the same; of SCAFFOLD a control variate goes either way too.
+        each = self.weights.nbytes * (2 if self._controls else 1)
+        reporting = [client for client in cohort if client.steps]
+        loss = self._train(reporting, number) if reporting else None
+        return Round(loss, each * len(reporting), each * len(cohort))
+
+    def _train(self, reporting: list[Participant], number: int) -> float:
+        clients = [each.client for each in reporting]
+        tasks = [self._task(slot, each, number) for slot, each in enumerate(reporting)]
+        if self._controls:
+            self._controls.correct(clients, self._engine.shared.corrections[: len(clients)])
+        reported = self._engine.run(self.weights, tasks)
+        if self._controls:
+            self._controls.renew(clients, self._engine.shared.controls[: len(clients)])
+        update = mean_update(self._settings, self.weights, reported.total, tasks)
+        self.weights = self._optimiser.step(self.weights, update)
+        return float(np.average(reported.losses, weights=[len(task.rows) for task in tasks]))
+
+    def _task(self, slot: int, client: Participant, number: int) -> Task:
+        counts = weight(self._settings, len(client.rows), client.steps)
+        order, dropout = (torch_seed(self._seed, use, number, client.client) for use in ("client order", "dropout"))
+        return Task(slot, client.rows, client.steps, counts, order, dropout)

@@ -1,0 +1,90 @@
+"""Who may take part in a round, and who does: the clients, the cohort, drop-outs and stragglers."""
+
+from math import ceil
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.common.errors import SettingError
+from stages.common.streams import generator
+from stages.federate.settings import FederateSettings
+
+
+class Population(Protocol):
+    """The clients of a federation, by number. What one holds is asked for only when it is drawn, however many are."""
+
+    def __len__(self) -> int: ...
+
+    def rows(self, client: int) -> NDArray[np.int64]:
+        """Return the rows of the training examples that a client holds."""
+
+
+class Dealt:
+    """The clients of a partition, in the order of their names.
+
+    Args:
+        clients: (n,) name of the client that holds each example.
+    """
+
+    def __init__(self, clients: NDArray[np.str_]) -> None:
+        # Of names, not of rows: the cohort of a round then does not depend on the order of the examples.
+        names, owner = np.unique(clients, return_inverse=True)
+        self._rows = np.argsort(owner, kind="stable")
+        self._ends = np.searchsorted(owner[self._rows], np.arange(len(names)), side="right")
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def rows(self, client: int) -> NDArray[np.int64]:
+        """Return the rows of a client, in the order of the examples."""
+        start = self._ends[client - 1] if client else 0
+        return self._rows[start : self._ends[client]]
+
+
+class Participant(NamedTuple):
+    """A client of a cohort: its number, its rows, and the local steps it makes in time; with none it sends nothing."""
+
+    client: int
+    rows: NDArray[np.int64]
+    steps: int
+
+
+def select(clients: int, per_round: int, seed: int, round_number: int) -> NDArray[np.int64]:
+    """Return the sorted clients of a round, drawn uniformly without replacement from (seed, round) alone.
+
+    Raises:
+        SettingError: There are fewer clients than that.
+    """
+    if per_round > clients:
+        more = f"{per_round} is more than the {clients} clients of the partition"
+        raise SettingError("clients_per_round", more, "give a smaller cohort, or a partition with more clients")
+    cohort = generator(seed, "cohort", round_number)
+    return np.sort(cohort.choice(clients, size=per_round, replace=False))
+
+
+def participants(population: Population, settings: FederateSettings, seed: int, number: int) -> list[Participant]:
+    """Return the cohort of a round.
+
+    Raises:
+        SettingError: It is larger than the population, or a client of it holds no example.
+    """
+    cohort = []
+    for client in map(int, select(len(population), settings.clients_per_round, seed, number)):
+        rows = population.rows(client)
+        if not len(rows):
+            raise SettingError("partition", f"client {client} holds no example", "give it some, or leave it out")
+        whole = settings.local_epochs * ceil(len(rows) / settings.batch_size)
+        cohort.append(Participant(client, rows, _in_time(whole, settings, seed, number, client)))
+    return cohort
+
+
+def _in_time(steps: int, settings: FederateSettings, seed: int, number: int, client: int) -> int:
+    who = settings.participation
+    if who.drop_out and generator(seed, "drop-out", number, client).random() < who.drop_out:
+        return 0
+    if who.deadline is None:
+        return steps
+    slowness = generator(seed, "straggler", number, client)
+    speed = slowness.random() if slowness.random() < who.stragglers else 1.0
+    return min(steps, int(speed * who.deadline))
