@@ -11,8 +11,8 @@ def main() -> str:
     options = command.arguments("distill", str(__doc__), "study", "cell")
     parameters = read_parameters()
     cell = read_cell(parameters, options.study, "distill", options.cell, DistillSettings)
-    # torch takes seconds to import, its first optimiser one more: the workers' server does it while this process does.
-    pool.start(len(cell.settings.seeds), "stages.distill.student", "torch._dynamo")
+    # torch takes seconds to import: the workers' server does it while this process does.
+    pool.start(len(cell.settings.seeds), "stages.distill.student")
     from stages.distill.student import fit
     from stages.fitting.cell import run_cell
 

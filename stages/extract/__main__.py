@@ -11,7 +11,7 @@ def main() -> str:
     options = command.arguments("extract", str(__doc__), "study", "cell")
     cell = read_cell(read_parameters(), options.study, "extract", options.cell, ExtractSettings)
     # torch takes seconds to import; the workers' server does it while this process does.
-    pool.start(len(cell.settings.seeds), "stages.extract.cell", "torch._dynamo")
+    pool.start(len(cell.settings.seeds), "stages.extract.cell")
     from stages.extract.cell import extract_cell
 
     extract_cell(cell)

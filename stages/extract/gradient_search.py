@@ -13,6 +13,7 @@ from stages.common.streams import generator
 from stages.extract.codes import Answer
 from stages.extract.settings import GradientSearchSettings
 from stages.extract.target import Target
+from stages.models.adam import Adam
 
 # Steps without a change of any answer after which the search ends.
 PATIENCE = 100
@@ -30,7 +31,7 @@ def attack(target: Target, settings: GradientSearchSettings, seed: int) -> Answe
 def search(target: Target, starts: Tensor, settings: GradientSearchSettings, seed: int) -> Answer:
     """Return the best answer from (starts, n, V), all optimised at once: each is a problem of its own."""
     logits = starts.to(target.context.device, copy=True).requires_grad_()
-    optimiser = torch.optim.Adam([logits], lr=settings.learning_rate)
+    optimiser = Adam([logits], settings.learning_rate)
     noise = generator(seed, "extraction noise") if settings.gumbel else None
     visited: dict[tuple[int, ...], float] = {}
     held, unchanged, step = None, 0, 0

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from stages.common.streams import torch_seed
+from stages.models.adam import Adam
 from stages.models.text_model import Objective, TextModel
 
 
@@ -32,8 +33,7 @@ def fit(
         stop: Asked after every epoch whether it was the last.
     """
     torch.manual_seed(torch_seed(seed, "order and dropout"))
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.Adam(trained, lr=learning_rate, fused=True)
+    optimiser = Adam((parameter for parameter in model.parameters() if parameter.requires_grad), learning_rate)
     history, n = [], len(inputs[0])
     model.train()
     for _ in range(epochs):

@@ -11,7 +11,7 @@ def main() -> str:
     options = command.arguments("invert", str(__doc__), "study", "cell")
     cell = read_cell(read_parameters(), options.study, "invert", options.cell, InvertSettings)
     # torch takes seconds to import; the workers' server does it while this process does.
-    pool.start(len(cell.settings.seeds), "stages.invert.cell", "torch._dynamo")
+    pool.start(len(cell.settings.seeds), "stages.invert.cell")
     from stages.invert.cell import invert_cell
 
     invert_cell(cell)

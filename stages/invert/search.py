@@ -14,6 +14,7 @@ from torch.nn.functional import normalize
 from stages.invert.client import Known, encoder, others
 from stages.invert.distances import DISTANCES
 from stages.invert.settings import InvertSettings
+from stages.models.adam import Adam
 from stages.models.classifier import TextClassifier
 
 # Steps between two looks at the nearest tokens, and between two changes of the learning rate.
@@ -103,7 +104,7 @@ def search(problem: Problem, draws: np.random.Generator) -> tuple[Tensor, float]
     starts = torch.from_numpy(draws.normal(scale=problem.size / np.sqrt(table.shape[1]), size=shape)).to(table)
     first = torch.stack([problem.objective(start) for start in starts]).argmin()
     vectors = starts[first].clone().requires_grad_()
-    optimiser = torch.optim.Adam([vectors], lr=settings.learning_rate)
+    optimiser = Adam([vectors], settings.learning_rate)
     best: tuple[Tensor, float] | None = None
     for step in range(settings.steps + 1):
         if step % LOOK == 0 or step == settings.steps:
@@ -112,7 +113,7 @@ def search(problem: Problem, draws: np.random.Generator) -> tuple[Tensor, float]
             if best is None or objective < best[1]:
                 best = ids, objective
         if step < settings.steps:
-            optimiser.param_groups[0]["lr"] = settings.learning_rate * settings.decay ** (step // CHANGE)
+            optimiser.learning_rate = settings.learning_rate * settings.decay ** (step // CHANGE)
             (vectors.grad,) = torch.autograd.grad(problem.objective(vectors, differentiable=True), vectors)
             optimiser.step()
     assert best is not None

@@ -54,12 +54,14 @@ class Characters(nn.Module):
         here = kept.gather(1, places)
         vectors = self.dropout(self.embedding(characters.gather(1, places).clamp(min=0).long()))
         found = self.convolution(self._windows(vectors, (places // width).where(here, -1)))
-        found = found.masked_fill(~here[..., None], -torch.inf)
-        # Each word's in a row of their own, for the most of them.
-        by_word = found.new_full((*kept.shape, found.shape[2]), -torch.inf)
-        by_word = by_word.scatter(1, places[..., None].expand_as(found), found).unflatten(1, words)
-        features: Tensor = by_word.amax(dim=2).where(kept.unflatten(1, words).any(dim=2, keepdim=True), 0)
-        return features
+        # Each word's in a row of their own, for the most of them; of words alone, not of where there is none.
+        spelt = kept.unflatten(1, words).any(dim=2).flatten()
+        text = torch.arange(len(ids), device=ids.device)[:, None]
+        rows = (spelt.cumsum(0) - 1)[(text * words[0] + places // width)[here]]
+        by_word = found.new_full((int(spelt.sum()), width, found.shape[2]), -torch.inf)
+        most = by_word.index_put((rows, (places % width)[here]), found[here]).amax(dim=1)
+        features: Tensor = most.new_zeros(len(spelt), most.shape[1]).index_copy(0, spelt.nonzero()[:, 0], most)
+        return features.view(*ids.shape, -1)
 
     def _windows(self, vectors: Tensor, word: Tensor) -> Tensor:
         """Return (n, characters, kernel x dimension): around each character, the vectors of its own word's.

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from stages.common.errors import InputError
 from stages.common.measurements import Measurement, macro_f1, proportion
@@ -100,9 +101,10 @@ class TextClassifier(TextModel):
         """Score texts by what `represent` made of them, before dropout."""
         if self.recurrent is not None:
             # Packed, so that the backward direction starts at each text's own end and padding changes nothing.
-            outputs, _ = self.recurrent(packed(self.dropout(states), lengths))
-            states = padded(outputs, lengths, states.shape[1])
-        states = self.dropout(states)
+            outputs, _ = self.recurrent(self._dropped(packed(states, lengths)))
+            states = padded(self._dropped(outputs), lengths, states.shape[1])
+        else:
+            states = self.dropout(states)
         tags = self.tags(states) if self.tags is not None else None
         chain = self.chain() if self.chain is not None else None
         return Scores(self._label_scores(self._pool(states, lengths)), tags, chain)
@@ -127,6 +129,9 @@ class TextClassifier(TextModel):
             found = [[known.tags[tag] for tag in row] for row in predictions.tags]
             measured[f"{split}/slot_f1"] = span_f1(examples.words, found, seed)
         return measured
+
+    def _dropped(self, texts: PackedSequence) -> PackedSequence:
+        return texts._replace(data=self.dropout(texts.data))
 
     def _label_scores(self, pooled: Tensor) -> Tensor:
         if self.hidden is not None:

@@ -14,7 +14,7 @@ def main() -> str:
     cell = read_cell(parameters, options.study, "shadow", options.cell, ShadowSettings)
     training = read_cell(parameters, options.study, "train", options.cell, TrainSettings)
     # torch takes seconds to import; the workers' server does it while this process does.
-    pool.start(cell.settings.shadows, "stages.train.mechanisms", "torch._dynamo")
+    pool.start(cell.settings.shadows, "stages.train.mechanisms")
     from stages.shadow.cell import run_cell
 
     run_cell(cell, training, parameters)

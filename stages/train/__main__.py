@@ -17,8 +17,8 @@ def main() -> str:
     options = command.arguments("train", str(__doc__), "study", "cell")
     parameters = read_parameters()
     cell = read_cell(parameters, options.study, "train", options.cell, TrainSettings)
-    # torch takes seconds to import, its first optimiser one more: the workers' server does it while this process does.
-    pool.start(len(cell.settings.seeds), *PRELOADED[cell.settings.mechanism], "torch._dynamo")
+    # torch takes seconds to import: the workers' server does it while this process does.
+    pool.start(len(cell.settings.seeds), *PRELOADED[cell.settings.mechanism])
     from stages.fitting.cell import run_cell
     from stages.train.mechanisms import fit
 

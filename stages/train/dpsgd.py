@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.common.streams import generator, torch_seed
+from stages.models.adam import Adam
 from stages.models.examples import Examples
 from stages.models.text_model import Objective, TextModel
 from stages.privacy.accounting import Mechanism
@@ -56,7 +57,7 @@ def train(
     batches = generator(seed, "poisson batches")
     noise = torch.Generator(device=model.device).manual_seed(torch_seed(seed, "noise"))
     counts = generator(seed, "noise of the counts")
-    optimiser = torch.optim.Adam(clipping.parameters, lr=learning_rate)
+    optimiser = Adam(clipping.parameters, learning_rate)
     groups = _deal(len(examples), mechanism.group, seed)
     expected_batch_size = max(1, round(mechanism.probability * len(groups)))
     inputs, lengths = model.inputs(examples.text), examples.text.lengths.numpy()
