@@ -20,7 +20,7 @@ HEADS = ["mean", "mean, tags", "bilstm, tags", "bert", "tagger, tags"]
 @pytest.fixture
 def sgd(monkeypatch):
     """Take plain steps of size 1, so that the weights before less the weights after are the privatised gradient."""
-    monkeypatch.setattr(torch.optim, "Adam", torch.optim.SGD)
+    monkeypatch.setattr(dpsgd, "Adam", torch.optim.SGD)
 
 
 class Case:

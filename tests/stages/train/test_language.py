@@ -39,7 +39,7 @@ def one_at_a_time(model, data):
 
 @pytest.mark.parametrize("pieces", [8, 3])
 def test_dp_sgd_clips_each_text_as_a_loop_does(made, pieces, monkeypatch):
-    monkeypatch.setattr(torch.optim, "Adam", torch.optim.SGD)
+    monkeypatch.setattr(dpsgd, "Adam", torch.optim.SGD)
     model, data = made
     model.chunk = pieces
     gradients = one_at_a_time(model, data)
