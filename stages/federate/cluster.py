@@ -79,6 +79,7 @@ class _Actor:
     def __init__(self, workload: Workload, cohort: int) -> None:
         torch.set_num_threads(1)
         torch.set_deterministic_debug_mode("error")
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         self._engine = Engine(workload, cohort)
 
     def train(

@@ -263,6 +263,7 @@ def _serve(connection: Connection, path: Path, buffers: list[_Buffer], at_once: 
     torch.set_num_threads(1)
     # As of the command itself.
     torch.set_deterministic_debug_mode("error")
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     # Written by this run for itself; it holds a model, which is more than tensors.
     workload = torch.load(path, mmap=True, weights_only=False)
     worker = _Worker(workload, _shared(buffers), at_once)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pandas as pd
-from torch import Tensor
+from torch import Tensor, nn
 
 from stages.common.measurements import Measurement, no_guarantee
 from stages.federate.client import Workload
@@ -35,7 +35,7 @@ def fit(settings: FederateSettings, model: ModelSettings, data: Data, seed: int,
     """
     server = files.build(model, data.vocabulary.labels, data.vocabulary.tags, seed)
     with frozen(server, settings.freeze):
-        history = _history(settings, model, data, seed, server, processes)
+        history = _history(settings, data, seed, server, processes)
         trained = Layout(server).size
     server.eval()
     sent = history.groupby("metric")["value"].sum()
@@ -48,13 +48,10 @@ def fit(settings: FederateSettings, model: ModelSettings, data: Data, seed: int,
     )
 
 
-def _history(
-    settings: FederateSettings, model: ModelSettings, data: Data, seed: int, server: TextClassifier, processes: int
-) -> pd.DataFrame:
+def _history(settings: FederateSettings, data: Data, seed: int, server: TextClassifier, processes: int) -> pd.DataFrame:
     """Train the model in place; return rows of step, metric, value."""
-    vectorised = layers(server) is not None and not model.dropout
     inputs, valid_inputs = server.inputs(data.train.text), server.inputs(data.valid.text)
-    workload = Workload(server, inputs, server.objective(data.train), settings, vectorised)
+    workload = Workload(server, inputs, server.objective(data.train), settings, trained_at_once(server))
     layout, rows = Layout(server), list[tuple[int, str, float]]()
     with _engine(workload, settings, processes if server.device.type == "cpu" else 1) as engine:
         federation = Federation(engine, workload, Dealt(np.asarray(data.clients, dtype=str)), seed)
@@ -66,6 +63,13 @@ def _history(
             rows += [(number, "valid/accuracy", _accuracy(server, data, valid_inputs))]
             rows += [(number, "train/bytes_up", made.bytes_up), (number, "train/bytes_down", made.bytes_down)]
     return pd.DataFrame(rows, columns=["step", "metric", "value"])
+
+
+def trained_at_once(server: nn.Module) -> bool:
+    """Return whether clients can be trained at once: all that is trained is linear, and no module draws dropout."""
+    # Of its own each client would have to draw it, and an encoder may have some that no setting of the model names.
+    draws = any(isinstance(module, nn.Dropout) and module.p > 0 for module in server.modules())
+    return layers(server) is not None and not draws
 
 
 def _engine(workload: Workload, settings: FederateSettings, processes: int) -> Engine:

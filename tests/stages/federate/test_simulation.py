@@ -3,12 +3,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from stages.common.errors import SettingError
 from stages.common.streams import torch_seed
 from stages.federate.population import select
 from stages.federate.settings import FederateSettings
-from stages.federate.simulation import fit
+from stages.federate.simulation import fit, trained_at_once
 from stages.fitting.cell import Data
 from stages.models import files
 from stages.models.evaluate import predict
@@ -228,3 +229,10 @@ def test_parts_that_are_frozen_are_not_trained_and_not_sent(model_settings, data
 def test_federated_averaging_guarantees_nothing(model_settings, data):
     privacy = fit(federation(), model_settings(), data, 0).privacy
     assert privacy == {"epsilon": None, "reason": "federated averaging alone is no privacy mechanism"}
+
+
+@pytest.mark.parametrize(("dropout", "at_once"), [(0.0, True), (0.1, False)])
+def test_clients_of_a_model_with_dropout_anywhere_are_trained_one_by_one(dropout, at_once):
+    # As of a frozen encoder, whose own dropout the model's settings do not name.
+    encoder = nn.Sequential(nn.Linear(4, 4), nn.Dropout(dropout)).requires_grad_(False)
+    assert trained_at_once(nn.Sequential(encoder, nn.Linear(4, 2))) is at_once
