@@ -1,4 +1,4 @@
-"""What sharing buys canary extraction: all codes against a loop over codes, restarts at once against one by one.
+"""What sharing buys canary extraction: all codes against a loop over codes, starts at once against one by one.
 
 The model is `tagger` of params.yaml with 20 labels and 80 tags, its weights as drawn: times do not depend on them.
 The codes are digits behind `my pin code is`. The loop reads one code at a time, from the same representations of
@@ -28,7 +28,7 @@ DIGITS = [str(digit) for digit in range(10)]
 LENGTHS = (4, 6)
 # Of the loop, as many codes as are timed.
 SLICE = 200
-RESTARTS, STEPS = 30, 50
+STARTS, STEPS = 30, 50
 REPEATS = 3
 
 
@@ -36,7 +36,7 @@ def cases() -> list[Row]:
     """Return a row per length and comparison."""
     torch.set_num_threads(1)
     targets = {length: _target(length) for length in LENGTHS}
-    return [_exhaustive(targets[length]) for length in LENGTHS] + [_restarts(targets[length]) for length in LENGTHS]
+    return [_exhaustive(targets[length]) for length in LENGTHS] + [_starts(targets[length]) for length in LENGTHS]
 
 
 def _target(length: int) -> Target:
@@ -63,10 +63,10 @@ def _exhaustive(attacked: Target) -> Row:
     return row(f"all {number:,} codes of {attacked.unknown} digits", f"a loop, from {len(some)}", times, 1 / 20)
 
 
-def _restarts(attacked: Target) -> Row:
+def _starts(attacked: Target) -> Row:
     # Fewer steps than the search waits for an answer to move: all take as many.
     settings = GradientSearchSettings(steps=STEPS)
-    shape = (RESTARTS, attacked.unknown, len(DIGITS))
+    shape = (STARTS, attacked.unknown, len(DIGITS))
     starts = torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
     def together() -> None:
@@ -78,7 +78,7 @@ def _restarts(attacked: Target) -> Row:
 
     together()
     times = [(seconds(together), seconds(apart)) for _ in range(REPEATS)]
-    case = f"{RESTARTS} restarts of {STEPS} steps, {attacked.unknown} digits"
+    case = f"{STARTS} starts of {STEPS} steps, {attacked.unknown} digits"
     return row(case, "one after the other", times, 1 / 5)
 
 
