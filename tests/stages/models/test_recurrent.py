@@ -73,10 +73,24 @@ def test_it_is_deterministic_where_torch_must_be():
     _, ours = pair(bidirectional=True)
     torch.set_deterministic_debug_mode("error")
     try:
-        first, second = (read(ours, texts())[3] for _ in range(2))
+        found = []
+        for _ in range(2):
+            ours.zero_grad()
+            found.append([value.clone() for value in read(ours, texts())])
     finally:
         torch.set_deterministic_debug_mode("default")
-    assert torch.equal(first, second)
+    assert all(torch.equal(first, second) for first, second in zip(*found, strict=True))
+
+
+def test_under_autocast_gradients_are_those_of_single_precision_to_bfloat16():
+    _, ours = pair(torch.float32, bidirectional=True)
+    expected = [value.clone() for value in read(ours, texts(torch.float32))]
+    ours.zero_grad()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = read(ours, texts(torch.float32))
+    assert all(parameter.grad.dtype == torch.float32 for parameter in ours.parameters())
+    for one, other in zip(found, expected, strict=True):
+        assert float((one.detach().float() - other.detach()).norm() / other.detach().norm()) < 0.02
 
 
 def test_the_backward_pass_may_run_again():

@@ -18,6 +18,7 @@ from transformers import (
 from stages.models.characters import Characters
 from stages.models.crf import Chain, log_likelihoods
 from stages.models.encoders import IGNORED_TAG
+from stages.models.recurrent import LSTM
 from stages.models.settings import CharacterSettings
 from stages.privacy.clipping import ClippedGradients
 from stages.privacy.normalisation import RMS_NORMS
@@ -70,10 +71,10 @@ class Tied(nn.Module):
 class Recurrent(nn.Module):
     """An LSTM over texts of different lengths, packed or padded; all that it returns is used."""
 
-    def __init__(self, packed, layers=1, both=True, in_order=True, **options):
+    def __init__(self, packed, layers=1, both=True, in_order=True, kind=nn.LSTM, **options):
         super().__init__()
         self.packed, self.in_order = packed, in_order
-        self.lstm = nn.LSTM(6, 5, layers, bidirectional=both, **options)
+        self.lstm = kind(6, 5, layers, bidirectional=both, **options)
         self.scores = nn.Linear(5 * (1 + both), 3)
 
     def forward(self, values):
@@ -243,6 +244,7 @@ CASES = {
     "lstm, packed": (lambda: Recurrent(packed=True, batch_first=True), values),
     "lstm, two layers, packed": (lambda: Recurrent(packed=True, layers=2), values),
     "lstm, packed in any order": (lambda: Recurrent(packed=True, in_order=False), lambda n: values(n).flip(0)),
+    "lstm, that of the models": (lambda: Recurrent(packed=True, kind=LSTM, batch_first=True), values),
     "lstm, one direction, no bias": (lambda: Recurrent(packed=False, both=False, bias=False), values),
     "lstm, used twice": (Again, lambda n: values(n).flip(0)),
     "bert": (Bert, ids),
