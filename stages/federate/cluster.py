@@ -49,8 +49,9 @@ class RayEngine(Engine):
         make = ray.remote(_Actor).options(
             num_cpus=0, scheduling_strategy="SPREAD", max_restarts=DEATHS, max_task_retries=DEATHS
         )
-        held = ray.put(workload)
-        self._actors = [make.remote(held, cohort) for _ in range(min(cores, self._lanes))]
+        # Held as long as the actors: one that starts again asks for it again.
+        self._workload = ray.put(workload)
+        self._actors = [make.remote(self._workload, cohort) for _ in range(min(cores, self._lanes))]
         for actor in self._actors:
             self._stack.callback(ray.kill, actor)
 
