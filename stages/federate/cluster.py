@@ -10,7 +10,7 @@ from torch import Tensor
 
 from stages.common.errors import InputError, SettingError
 from stages.federate.client import Task, Workload
-from stages.federate.engine import DEATHS, Engine, Shared
+from stages.federate.engine import DEATHS, Engine, Shared, prepare_torch
 
 
 class RayEngine(Engine):
@@ -78,9 +78,7 @@ class _Actor:
     """An engine of its own, which trains a lane at a time."""
 
     def __init__(self, workload: Workload, cohort: int) -> None:
-        torch.set_num_threads(1)
-        torch.set_deterministic_debug_mode("error")
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        prepare_torch()
         self._engine = Engine(workload, cohort)
 
     def train(

@@ -156,6 +156,13 @@ def deal(tasks: Iterable[Task], lanes: int) -> list[list[Task]]:
     return [lane for lane in dealt if lane]
 
 
+def prepare_torch() -> None:
+    """Set up a process that trains clients as the command's own is, with one thread."""
+    torch.set_num_threads(1)
+    torch.set_deterministic_debug_mode("error")
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
 class _Buffer:
     """A tensor's memory, which a process that it is sent to shares."""
 
@@ -260,11 +267,9 @@ class _Process:
 
 def _serve(connection: Connection, path: Path, buffers: list[_Buffer], at_once: int) -> None:
     end_with_parent()
-    torch.set_num_threads(1)
-    # As of the command itself.
-    torch.set_deterministic_debug_mode("error")
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    # Written by this run for itself; it holds a model, which is more than tensors.
+    prepare_torch()
+    # A model and its objective are more than tensors, so this is a pickle, as is all that multiprocessing sends. The
+    # run that wrote it started this process, and the folder admits nobody but its user.
     workload = torch.load(path, mmap=True, weights_only=False)
     worker = _Worker(workload, _shared(buffers), at_once)
     while True:

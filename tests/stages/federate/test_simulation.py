@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import federated_cases
 import numpy as np
 import pytest
 import torch
@@ -8,7 +9,6 @@ from torch import nn
 from stages.common.errors import SettingError
 from stages.common.streams import torch_seed
 from stages.federate.population import select
-from stages.federate.settings import FederateSettings
 from stages.federate.simulation import fit, trained_at_once
 from stages.fitting.cell import Data
 from stages.models import files
@@ -19,20 +19,9 @@ TEXTS = 24
 
 
 def federation(**changes):
-    usual = {
-        "dataset": "trees",
-        "model": "mean",
-        "seeds": [0],
-        "partition": "halves",
-        "train_on": "train",
-        "mechanism": "fedavg",
-        "batch_size": TEXTS,
-        "learning_rate": 0.5,
-        "rounds": 1,
-        "clients_per_round": 1,
-        "local_epochs": 1,
-    }
-    return FederateSettings.model_validate(usual | changes)
+    """Return settings of one step of one client with all examples, but for the changes."""
+    one_step = {"batch_size": TEXTS, "learning_rate": 0.5, "clients_per_round": 1, "local_epochs": 1}
+    return federated_cases.federation(**one_step | changes)
 
 
 def dealt(sizes):
