@@ -34,10 +34,13 @@ class Row:
     spread: float
 
 
-def compare(case: str, ours: Callable[[], object], peer_name: str, peer: Callable[[], object], target: float) -> Row:
-    """Time both sides in turn, after one warm-up each, and return the row of their medians in seconds."""
-    ours()
-    peer()
+def compare(
+    case: str, ours: Callable[[], object], peer_name: str, peer: Callable[[], object], target: float, warm_ups: int = 1
+) -> Row:
+    """Time both sides in turn, after warm-ups, and return the row of their medians in seconds."""
+    for _ in range(warm_ups):
+        ours()
+        peer()
     return row(case, peer_name, [(seconds(ours), seconds(peer)) for _ in range(REPEATS)], target)
 
 

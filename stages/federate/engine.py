@@ -25,6 +25,7 @@ from stages.common.errors import InputError
 from stages.common.pool import CONTEXT, PROCESSES, end_with_parent
 from stages.federate.client import Task, Workload, update
 from stages.federate.weights import Layout
+from stages.models.process import set_up_process
 
 # At most so many processes have something to do in a round, and so many sums are added at its end.
 LANES = 8
@@ -159,8 +160,7 @@ def deal(tasks: Iterable[Task], lanes: int) -> list[list[Task]]:
 def prepare_torch() -> None:
     """Set up a process that trains clients as the command's own is, with one thread."""
     torch.set_num_threads(1)
-    torch.set_deterministic_debug_mode("error")
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    set_up_process()
 
 
 class _Buffer:

@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
 from stages.common import artifacts, command, measurements
@@ -28,6 +27,7 @@ from stages.models.examples import (
     rows_of,
     vocabulary,
 )
+from stages.models.process import set_up_process
 from stages.models.settings import AnyModelSettings, LanguageModelSettings, read_any_model, read_model
 from stages.models.text_model import TextModel
 
@@ -176,10 +176,7 @@ def _with_a_secret(settings: SecretSettings, model: AnyModelSettings, data: Data
 
 def fit_safely(fit: Fit[CellT], cell: Cell[CellT], model: AnyModelSettings, data: Data, seed: int) -> Fitted:
     """Return what one seed gives, deterministically; InputError for a setting that cannot be, or that diverges."""
-    # use_deterministic_algorithms does the same, and imports torch._inductor, which takes two seconds.
-    torch.set_deterministic_debug_mode("error")
-    # Memory that is not yet written would be filled with NaN, at every one of many small results.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    set_up_process()
     with cell.naming():
         fitted = fit(cell.settings, model, data, seed)
     if not np.isfinite(fitted.history["value"]).all():

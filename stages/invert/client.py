@@ -13,7 +13,7 @@ from stages.models.encoders import Transformer, mask, tokenizer
 from stages.models.examples import Examples
 from stages.models.fitted import FittedModel
 from stages.privacy.clipping import ClippedGradients
-from stages.privacy.noise import add_noise
+from stages.privacy.noise import Noise
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def others(model: TextClassifier) -> list[torch.nn.Parameter]:
 def update(
     model: TextClassifier,
     client: Client,
-    noise: torch.Generator,
+    noise: Noise,
     clipping_norm: float | None = None,
     noise_multiplier: float = 0.0,
 ) -> Update:
@@ -123,7 +123,7 @@ def update(
     Args:
         model: In eval mode: the gradient is that of training without dropout.
         client: Its texts.
-        noise: On the model's device.
+        noise: Of the model's device.
         clipping_norm: What each text's gradient is clipped to; not clipped, and without noise, if None.
         noise_multiplier: Standard deviation of the noise on their sum, in clipping norms.
     """
@@ -139,7 +139,7 @@ def update(
         return _update(model, found)
     clipping = ClippedGradients(model, clipping_norm)
     clipping.add_clipped_sum(of_texts, rows)
-    add_noise(clipping.parameters, noise_multiplier * clipping_norm, len(rows), noise)
+    noise.add(clipping.parameters, noise_multiplier * clipping_norm, len(rows))
     found = tuple(torch.zeros_like(each) if each.grad is None else each.grad for each in [table, *rest])
     model.zero_grad()
     return _update(model, found)

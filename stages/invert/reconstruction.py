@@ -19,6 +19,7 @@ from stages.invert.settings import InvertSettings
 from stages.models.encoders import tokenizer
 from stages.models.examples import Examples
 from stages.models.fitted import FittedModel
+from stages.privacy.noise import Noise
 
 # Random guesses of which the chance level is the mean.
 GUESSES = 20
@@ -94,7 +95,7 @@ def reconstruct(
     encoder(model)
     around = marks(fitted)
     private, twins = pairs(examples, settings.texts, seed)
-    noise = torch.Generator(device=model.device).manual_seed(torch_seed(seed, "noise of updates"))
+    noise = Noise(torch_seed(seed, "noise of updates"), model.device)
     found = []
     for number, start in enumerate(range(0, settings.texts, settings.batch_size)):
         rows = private[start : start + settings.batch_size]
@@ -146,7 +147,7 @@ def _attack(
     example_ids: NDArray[np.object_],
     settings: InvertSettings,
     noise_multiplier: float,
-    noise: torch.Generator,
+    noise: Noise,
     seed: int,
     number: int,
 ) -> list[Reconstruction]:

@@ -29,7 +29,7 @@ class Adam:
     def step(self) -> None:
         """Move the parameters by their gradients."""
         state = zip(self.parameters, self._means, self._squares, self._steps, strict=True)
-        moved = [(each[0], each[0].grad, *each[1:]) for each in state if each[0].grad is not None]
+        moved = [(each[0], _laid_out_as(*each[:2]), *each[1:]) for each in state if each[0].grad is not None]
         if not moved:
             return
         parameters, gradients, means, squares, steps = (list(part) for part in zip(*moved, strict=True))
@@ -49,3 +49,11 @@ class Adam:
             eps=1e-8,
             maximize=False,
         )
+
+
+def _laid_out_as(parameter: Tensor, means: Tensor) -> Tensor | None:
+    """Return the gradient with the strides of the means: the fused step reads both as if they had the same."""
+    gradient = parameter.grad
+    if gradient is None or gradient.stride() == means.stride():
+        return gradient
+    return torch.empty_like(means).copy_(gradient)

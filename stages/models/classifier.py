@@ -7,16 +7,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from stages.common.errors import InputError
 from stages.common.measurements import Measurement, macro_f1, proportion
 from stages.models.characters import Characters
 from stages.models.crf import Chain, ChainScores, log_likelihoods
-from stages.models.encoders import IGNORED_TAG, EncodedText, StaticTable, Transformer, mask, word_vectors
+from stages.models.encoders import (
+    IGNORED_TAG,
+    EncodedText,
+    StaticTable,
+    build_encoder,
+    mean_state,
+    mean_states,
+    word_vectors,
+)
 from stages.models.evaluate import predict, span_f1
 from stages.models.examples import Examples, Vocabulary
 from stages.models.recurrent import LSTM, packed, padded
-from stages.models.settings import ModelSettings, TransformerEncoder, WordsEncoder
-from stages.models.text_model import CHUNK, Objective, TextModel
+from stages.models.settings import ModelSettings, WordsEncoder
+from stages.models.text_model import Objective, TextModel
 
 
 class Scores(NamedTuple):
@@ -38,14 +45,7 @@ class TextClassifier(TextModel):
 
     def __init__(self, settings: ModelSettings, labels: int, tags: int = 0) -> None:
         super().__init__()
-        self.encoder = (
-            Transformer(settings.encoder)
-            if isinstance(settings.encoder, TransformerEncoder)
-            else StaticTable(settings.encoder)
-        )
-        if isinstance(self.encoder, Transformer) and settings.max_length > self.encoder.longest:
-            limit = f"allowed: at most {self.encoder.longest}, the encoder's positions"
-            raise InputError("params.yaml: models: max_length", str(settings.max_length), limit)
+        self.encoder = build_encoder(settings.encoder, settings.max_length, "models: max_length")
         width = self.encoder.dimension
         self.characters: Characters | None = None
         if settings.characters and isinstance(settings.encoder, WordsEncoder):
@@ -71,14 +71,7 @@ class TextClassifier(TextModel):
         """Return token ids and lengths, or the pooled vectors of texts if they never change."""
         if not self.pooled_inputs:
             return super().inputs(text)
-        pooled = torch.empty((len(text.lengths), self.encoder.dimension), device=self.device)
-        # Texts of like length together: the cost of a chunk is that of its longest.
-        for rows in torch.argsort(text.lengths, stable=True).split(CHUNK):
-            lengths = text.lengths[rows]
-            ids = text.ids[rows, : int(lengths.max())].to(self.device)
-            with torch.no_grad():
-                pooled[rows.to(self.device)] = self._pool(self.encoder(ids, lengths), lengths.to(self.device))
-        return (pooled,)
+        return (mean_states(self.encoder, text, self.device),)
 
     def forward(self, *inputs: Tensor) -> Scores:
         """Score a batch of what `inputs` returned."""
@@ -107,7 +100,7 @@ class TextClassifier(TextModel):
             states = self.dropout(states)
         tags = self.tags(states) if self.tags is not None else None
         chain = self.chain() if self.chain is not None else None
-        return Scores(self._label_scores(self._pool(states, lengths)), tags, chain)
+        return Scores(self._label_scores(mean_state(states, lengths)), tags, chain)
 
     def objective(self, examples: Examples) -> Objective:
         """Return the objective that reads labels and tags of `examples` by row; see `losses`."""
@@ -138,11 +131,6 @@ class TextClassifier(TextModel):
             pooled = self.dropout(self.hidden(pooled))
         scores: Tensor = self.labels(pooled)
         return scores
-
-    @staticmethod
-    def _pool(states: Tensor, lengths: Tensor) -> Tensor:
-        kept = mask(lengths, states.shape[1])[..., None]
-        return (states * kept).sum(dim=1) / lengths[:, None]
 
 
 def losses(scores: Scores, labels: Tensor, tags: Tensor | None) -> Tensor:

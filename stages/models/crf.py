@@ -71,7 +71,7 @@ def log_likelihoods(emissions: Tensor, chain: ChainScores, tags: Tensor) -> Tens
     )
     # By the base's type: mypy takes a subclass's apply for untyped.
     of_all: type[torch.autograd.Function] = _LogPartition
-    log_partition: Tensor = of_all.apply(emissions, *chain, counts)
+    log_partition: Tensor = of_all.apply(emissions, *chain, counts, torch.is_grad_enabled())
     return (score - log_partition).where(counts > 0, 0)
 
 
@@ -167,10 +167,17 @@ class _LogPartition(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        context: Any, emissions: Tensor, transitions: Tensor, starts: Tensor, ends: Tensor, counts: Tensor
+        context: Any,
+        emissions: Tensor,
+        transitions: Tensor,
+        starts: Tensor,
+        ends: Tensor,
+        counts: Tensor,
+        training: bool,
     ) -> Tensor:
         chain = ChainScores(transitions, starts, ends).one
-        if any(context.needs_input_grad):
+        # `training` is the caller's: in here no gradient is ever taken.
+        if training and any(context.needs_input_grad):
             before, after = _both(emissions, chain, counts)
         else:
             before = _forward(emissions[None], chain.transitions[None], chain.starts[None], counts)[0]
@@ -195,9 +202,9 @@ class _LogPartition(torch.autograd.Function):
         first, second = (first - tops[0]).exp() * scales, (second - tops[1]).exp()
         factors = (transitions - highest).exp()
         if context.copies:
-            return of_words, first.transpose(1, 2) @ second * factors, of_words[:, 0], of_ends, None
+            return of_words, first.transpose(1, 2) @ second * factors, of_words[:, 0], of_ends, None, None
         of_pairs = first.flatten(0, 1).T @ second.flatten(0, 1) * factors
-        return of_words, of_pairs, of_words[:, 0].sum(dim=0), of_ends.sum(dim=0), None
+        return of_words, of_pairs, of_words[:, 0].sum(dim=0), of_ends.sum(dim=0), None, None
 
 
 def _to_front(words: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,10 +19,13 @@ from torch import Tensor, nn
 
 from stages.common.errors import InputError
 from stages.common.packages import package_path
+from stages.common.settings import PARAMETERS
 from stages.models import vectors
 from stages.models.settings import Encoder, StaticEncoder, TransformerEncoder, Weights, WordsEncoder
 
 IGNORED_TAG = -100
+# Texts at a time where no gradient is kept.
+CHUNK = 128
 
 
 @dataclass(frozen=True)
@@ -247,3 +250,45 @@ class Transformer(nn.Module):
 def _at_most(layers: int, setting: str, asked: int) -> None:
     if asked > layers:
         raise InputError(f"params.yaml: models: encoder.{setting}", str(asked), f"it has {layers} layers")
+
+
+def mean_states(encoder: StaticTable | Transformer, text: EncodedText, device: torch.device) -> Tensor:
+    """Return (n, dimension) means over the tokens of each text, without a gradient."""
+    means = torch.empty((len(text.lengths), encoder.dimension), device=device)
+    # Texts of like length together: the cost of a chunk is that of its longest.
+    for rows in torch.argsort(text.lengths, stable=True).split(CHUNK):
+        lengths = text.lengths[rows]
+        ids = text.ids[rows, : int(lengths.max())].to(device)
+        with torch.no_grad():
+            means[rows.to(device)] = mean_state(encoder(ids, lengths), lengths.to(device))
+    return means
+
+
+def mean_state(states: Tensor, lengths: Tensor) -> Tensor:
+    """Return (n, dimension) means of states (n, length, dimension) over the tokens that are text."""
+    kept = mask(lengths, states.shape[1])[..., None]
+    return (states * kept).sum(dim=1) / lengths[:, None]
+
+
+def embed(settings: Encoder, max_length: int, texts: Sequence[str], key: str) -> NDArray[np.float32]:
+    """Return (n, dimension) vectors of texts: the means of a pretrained encoder's states over their tokens.
+
+    On the CPU, so that what is made of them does not depend on whether there is a GPU.
+
+    Raises:
+        InputError: The encoder reads fewer than `max_length` tokens.
+    """
+    encoder = build_encoder(settings, max_length, key).eval()
+    text = encode(tokenizer(settings, max_length), texts, special=isinstance(encoder, Transformer))
+    return mean_states(encoder, text, torch.device("cpu")).numpy()
+
+
+def build_encoder(settings: Encoder, max_length: int, key: str) -> StaticTable | Transformer:
+    """Return an encoder of up to `max_length` tokens, a setting at `key`; InputError if it reads fewer."""
+    if not isinstance(settings, TransformerEncoder):
+        return StaticTable(settings)
+    encoder = Transformer(settings)
+    if max_length > encoder.longest:
+        limit = f"allowed: at most {encoder.longest}, the encoder's positions"
+        raise InputError(f"{PARAMETERS}: {key}", str(max_length), limit)
+    return encoder

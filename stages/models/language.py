@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from stages.common.errors import InputError
 from stages.common.measurements import Measurement
-from stages.models.encoders import EncodedText, encode, hide_progress, mask
+from stages.models.encoders import CHUNK, EncodedText, encode, hide_progress, mask
 from stages.models.evaluate import perplexity, scored
 from stages.models.examples import Examples, Vocabulary
 from stages.models.pretrained import BYTES, pretrained_folder, tokenizer
 from stages.models.settings import Adapters, ByteNetwork, LanguageModelSettings, PretrainedNetwork
-from stages.models.text_model import CHUNK, Objective, TextModel
+from stages.models.text_model import Objective, TextModel
 
 # Logits in one pass that keeps no gradient, a quarter of a gigabyte of them.
 LOGITS = 2**26

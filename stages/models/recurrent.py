@@ -22,20 +22,27 @@ State = tuple[Tensor, Tensor]
 class LSTM(nn.LSTM):
     """torch's LSTM over packed texts; it starts from zero.
 
-    On a GPU it is torch's own. There is no second gradient.
+    On a GPU, or with a projected state, it is torch's own. There is no second gradient.
     """
 
     def forward(self, inputs: Any, state: Any = None) -> tuple[Any, State]:
         """Return packed states (rows, directions x hidden) and the last state, as torch.nn.LSTM does."""
-        if state is not None or not isinstance(inputs, PackedSequence) or inputs.data.is_cuda:
+        written_out = isinstance(inputs, PackedSequence) and not inputs.data.is_cuda and not self.proj_size
+        if state is not None or not written_out:
             found: tuple[Any, State] = super().forward(inputs, state)
             return found
         return run_packed(self, inputs)
 
 
 def packed(values: Tensor, lengths: Tensor) -> PackedSequence:
-    """Pack values (n, length, d) of texts; what torch's pack_padded_sequence does, in one lookup."""
+    """Pack values (n, length, d) of texts; what torch's pack_padded_sequence does, in one lookup.
+
+    Raises:
+        ValueError: A text is empty.
+    """
     inside, order, back = _laid_out(lengths, values.shape[1])
+    if not bool(inside[0].all()):
+        raise ValueError("a text to pack has at least one word")
     rows = _rows(inside, order)
     return PackedSequence(values.flatten(0, 1)[rows], inside.sum(dim=1).cpu(), order, back)
 

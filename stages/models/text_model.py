@@ -8,11 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from stages.common.measurements import Measurement
-from stages.models.encoders import EncodedText
+from stages.models.encoders import CHUNK, EncodedText
 from stages.models.examples import Examples, Vocabulary
 
-# Texts at a time where no gradient is kept.
-CHUNK = 128
 # (what the model says of some rows, those rows) -> their losses
 Objective = Callable[[Any, Tensor], Tensor]
 

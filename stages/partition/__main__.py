@@ -1,19 +1,22 @@
 """Deal the training examples of a data set to clients, once per seed, and measure who holds what."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from stages.common import artifacts, command, measurements, paths
 from stages.common.cells import Place
 from stages.common.errors import InputError
 from stages.common.measurements import About
 from stages.common.settings import PARAMETERS, read_parameters
+from stages.partition import schemes
 from stages.partition.dealing import client_table, deal
-from stages.partition.settings import Natural, PartitionSettings, read
+from stages.partition.settings import FeatureShift, Natural, PartitionSettings, read
 from stages.partition.statistics import holdings, label_counts, measure
 
 
@@ -34,13 +37,22 @@ def run_partition(name: str) -> None:
     source = paths.prepared_path(settings.dataset, "train")
     examples = read_examples(source, settings, key)
     labels, label_names = pd.factorize(examples["label"], sort=True)
-    values = examples[settings.column if isinstance(settings, Natural) else "label"].to_numpy(dtype=object)
+    values: NDArray[Any] = labels
+    if isinstance(settings, Natural):
+        values = examples[settings.column].to_numpy(dtype=object)
+    elif isinstance(settings, FeatureShift):
+        values = _vectors(settings, source, key)
+    periods = np.zeros(len(examples), dtype=np.int64)
+    if settings.periods is not None:
+        times = examples[settings.periods.column].to_numpy(dtype=object)
+        periods = schemes.periods(times, settings.periods.count, key)
 
     dealings = {seed: deal(settings, key, labels, values, seed) for seed in settings.seeds}
     counts = {
         seed: label_counts(dealing.client, labels[dealing.held], len(label_names)) for seed, dealing in dealings.items()
     }
-    table = pd.concat([client_table(examples["example_id"], dealing, seed) for seed, dealing in dealings.items()])
+    ids = examples["example_id"]
+    table = pd.concat([client_table(ids, dealing, periods, seed) for seed, dealing in dealings.items()])
     with artifacts.atomic_folder(paths.PARTITIONS / name) as folder:
         artifacts.write_table(folder / "clients.parquet", table)
     measured = {seed: measure(counts[seed], dealing.split) for seed, dealing in dealings.items()}
@@ -52,21 +64,29 @@ def run_partition(name: str) -> None:
 
 
 def read_examples(source: Path, settings: PartitionSettings, key: str) -> pd.DataFrame:
-    """Read example_id, label and the column of a natural partition, which must name a client in every row."""
+    """Read example_id, label and the columns that clients and periods go by, which must be filled in every row."""
     examples = artifacts.read_table(source, ["example_id", "label"])
-    if not isinstance(settings, Natural):
-        return examples
-    where, column = f"{PARAMETERS}: {key}.column", settings.column
-    texts = _text_columns(source)
-    if column not in texts:
-        raise InputError(where, f"{source} has no text column `{column}`", f"it has: {', '.join(texts)}")
-    examples[column] = artifacts.read_table(source, [column])[column]
-    empty = int(np.sum(examples[column].isna() | (examples[column] == "")))
-    if empty:
-        raise InputError(
-            where, f"`{column}` is empty in {empty} rows of {source}", "name a column that is filled in all"
-        )
+    columns = {f"{key}.column": settings.column} if isinstance(settings, Natural) else {}
+    if settings.periods is not None:
+        columns[f"{key}.periods.column"] = settings.periods.column
+    for setting, column in columns.items():
+        where, texts = f"{PARAMETERS}: {setting}", _text_columns(source)
+        if column not in texts:
+            raise InputError(where, f"{source} has no text column `{column}`", f"it has: {', '.join(texts)}")
+        examples[column] = artifacts.read_table(source, [column])[column]
+        if empty := int(np.sum(examples[column].isna() | (examples[column] == ""))):
+            problem = f"`{column}` is empty in {empty} rows of {source}"
+            raise InputError(where, problem, "name a column that is filled in all")
     return examples
+
+
+def _vectors(settings: FeatureShift, source: Path, key: str) -> NDArray[np.float32]:
+    """Return (n, dimension) vectors of the texts."""
+    # torch takes seconds to import, and no other scheme needs it.
+    from stages.models.encoders import embed
+
+    texts = list(artifacts.read_table(source, ["text"])["text"])
+    return embed(settings.encoder, settings.max_length, texts, f"{key}.max_length")
 
 
 def _text_columns(source: Path) -> list[str]:

@@ -3,6 +3,7 @@
 import zlib
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,17 @@ from numpy.typing import NDArray
 from stages.common.errors import InputError
 from stages.common.settings import PARAMETERS
 from stages.partition import schemes
-from stages.partition.settings import Iid, LabelShift, Membership, Natural, PartitionSettings, QuantityShift
+from stages.partition.settings import (
+    FeatureShift,
+    Iid,
+    LabelDirichlet,
+    LabelShift,
+    Membership,
+    Natural,
+    PartitionSettings,
+    QuantityShift,
+    Shards,
+)
 
 
 @dataclass(frozen=True)
@@ -31,9 +42,7 @@ class Dealing:
     names: NDArray[np.object_]
 
 
-def deal(
-    settings: PartitionSettings, key: str, labels: NDArray[np.int64], values: NDArray[np.object_], seed: int
-) -> Dealing:
+def deal(settings: PartitionSettings, key: str, labels: NDArray[np.int64], values: NDArray[Any], seed: int) -> Dealing:
     """Deal n examples under one seed.
 
     The halves and the clients come from streams of their own: the same seed gives the same halves under every
@@ -43,7 +52,8 @@ def deal(
         settings: The partition.
         key: Its dotted key in params.yaml, for errors.
         labels: (n,) label index of each example.
-        values: (n,) values of the column that a natural partition names; unused by the others.
+        values: What else the scheme deals by: (n,) values of a natural partition's column, or (n, d) vectors of the
+            texts for a shift of features; unused by the others.
         seed: Seed of this dealing.
 
     Raises:
@@ -73,7 +83,7 @@ def deal_membership(count: int, membership: Membership, generator: np.random.Gen
     return generator.permutation(np.repeat(["member", "nonmember", "reserve"], [*sizes, count - sum(sizes)]))
 
 
-def client_table(examples: pd.Series, dealing: Dealing, seed: int) -> pd.DataFrame:
+def client_table(examples: pd.Series, dealing: Dealing, periods: NDArray[np.int64], seed: int) -> pd.DataFrame:
     """Return one row per example id: seed, example_id, client_id (null where no client holds it), split, period."""
     clients = np.full(len(examples), None, dtype=object)
     clients[dealing.held] = dealing.names
@@ -83,13 +93,13 @@ def client_table(examples: pd.Series, dealing: Dealing, seed: int) -> pd.DataFra
             "example_id": examples,
             "client_id": pd.Series(clients, index=examples.index, dtype="str"),
             "split": dealing.split,
-            "period": 0,
+            "period": periods,
         }
     )
 
 
 def _deal_clients(
-    settings: PartitionSettings, key: str, labels: NDArray[np.int64], values: NDArray[np.object_], seed: int
+    settings: PartitionSettings, key: str, labels: NDArray[np.int64], values: NDArray[Any], seed: int
 ) -> NDArray[np.int64]:
     generator = _generator(seed, settings.scheme)
     match settings:
@@ -97,8 +107,15 @@ def _deal_clients(
             return schemes.iid(len(labels), settings.clients, generator, key)
         case LabelShift():
             return schemes.label_shift(labels, settings.clients, settings.alpha, generator, key)
+        case LabelDirichlet():
+            return schemes.label_dirichlet(labels, settings.clients, settings.alpha, settings.least, generator, key)
+        case Shards():
+            return schemes.shards(labels, settings.clients, settings.shards, generator, key)
+        case FeatureShift():
+            clusters = schemes.clusters(values, settings.clusters, generator, key)
+            return schemes.label_shift(clusters, settings.clients, settings.alpha, generator, key)
         case QuantityShift():
-            return schemes.quantity_shift(len(labels), settings.clients, settings.beta, generator, key)
+            return schemes.quantity_shift(len(labels), settings.clients, settings.beta, settings.least, generator, key)
         case Natural():
             return schemes.natural(values)
 

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from stages.common.errors import InputError
 from stages.common.settings import PARAMETERS, Seeds, Settings, block, parse
+from stages.models.settings import Encoder
 
 Positive = Annotated[float, Field(gt=0)]
 
@@ -23,10 +24,18 @@ class Membership(Settings):
         return self
 
 
+class Periods(Settings):
+    """The examples in order of a text column, cut into `count` periods of about as many examples."""
+
+    column: Annotated[str, Field(min_length=1)]
+    count: Annotated[int, Field(ge=2)]
+
+
 class _Partition(Settings):
     dataset: Annotated[str, Field(min_length=1)]
     seeds: Seeds
     membership: Membership | None = None
+    periods: Periods | None = None
 
 
 class Iid(_Partition):
@@ -44,12 +53,46 @@ class LabelShift(_Partition):
     alpha: Positive
 
 
+class LabelDirichlet(_Partition):
+    """Clients among whom each label is dealt by its own draw of shares, the less evenly the smaller `alpha` is."""
+
+    scheme: Literal["label_dirichlet"]
+    clients: PositiveInt
+    alpha: Positive
+    least: PositiveInt = 1
+
+
+class Shards(_Partition):
+    """Clients with a few shards each of the examples sorted by label, and so with a few labels."""
+
+    scheme: Literal["shards"]
+    clients: PositiveInt
+    shards: PositiveInt
+
+
+class FeatureShift(_Partition):
+    """Label shift with clusters of the texts' vectors in the place of labels (FedNLP's scheme).
+
+    Attributes:
+        encoder: Gives the vectors: the mean of its states over the first `max_length` tokens.
+        clusters: Number of them, found by k-means.
+    """
+
+    scheme: Literal["feature_shift"]
+    clients: PositiveInt
+    alpha: Positive
+    clusters: Annotated[int, Field(ge=2)]
+    encoder: Annotated[Encoder, Field(discriminator="kind")]
+    max_length: Annotated[int, Field(ge=1, le=4096)]
+
+
 class QuantityShift(_Partition):
-    """Clients whose sizes differ, the more the smaller `beta` is."""
+    """Clients whose sizes differ, the more the smaller `beta` is, but hold `least` examples or more."""
 
     scheme: Literal["quantity_shift"]
     clients: PositiveInt
     beta: Positive
+    least: PositiveInt = 1
 
 
 class Natural(_Partition):
@@ -59,11 +102,15 @@ class Natural(_Partition):
     column: Annotated[str, Field(min_length=1)]
 
 
-PartitionSettings = Annotated[Iid | LabelShift | QuantityShift | Natural, Field(discriminator="scheme")]
+_Any = Iid | LabelShift | LabelDirichlet | Shards | FeatureShift | QuantityShift | Natural
+PartitionSettings = Annotated[_Any, Field(discriminator="scheme")]
 
-SCHEMES: dict[str, type[Iid | LabelShift | QuantityShift | Natural]] = {
+SCHEMES: dict[str, type[_Any]] = {
     "iid": Iid,
     "label_shift": LabelShift,
+    "label_dirichlet": LabelDirichlet,
+    "shards": Shards,
+    "feature_shift": FeatureShift,
     "quantity_shift": QuantityShift,
     "natural": Natural,
 }
@@ -72,7 +119,7 @@ SCHEMES: dict[str, type[Iid | LabelShift | QuantityShift | Natural]] = {
 class _Choice(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore")
 
-    scheme: Literal["iid", "label_shift", "quantity_shift", "natural"]
+    scheme: Literal["iid", "label_shift", "label_dirichlet", "shards", "feature_shift", "quantity_shift", "natural"]
 
 
 def read(parameters: dict[str, Any], name: str) -> PartitionSettings:

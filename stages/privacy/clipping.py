@@ -169,7 +169,8 @@ class ClippedGradients:
             ]
             finite = norms.isfinite()
             all_finite = bool(finite.all())
-            for parameter in self.parameters:
+            # From the last, so that a table of embeddings, the largest gradient, is formed when the rest is freed.
+            for parameter in reversed(self.parameters):
                 factors = by_part[self._part[parameter]]
                 # Popped, so that what a layer kept is freed as soon as its gradient is there.
                 for use in uses.pop(parameter, ()):

@@ -15,7 +15,7 @@ def all_reduce_with_noise(parameters: Sequence[nn.Parameter], add_noise: Callabl
         with clipped.recording(examples=len(share)):        # a share may be empty
             losses = loss(model(share))
         clipped.backward(losses)
-        all_reduce_with_noise(clipped.parameters, lambda: add_noise(clipped.parameters, deviation, q * n, generator))
+        all_reduce_with_noise(clipped.parameters, lambda: noise.add(clipped.parameters, deviation, q * n))
         optimiser.step()
 
     The noise is that of one process: its deviation is not divided by their number, and the expected batch size is that

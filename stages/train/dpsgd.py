@@ -18,7 +18,7 @@ from stages.models.examples import Examples
 from stages.models.text_model import Objective, TextModel
 from stages.privacy.accounting import Mechanism
 from stages.privacy.clipping import Clipping
-from stages.privacy.noise import add_noise
+from stages.privacy.noise import Noise
 from stages.privacy.quantile import Quantile, shifted_count
 
 # Examples in one pass; a larger batch is summed in pieces, with the same result and less memory.
@@ -55,7 +55,7 @@ def train(
         raise ValueError(f"groups of {clipping.group} are clipped, groups of {mechanism.group} accounted for")
     torch.manual_seed(torch_seed(seed, "dropout"))
     batches = generator(seed, "poisson batches")
-    noise = torch.Generator(device=model.device).manual_seed(torch_seed(seed, "noise"))
+    noise = Noise(torch_seed(seed, "noise"), model.device)
     counts = generator(seed, "noise of the counts")
     optimiser = Adam(clipping.parameters, learning_rate)
     groups = _deal(len(examples), mechanism.group, seed)
@@ -76,7 +76,7 @@ def train(
             loss, norms = _sum_clipped(model, clipping, inputs, objective, torch.from_numpy(rows).to(model.device))
             step_losses.append(loss)
             # An empty batch still takes its noise: skipping it would tell that it was empty.
-            add_noise(clipping.parameters, multiplier * clipping_norm, expected_batch_size, noise)
+            noise.add(clipping.parameters, multiplier * clipping_norm, expected_batch_size)
             if quantile is not None:
                 count = shifted_count(norms, clipping_norm)
                 clipping_norm = quantile.next(clipping_norm, count, expected_batch_size, counts)

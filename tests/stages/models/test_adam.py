@@ -36,6 +36,15 @@ def test_a_rate_that_changes_is_that_of_the_next_step():
     torch.testing.assert_close(parameter.detach(), torch.tensor([-0.5]))
 
 
+def test_a_gradient_of_other_strides_moves_the_values_that_it_is_of():
+    values = torch.arange(6.0).view(2, 3)
+    parameters = [torch.zeros(2, 3, requires_grad=True) for _ in range(2)]
+    parameters[0].grad, parameters[1].grad = values, values.T.contiguous().T
+    for parameter in parameters:
+        Adam([parameter], 0.1).step()
+    assert torch.equal(*parameters)
+
+
 def test_without_gradients_nothing_moves():
     parameter = torch.ones(2, requires_grad=True)
     Adam([parameter], 0.1).step()

@@ -47,6 +47,14 @@ def test_the_likelihood_is_that_of_enumeration(batch):
         torch.testing.assert_close(found[row], by_sequence(batch, row)[tuple(batch[2][row][WORDS[row]].tolist())])
 
 
+def test_read_without_a_gradient_the_likelihood_is_the_same(batch):
+    emissions, chain, tags = batch
+    trained = ChainScores(*(part.requires_grad_() for part in chain))
+    expected = log_likelihoods(emissions, trained, tags).detach()
+    with torch.no_grad():
+        torch.testing.assert_close(log_likelihoods(emissions, trained, tags), expected, rtol=0, atol=1e-12)
+
+
 def test_the_likelihoods_of_all_sequences_sum_to_one(batch):
     emissions, chain, _ = batch
     sequences = [torch.tensor(tags).expand(len(WORDS), 4) for tags in itertools.product(range(TAGS), repeat=4)]

@@ -116,6 +116,17 @@ def test_what_is_no_packed_text_is_left_to_torch():
     torch.testing.assert_close(ours(texts())[0], theirs(texts())[0])
 
 
+def test_an_lstm_that_projects_its_state_is_left_to_torch():
+    theirs, ours = pair(bidirectional=True, proj_size=2)
+    alone = packed(texts(), LENGTHS)
+    torch.testing.assert_close(ours(alone)[0].data, theirs(alone)[0].data)
+
+
+def test_an_empty_text_is_refused():
+    with pytest.raises(ValueError, match="at least one word"):
+        packed(texts(), torch.tensor([3, 7, 0, 7, 4]))
+
+
 def test_packing_is_torchs():
     ours = packed(texts(), LENGTHS)
     theirs = pack_padded_sequence(texts(), LENGTHS, batch_first=True, enforce_sorted=False)

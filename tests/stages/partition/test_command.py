@@ -18,6 +18,24 @@ partitions:
   uneven: {dataset: plays, scheme: quantity_shift, beta: 1.0, clients: 5, seeds: [1]}
   authors: {dataset: plays, scheme: natural, column: author, seeds: [3]}
   halves: {dataset: plays, scheme: iid, clients: 5, seeds: [0, 1], membership: {member: 0.4, nonmember: 0.4}}
+  dirichlet: {dataset: plays, scheme: label_dirichlet, alpha: 0.5, clients: 5, seeds: [1]}
+  shards: {dataset: plays, scheme: shards, shards: 2, clients: 5, seeds: [1], periods: {column: author, count: 3}}
+  clusters:
+    dataset: plays
+    scheme: feature_shift
+    alpha: 0.1
+    clients: 5
+    clusters: 2
+    encoder:
+      kind: static
+      source: package
+      package: wordllama
+      weights: wordllama/weights/l2_supercat_256.safetensors
+      tokenizer: wordllama/tokenizers/l2_supercat_tokenizer_config.json
+    max_length: 8
+    seeds: [1]
+  many: {dataset: plays, scheme: iid, clients: 5, seeds: [0], periods: {column: author, count: 4}}
+  timeless: {dataset: plays, scheme: iid, clients: 5, seeds: [0], periods: {column: day, count: 4}}
   crowded: {dataset: plays, scheme: iid, clients: 201, seeds: [0]}
   nameless: {dataset: plays, scheme: natural, column: actor, seeds: [0]}
   lists: {dataset: plays, scheme: natural, column: tokens, seeds: [0]}
@@ -34,7 +52,7 @@ def project(tmp_path, monkeypatch):
     plays = pd.DataFrame(
         {
             "example_id": [f"train-{row}" for row in range(200)],
-            "text": "to be",
+            "text": draws.choice(["to be or not to be", "now is the winter"], 200),
             "label": draws.choice(["comedy", "tragedy"], 200),
             "tokens": [["to", "be"]] * 200,
             "author": draws.choice(["Kyd", "Marlowe", "Webster"], 200),
@@ -119,7 +137,7 @@ def test_metrics_hold_what_was_measured_on_which_input(project, monkeypatch):
     assert content["metrics"]["train/clients"]["0"]["value"] == 5
 
 
-@pytest.mark.parametrize("name", ["iid", "skewed", "uneven", "authors", "halves"])
+@pytest.mark.parametrize("name", ["iid", "skewed", "uneven", "authors", "halves", "dirichlet", "shards", "clusters"])
 def test_the_same_input_gives_the_same_bytes(project, monkeypatch, name):
     assert run(name, monkeypatch) == 0
     first = {path: content for path, content in files(project).items() if "timings" not in path}
@@ -140,6 +158,23 @@ def test_natural_clients_are_the_authors_but_the_curve_does_not_name_them(projec
     assert "Kyd" not in Path("reports/curves/partitions/authors/holdings.csv").read_text()
 
 
+def test_periods_are_of_the_column_and_not_of_the_clients(project, monkeypatch):
+    assert run("shards", monkeypatch) == 0
+    plays = pd.read_parquet("data/prepared/plays/train.parquet")
+    table = pd.read_parquet("data/partitions/shards/clients.parquet")
+    authors = {"Kyd": 0, "Marlowe": 1, "Webster": 2}
+    assert table["period"].tolist() == [authors[author] for author in plays["author"]]
+    assert table.groupby("client_id")["period"].nunique().min() > 1
+
+
+def test_clients_of_shifted_features_are_of_like_texts(project, monkeypatch):
+    assert run("clusters", monkeypatch) == 0
+    plays = pd.read_parquet("data/prepared/plays/train.parquet")
+    client = pd.read_parquet("data/partitions/clusters/clients.parquet")["client_id"]
+    shares = pd.crosstab(client, plays["text"], normalize="index").max(axis=1)
+    assert (shares == 1).sum() >= 3
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -150,6 +185,8 @@ def test_natural_clients_are_the_authors_but_the_curve_does_not_name_them(projec
         ("gaps", "params.yaml: partitions.gaps.column: `group` is empty in 3 rows"),
         ("flat", "params.yaml: partitions.flat.alpha: 0 is not allowed"),
         ("overlapping", "params.yaml: partitions.overlapping.membership: "),
+        ("many", "params.yaml: partitions.many.periods.count: a period is empty: 3 values"),
+        ("timeless", "params.yaml: partitions.timeless.periods.column: data/prepared/plays/train.parquet has no text"),
         ("unprepared", "data/prepared/absent/train.parquet: no such file; run `dvc repro`"),
     ],
 )

@@ -7,7 +7,16 @@ from scipy.stats import chi2_contingency
 
 from stages.common.errors import InputError
 from stages.partition.dealing import client_table, deal
-from stages.partition.settings import Iid, LabelShift, Membership, Natural, QuantityShift
+from stages.partition.settings import (
+    FeatureShift,
+    Iid,
+    LabelDirichlet,
+    LabelShift,
+    Membership,
+    Natural,
+    QuantityShift,
+    Shards,
+)
 
 KEY = "partitions.some"
 HALVES = Membership(member=0.4, nonmember=0.4)
@@ -16,6 +25,8 @@ SCHEMES = [
     LabelShift(scheme="label_shift", dataset="d", seeds=[0], clients=3, alpha=0.5),
     QuantityShift(scheme="quantity_shift", dataset="d", seeds=[0], clients=3, beta=5.0),
     Natural(scheme="natural", dataset="d", seeds=[0], column="author"),
+    LabelDirichlet(scheme="label_dirichlet", dataset="d", seeds=[0], clients=3, alpha=5.0),
+    Shards(scheme="shards", dataset="d", seeds=[0], clients=3, shards=2),
 ]
 
 
@@ -36,12 +47,13 @@ def test_every_example_has_one_row_and_only_the_held_have_a_client(scheme, dealt
     labels, authors = pool(count)
     ids = pd.Series([f"train-{row}" for row in range(count)])
     dealing = deal(scheme, KEY, labels, authors, seed)
-    table = client_table(ids, dealing, seed)
+    periods = np.arange(count) % 2
+    table = client_table(ids, dealing, periods, seed)
 
     assert list(table.columns) == ["seed", "example_id", "client_id", "split", "period"]
     assert table["example_id"].tolist() == ids.tolist()
     assert (table["seed"] == seed).all()
-    assert (table["period"] == 0).all()
+    assert (table["period"] == periods).all()
     held = table["split"].isin(["train", "member"])
     assert (table["client_id"].notna() == held).all()
     assert table["client_id"].nunique() == 3
@@ -49,7 +61,7 @@ def test_every_example_has_one_row_and_only_the_held_have_a_client(scheme, dealt
     tenths = count * 4 // 10
     expected = {"member": tenths, "nonmember": tenths, "reserve": count - 2 * tenths}
     assert sizes == (expected if dealt_membership else {"train": count})
-    pd.testing.assert_frame_equal(table, client_table(ids, deal(scheme, KEY, labels, authors, seed), seed))
+    pd.testing.assert_frame_equal(table, client_table(ids, deal(scheme, KEY, labels, authors, seed), periods, seed))
 
 
 def test_the_whole_pool_may_be_dealt_and_fractions_are_read_as_written():
@@ -107,3 +119,24 @@ def test_a_fraction_of_no_example_is_refused():
     scheme = with_membership(SCHEMES[0], Membership(member=0.5, nonmember=0.001))
     with pytest.raises(InputError, match=r"membership.nonmember: 0.001 of 100 examples is not one example"):
         deal(scheme, KEY, *pool(100), seed=0)
+
+
+def test_features_are_clustered_among_what_is_held():
+    # Two groups of texts, as far apart as can be; with a small alpha clients are of one group, whatever the labels.
+    vectors = np.repeat([[0.0, 1.0], [1.0, 0.0]], 100, axis=0) + np.random.default_rng(0).normal(0, 0.01, (200, 2))
+    scheme = FeatureShift(
+        scheme="feature_shift",
+        dataset="d",
+        seeds=[0],
+        clients=8,
+        alpha=1e-3,
+        clusters=2,
+        encoder={"kind": "static", "source": "package", "package": "p", "weights": "w", "tokenizer": "t"},
+        max_length=8,
+    )
+    labels, _ = pool(200)
+    dealing = deal(with_membership(scheme), KEY, labels, vectors, seed=0)
+    group = (np.arange(200) >= 100)[dealing.held]
+    shares = [group[dealing.client == client].mean() for client in range(8)]
+    # The last clients get what is left.
+    assert sum(share in (0, 1) for share in shares) >= 6

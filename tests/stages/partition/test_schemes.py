@@ -57,7 +57,7 @@ def test_label_shift_deals_equal_sizes_up_to_the_last_client(pool, alpha, seed):
 def test_quantity_shift_leaves_no_client_empty(pool, beta, seed):
     labels, _ = pool
     clients = max(1, len(labels) // 20)
-    sizes = np.bincount(schemes.quantity_shift(len(labels), clients, beta, generator(seed), KEY), minlength=clients)
+    sizes = np.bincount(schemes.quantity_shift(len(labels), clients, beta, 1, generator(seed), KEY), minlength=clients)
     assert sizes.sum() == len(labels)
     assert len(sizes) == clients
     assert sizes.min() >= 1
@@ -74,9 +74,12 @@ def test_natural_deals_one_client_per_value_in_sorted_order(values):
     [
         lambda g: schemes.iid(300, 7, g, KEY),
         lambda g: schemes.label_shift(balanced(300, 5), 7, 0.3, g, KEY),
-        lambda g: schemes.quantity_shift(300, 7, 2.0, g, KEY),
+        lambda g: schemes.label_dirichlet(balanced(300, 5), 7, 0.3, 1, g, KEY),
+        lambda g: schemes.shards(balanced(300, 5), 7, 2, g, KEY),
+        lambda g: schemes.quantity_shift(300, 7, 2.0, 1, g, KEY),
+        lambda g: schemes.clusters(np.random.default_rng(0).normal(size=(300, 2)), 7, g, KEY),
     ],
-    ids=["iid", "label_shift", "quantity_shift"],
+    ids=["iid", "label_shift", "label_dirichlet", "shards", "quantity_shift", "clusters"],
 )
 def test_the_same_seed_repeats_and_another_differs(deal):
     assert (deal(generator(3)) == deal(generator(3))).all()
@@ -127,14 +130,82 @@ def test_label_shift_needs_no_rows_of_each_label_and_survives_the_tiniest_alpha(
 
 def test_quantity_shift_grows_more_even_with_beta():
     spread = [
-        np.bincount(schemes.quantity_shift(5000, 20, beta, generator(1), KEY)).std() for beta in (0.5, 5.0, 500.0)
+        np.bincount(schemes.quantity_shift(5000, 20, beta, 1, generator(1), KEY)).std() for beta in (0.5, 5.0, 500.0)
     ]
     assert spread[0] > spread[1] > spread[2]
 
 
 def test_quantity_shift_gives_up_at_the_cap():
     with pytest.raises(InputError, match=r"partitions.some.beta: 0.1 left one of 1000 clients .* 5000 .*raise beta"):
-        schemes.quantity_shift(5000, 1000, 0.1, generator(), KEY)
+        schemes.quantity_shift(5000, 1000, 0.1, 1, generator(), KEY)
+
+
+def test_a_floor_holds_or_is_given_up_at_the_cap():
+    assert np.bincount(schemes.quantity_shift(5000, 20, 5.0, 50, generator(), KEY)).min() >= 50
+    assert np.bincount(schemes.label_dirichlet(balanced(5000, 10), 20, 0.5, 50, generator(), KEY)).min() >= 50
+    with pytest.raises(InputError, match=r"partitions.some.alpha: 0.01 left one of 100 clients without 5 of 1000 .*"):
+        schemes.label_dirichlet(balanced(1000, 10), 100, 0.01, 5, generator(), KEY)
+    with pytest.raises(InputError, match=r"20 clients with 300 examples each are more .*; at most 16, so that"):
+        schemes.quantity_shift(5000, 20, 5.0, 300, generator(), KEY)
+
+
+def test_label_dirichlet_draws_the_shares_of_each_label():
+    # Of Dirichlet(a, ..., a), a client's share has the mean 1/K and the variance (1/K)(1 - 1/K) / (K a + 1).
+    labels = np.repeat([0, 1], [5000, 3000])
+    counts = [
+        label_counts(schemes.label_dirichlet(labels, 4, 0.5, 1, generator(seed), KEY), labels, 2) for seed in range(600)
+    ]
+    shares = np.array(counts) / [5000, 3000]
+    # The few draws that would leave a client empty are drawn again.
+    assert shares.mean(axis=(0, 1)) == pytest.approx([0.25, 0.25])
+    assert shares.var(axis=(0, 1)) == pytest.approx(np.full(2, 0.25 * 0.75 / 3), rel=0.12)
+    assert np.corrcoef(shares[:, 0, 0], shares[:, 0, 1])[0, 1] == pytest.approx(0, abs=0.12)
+
+
+def test_label_dirichlet_with_a_large_alpha_copies_the_prior():
+    labels = np.repeat([0, 1, 2, 3], [2000, 1000, 600, 400])
+    counts = label_counts(schemes.label_dirichlet(labels, 20, 1e6, 1, generator(), KEY), labels, 4)
+    assert counts == pytest.approx(np.tile([100, 50, 30, 20], (20, 1)), abs=2)
+
+
+@given(pools(), st.integers(1, 4), st.integers(0, 2**32 - 1))
+def test_each_client_gets_its_shards_and_few_labels(pool, shards, seed):
+    labels, clients = pool
+    clients = max(1, clients // shards)
+    if clients * shards > len(labels):
+        return
+    client = schemes.shards(labels, clients, shards, generator(seed), KEY)
+    sizes = np.bincount(client, minlength=clients)
+    # Sizes of shards differ by one at most.
+    assert sizes.min() >= len(labels) // (clients * shards) * shards
+    assert sizes.max() <= -(-len(labels) // (clients * shards)) * shards
+
+
+def test_shards_of_whole_labels_give_two_labels_to_a_client():
+    labels = balanced(1000, 10)
+    counts = label_counts(schemes.shards(labels, 50, 2, generator(), KEY), labels, 10)
+    assert counts.sum(axis=1).tolist() == [20] * 50
+    assert set((counts > 0).sum(axis=1)) == {1, 2}
+
+
+def test_clusters_are_those_of_the_vectors():
+    centres = np.array([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0]])
+    group = np.arange(300) % 3
+    found = schemes.clusters(centres[group] + generator(1).normal(size=(300, 2)), 3, generator(), KEY)
+    assert len({(one, other) for one, other in zip(group, found, strict=True)}) == 3
+    with pytest.raises(InputError, match=r"partitions.some.clusters: 4 clusters of 3 different vectors; at most 3"):
+        schemes.clusters(centres[group], 4, generator(), KEY)
+
+
+def test_periods_are_in_order_of_time_and_keep_a_value_together():
+    values = np.array([f"{day:02d}" for day in generator().permutation(np.repeat(np.arange(30), 10))], dtype=object)
+    period = schemes.periods(values, 4, KEY)
+    assert np.bincount(period).tolist() == [70, 80, 70, 80]
+    in_time = period[np.argsort(values)]
+    assert (np.diff(in_time) >= 0).all()
+    assert all(len(set(period[values == value])) == 1 for value in set(values))
+    with pytest.raises(InputError, match=r"some.periods.count: a period is empty: 2 values, the most frequent"):
+        schemes.periods(np.array(["a"] * 9 + ["b"], dtype=object), 3, KEY)
 
 
 @pytest.mark.parametrize(
@@ -142,9 +213,11 @@ def test_quantity_shift_gives_up_at_the_cap():
     [
         lambda: schemes.iid(3, 4, generator(), KEY),
         lambda: schemes.label_shift(np.array([0, 1, 0]), 4, 1.0, generator(), KEY),
-        lambda: schemes.quantity_shift(3, 4, 1.0, generator(), KEY),
+        lambda: schemes.label_dirichlet(np.array([0, 1, 0]), 4, 1.0, 1, generator(), KEY),
+        lambda: schemes.shards(np.array([0, 1, 0]), 4, 1, generator(), KEY),
+        lambda: schemes.quantity_shift(3, 4, 1.0, 1, generator(), KEY),
     ],
-    ids=["iid", "label_shift", "quantity_shift"],
+    ids=["iid", "label_shift", "label_dirichlet", "shards", "quantity_shift"],
 )
 def test_more_clients_than_examples_is_refused(deal):
     with pytest.raises(InputError, match=r"params.yaml: partitions.some.clients: 4 clients .* 3 examples"):

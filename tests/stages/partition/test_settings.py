@@ -25,11 +25,20 @@ def test_a_partition_is_read_by_its_scheme():
 
 def test_the_union_knows_every_scheme():
     adapter = TypeAdapter(PartitionSettings)
-    own = {"iid": {}, "label_shift": {"alpha": 1.0}, "quantity_shift": {"beta": 1.0}}
+    encoder = {"kind": "static", "source": "package", "package": "p", "weights": "w", "tokenizer": "t"}
+    own = {
+        "iid": {},
+        "label_shift": {"alpha": 1.0},
+        "label_dirichlet": {"alpha": 1.0, "least": 10},
+        "shards": {"shards": 2},
+        "feature_shift": {"alpha": 1.0, "clusters": 5, "encoder": encoder, "max_length": 16},
+        "quantity_shift": {"beta": 1.0, "periods": {"column": "time", "count": 2}},
+    }
     for scheme, extra in own.items():
         assert type(adapter.validate_python(IID | {"scheme": scheme} | extra)) is SCHEMES[scheme]
     natural = {"dataset": "news", "scheme": "natural", "column": "author", "seeds": [0]}
     assert type(adapter.validate_python(natural)) is SCHEMES["natural"]
+    assert set(SCHEMES) == {*own, "natural"}
 
 
 def test_every_partition_of_the_project_is_valid():
@@ -49,6 +58,9 @@ def test_every_partition_of_the_project_is_valid():
         ({"alpha": 1.0}, r"partitions.some.alpha: no such setting; allowed: clients, dataset"),
         ({"clients": 0}, r"partitions.some.clients: 0 is not allowed"),
         ({"clients": True}, r"partitions.some.clients: True is not allowed"),
+        ({"scheme": "shards", "shards": 0}, r"partitions.some.shards: 0 is not allowed"),
+        ({"scheme": "label_dirichlet", "alpha": 1.0, "least": 0}, r"partitions.some.least: 0 is not allowed"),
+        ({"periods": {"column": "time", "count": 1}}, r"partitions.some.periods.count: 1 is not allowed; .*equal to 2"),
         ({"seeds": []}, r"partitions.some.seeds: \[\] is not allowed; .*at least 1"),
         ({"seeds": [1, 1]}, r"partitions.some.seeds: \[1, 1\] is not allowed; each seed must be given once"),
         ({"seeds": [-1]}, r"partitions.some.seeds.0: -1 is not allowed"),

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from stages.privacy.clipping import ClippedGradients
-from stages.privacy.noise import add_noise
+from stages.privacy.noise import Noise
 from tests.stages.privacy.cases import CASES, by_loop, error, flat, losses, made
 
 TOLERANCE = 1e-5
@@ -74,7 +74,7 @@ def test_adapters_move_as_their_gradients_have_it(name, deviation):
     model, inputs, labels = adapted(name, ADAPTED[name])
     recorder = ClippedGradients(model, 1.0)
     optimiser = torch.optim.SGD(recorder.parameters, lr=0.5)
-    generator = torch.Generator().manual_seed(0)
+    noise = Noise(0)
     moved = []
     for _ in range(2):
         before = {path: parameter.detach().clone() for path, parameter in model.named_parameters()}
@@ -82,7 +82,7 @@ def test_adapters_move_as_their_gradients_have_it(name, deviation):
         with recorder.recording(len(inputs)):
             found = losses(model, inputs, labels)
         recorder.backward(found)
-        add_noise(recorder.parameters, deviation, len(inputs), generator)
+        noise.add(recorder.parameters, deviation, len(inputs))
         optimiser.step()
         moved.append({path for path, parameter in model.named_parameters() if not torch.equal(parameter, before[path])})
     trained = {path for path, parameter in model.named_parameters() if parameter.requires_grad}

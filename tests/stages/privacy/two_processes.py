@@ -7,7 +7,7 @@ from torch import distributed, nn
 
 from stages.privacy.clipping import ClippedGradients
 from stages.privacy.distributed import all_reduce_with_noise
-from stages.privacy.noise import add_noise
+from stages.privacy.noise import Noise
 
 # The rows of each step's batch that each of two processes takes; one has none in the second step.
 SHARES = [([0, 1], [2, 3, 4]), ([4, 1], [])]
@@ -23,10 +23,10 @@ def trained(batches, deviation, seed, reduce):
     """Return the weights after a step for each batch of rows; with `reduce`, together with the other process."""
     model, inputs = start()
     recorder = ClippedGradients(model, 0.5)
-    generator = torch.Generator().manual_seed(seed)
+    noise = Noise(seed)
 
-    def noise():
-        add_noise(recorder.parameters, deviation, 3, generator)
+    def add_noise():
+        noise.add(recorder.parameters, deviation, 3)
 
     for rows in batches:
         model.zero_grad()
@@ -34,9 +34,9 @@ def trained(batches, deviation, seed, reduce):
             losses = model(inputs[rows]).square().sum(1)
         recorder.backward(losses)
         if reduce:
-            all_reduce_with_noise(recorder.parameters, noise)
+            all_reduce_with_noise(recorder.parameters, add_noise)
         else:
-            noise()
+            add_noise()
         # By hand: torch.optim takes three seconds to import.
         with torch.no_grad():
             for parameter in recorder.parameters:

@@ -1,0 +1,30 @@
+"""How a process that trains is set up: to compute the same bits each time, in memory that it keeps."""
+
+import ctypes
+import platform
+
+import torch
+
+# Of glibc's malloc.h; mallopt takes an int.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, MOST = -1, -3, 2**31 - 1
+
+
+def set_up_process() -> None:
+    """Have torch refuse whatever may give other bits another time, and keep freed memory."""
+    # use_deterministic_algorithms does the same, and imports torch._inductor, which takes two seconds.
+    torch.set_deterministic_debug_mode("error")
+    # Memory that is not yet written would be filled with NaN, at every one of many small results.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    keep_freed_memory()
+
+
+def keep_freed_memory() -> None:
+    """Have this process use memory again that it freed, and not hand it back after each step.
+
+    By default glibc does hand it back, and each page costs a fault when the next step asks for it: up to a fifth of a
+    private step of a transformer, which frees all that it kept at once. Another C library is left as it is.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_THRESHOLD, MOST)
+        libc.mallopt(M_TRIM_THRESHOLD, MOST)
