@@ -56,11 +56,27 @@ def select(clients: int, per_round: int, seed: int, round_number: int) -> NDArra
     Raises:
         SettingError: There are fewer clients than that.
     """
+    check_cohort(clients, per_round)
+    cohort = generator(seed, "cohort", round_number)
+    return np.sort(cohort.choice(clients, size=per_round, replace=False))
+
+
+def select_independently(clients: int, per_round: int, seed: int, round_number: int) -> NDArray[np.int64]:
+    """Return the sorted clients of a round, each of which joined with the same probability: a Poisson sample.
+
+    Raises:
+        SettingError: There are fewer clients than are expected.
+    """
+    check_cohort(clients, per_round)
+    joined = generator(seed, "poisson cohort", round_number).random(clients) < per_round / clients
+    return np.flatnonzero(joined)
+
+
+def check_cohort(clients: int, per_round: int) -> None:
+    """Raise SettingError if a cohort is larger than the population."""
     if per_round > clients:
         more = f"{per_round} is more than the {clients} clients of the partition"
         raise SettingError("clients_per_round", more, "give a smaller cohort, or a partition with more clients")
-    cohort = generator(seed, "cohort", round_number)
-    return np.sort(cohort.choice(clients, size=per_round, replace=False))
 
 
 def participants(population: Population, settings: FederateSettings, seed: int, number: int) -> list[Participant]:
@@ -70,7 +86,8 @@ def participants(population: Population, settings: FederateSettings, seed: int, 
         SettingError: It is larger than the population, or a client of it holds no example.
     """
     cohort = []
-    for client in map(int, select(len(population), settings.clients_per_round, seed, number)):
+    draw = select_independently if settings.privacy else select
+    for client in map(int, draw(len(population), settings.clients_per_round, seed, number)):
         rows = population.rows(client)
         if not len(rows):
             raise SettingError("partition", f"client {client} holds no example", "give it some, or leave it out")
