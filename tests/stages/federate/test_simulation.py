@@ -114,7 +114,7 @@ def test_the_cohort_does_not_depend_on_the_order_of_the_rows(model_settings, dat
 
 def test_a_delta_that_allows_to_publish_a_client_is_warned_of_once(model_settings, data, capsys):
     privacy = {"epsilon": 1.0, "delta": 0.06, "clipping_norm": 0.1}
-    settings = federation(mechanism="dp_fedavg", privacy=privacy, seeds=[0, 1])
+    settings = federation(mechanism="dp_fedavg", privacy=privacy, seeds=[0, 1], clients_per_round=10)
     data = replace(data, clients=dealt([1] * 18 + [6]))
     for seed in settings.seeds:
         fit(settings, model_settings(), data, seed)
