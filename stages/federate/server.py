@@ -19,7 +19,7 @@ def weight(settings: FederateSettings, examples: int, steps: int) -> float:
     match settings.mechanism:
         case "fedavg" | "fedprox":
             return float(examples)
-        case "dp_fedavg":
+        case "dp_fedavg" | "dp_ftrl":
             # A client with more examples counts for no more, or its update would be bounded by a larger norm.
             return 1.0
         case "scaffold":

@@ -104,17 +104,18 @@ class FederateSettings(CellSettings):
 
     Attributes:
         mechanism: How updates are made and combined: fedavg (McMahan et al. 2017), fedprox (Li et al. 2020), scaffold
-            (Karimireddy et al. 2020, option II), fednova (Wang et al. 2020), dp_fedavg (McMahan et al. 2018).
+            (Karimireddy et al. 2020, option II), fednova (Wang et al. 2020); with a guarantee for
+            clients, dp_fedavg (McMahan et al. 2018) and dp_ftrl (Kairouz et al. 2021).
         clients_per_round: The cohort, drawn uniformly without replacement; with dp_fedavg the expected one, which each
-            client joins independently.
-        privacy: Of dp_fedavg.
+            client joins independently; with dp_ftrl clients take their turns.
+        privacy: Of dp_fedavg and dp_ftrl.
         mu: Of the proximal term mu/2 ||w - w_server||^2 in the clients' loss, of fedprox and, if given, fednova.
         freeze: Parts of the model that are neither trained nor sent, by a name within their parameters' names:
             `embeddings`, `layer.0`, `hidden`.
         backend: Where clients are trained: in processes of this machine, or by actors of a Ray cluster.
     """
 
-    mechanism: Literal["fedavg", "fedprox", "scaffold", "fednova", "dp_fedavg"]
+    mechanism: Literal["fedavg", "fedprox", "scaffold", "fednova", "dp_fedavg", "dp_ftrl"]
     partition: str
     train_on: Literal["train", "member"]
     rounds: int = Field(ge=1)
@@ -137,14 +138,18 @@ class FederateSettings(CellSettings):
     def _mu_is_of_a_proximal_term(self) -> Self:
         if self.mechanism == "fedprox" and self.mu is None:
             raise ValueError("mechanism: fedprox needs `mu`, the weight of its proximal term")
-        if self.mechanism in ("fedavg", "scaffold", "dp_fedavg") and self.mu is not None:
+        if self.mechanism not in ("fedprox", "fednova") and self.mu is not None:
             raise ValueError(f"mechanism: {self.mechanism} takes no `mu`; fedprox and fednova do")
         return self
 
     @model_validator(mode="after")
     def _privacy_fits_the_mechanism(self) -> Self:
-        if (self.mechanism == "dp_fedavg") != (self.privacy is not None):
+        if self.mechanism.startswith("dp_") != (self.privacy is not None):
             raise ValueError(f"mechanism: {self.mechanism} {'takes no' if self.privacy else 'needs'} `privacy`")
+        if self.mechanism == "dp_ftrl" and self.privacy and self.privacy.quantile:
+            raise ValueError(
+                "mechanism: dp_ftrl takes no privacy.quantile: its tree adds up rounds of one clipping norm"
+            )
         return self
 
     @model_validator(mode="after")

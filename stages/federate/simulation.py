@@ -82,12 +82,12 @@ def _private(settings: FederateSettings, clients: int, seed: int) -> "PrivateMea
     if settings.privacy is None:
         return None
     # The accountant takes seconds to import; federations without a guarantee do without it.
-    from stages.federate.privacy import PrivateMean
+    from stages.federate.privacy import private_mean
 
     if settings.privacy.delta >= 1 / clients and seed == settings.seeds[0]:
         problem = f"privacy.delta: {settings.privacy.delta:g} is no less than one in the {clients} clients"
         command.warn(f"{problem}; give one well below 1/{clients} = {1 / clients:.3g}")
-    return PrivateMean(settings, clients, seed)
+    return private_mean(settings, clients, seed)
 
 
 def trained_at_once(server: nn.Module) -> bool:

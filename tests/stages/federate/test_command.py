@@ -92,7 +92,7 @@ def test_federated_averaging_learns(study):
         ({"clients_per_round": 0}, "params.yaml: toy.federate.base.clients_per_round: 0 is not allowed"),
         (
             {"mechanism": "fedsgd"},
-            "mechanism: 'fedsgd' is not allowed; input should be 'fedavg', 'fedprox', 'scaffold', 'fednova' or 'dp_",
+            "mechanism: 'fedsgd' is not allowed; input should be 'fedavg', 'fedprox', 'scaffold', 'fednova', 'dp_",
         ),
         ({"mechanism": "fedprox"}, "mechanism: fedprox needs `mu`"),
         ({"mu": 0.1}, "mechanism: fedavg takes no `mu`; fedprox and fednova do"),
