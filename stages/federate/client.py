@@ -50,6 +50,7 @@ class Task(NamedTuple):
         weight: Of its weights in the cohort's sum.
         order: Seed of the order of its examples.
         dropout: Seed of dropout.
+        clipping_norm: What the norm of its update is clipped to; it is not if None.
     """
 
     slot: int
@@ -58,18 +59,32 @@ class Task(NamedTuple):
     weight: float
     order: int
     dropout: int
+    clipping_norm: float | None = None
+
+
+class Outcome(NamedTuple):
+    """What is said of a client beside its weights.
+
+    Attributes:
+        loss: Mean loss of the examples of its last epoch, as seen while it lasted.
+        norm: Of its update before clipping; None if it is not clipped.
+    """
+
+    loss: float
+    norm: float | None
 
 
 class Updates(NamedTuple):
     """What C clients made of the server's weights.
 
     Attributes:
-        weights: (C, P) theirs, of which the server's are subtracted when they are summed.
-        losses: (C,) mean loss of the examples of their last epoch, as seen while it lasted.
+        weights: (C, P) theirs, of which the server's are subtracted when they are summed; or, where they are clipped,
+            their updates.
+        outcomes: (C,) what is said of each.
     """
 
     weights: Tensor
-    losses: list[float]
+    outcomes: list[Outcome]
 
 
 def update(
@@ -107,7 +122,24 @@ def update(
         with layout.lent(workload.model, weights[0]) as parameters:
             losses = _losses(_alone(workload, parameters, batches[0], optimiser), tasks)
     sizes = (batches >= 0).sum(2).tolist()
-    return Updates(weights, [_last_mean(*each, settings) for each in zip(tasks, losses, sizes, strict=True)])
+    means = [_last_mean(*each, settings) for each in zip(tasks, losses, sizes, strict=True)]
+    bound = tasks[0].clipping_norm
+    norms = [None] * len(tasks) if bound is None else _clip(weights, start, bound)
+    return Updates(weights, [Outcome(*each) for each in zip(means, norms, strict=True)])
+
+
+def _clip(weights: Tensor, start: Tensor, bound: float) -> list[float]:
+    """Turn weights (C, P) into updates of a norm of at most `bound`, in place; return the norms that they had.
+
+    What is not finite adds nothing.
+    """
+    weights.sub_(start)
+    norms = weights.double().norm(dim=1)
+    finite = norms.isfinite()
+    weights[~finite] = 0
+    weights.mul_((bound / norms.where(finite, bound).clamp(min=bound))[:, None])
+    found: list[float] = norms.tolist()
+    return found
 
 
 def _losses(step: Step, tasks: Sequence[Task]) -> list[list[float]]:

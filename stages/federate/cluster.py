@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from stages.common.errors import InputError, SettingError
-from stages.federate.client import Task, Workload
+from stages.federate.client import Outcome, Task, Workload
 from stages.federate.engine import DEATHS, Engine, Shared, prepare_torch
 
 
@@ -55,7 +55,7 @@ class RayEngine(Engine):
         for actor in self._actors:
             self._stack.callback(ray.kill, actor)
 
-    def _train(self, lanes: list[list[Task]]) -> list[list[float]]:
+    def _train(self, lanes: list[list[Task]]) -> list[list[Outcome]]:
         from ray.util import ActorPool
 
         weights = self._ray.put(self.shared.weights)
@@ -71,7 +71,7 @@ class RayEngine(Engine):
         for number, (tasks, (sums, _, controls)) in enumerate(zip(lanes, found, strict=True)):
             self.shared.sums[number].copy_(sums)
             self.shared.controls[_slots(tasks, self.shared)] = controls
-        return [losses for _, losses, _ in found]
+        return [outcomes for _, outcomes, _ in found]
 
 
 class _Actor:
@@ -83,13 +83,13 @@ class _Actor:
 
     def train(
         self, number: int, tasks: list[Task], weights: Tensor, corrections: Tensor
-    ) -> tuple[Tensor, list[float], Tensor]:
-        """Return a lane's sum, its clients' losses and their control variates."""
+    ) -> tuple[Tensor, list[Outcome], Tensor]:
+        """Return a lane's sum, what is said of its clients, and their control variates."""
         shared, slots = self._engine.shared, _slots(tasks, self._engine.shared)
         shared.weights.copy_(weights)
         shared.corrections[slots] = corrections
-        losses = self._engine.train_lane(number, tasks)
-        return shared.sums[number], losses, shared.controls[slots]
+        outcomes = self._engine.train_lane(number, tasks)
+        return shared.sums[number], outcomes, shared.controls[slots]
 
 
 def _slots(tasks: Sequence[Task], shared: Shared) -> Tensor:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from stages.common.errors import InputError
 from stages.common.pool import CONTEXT, PROCESSES, end_with_parent
-from stages.federate.client import Task, Workload, update
+from stages.federate.client import Outcome, Task, Updates, Workload, update
 from stages.federate.weights import Layout
 from stages.models.process import set_up_process
 
@@ -54,10 +54,10 @@ class Shared(NamedTuple):
 
 
 class Reported(NamedTuple):
-    """A round: the cohort's (P,) weighted sum in float64, and the clients' losses in the order of their tasks."""
+    """A round: the cohort's (P,) weighted sum in float64, and what is said of each client in the order of tasks."""
 
     total: Tensor
-    losses: list[float]
+    outcomes: list[Outcome]
 
 
 class Engine:
@@ -107,21 +107,21 @@ class Engine:
         lanes = deal(tasks, self._lanes)
         found = self._train(lanes)
         slots = [task.slot for lane in lanes for task in lane]
-        losses = dict(zip(slots, chain.from_iterable(found), strict=True))
+        outcomes = dict(zip(slots, chain.from_iterable(found), strict=True))
         total = self.shared.sums[0].clone()
         for sums in self.shared.sums[1 : len(lanes)]:
             total += sums
-        return Reported(total, [losses[task.slot] for task in tasks])
+        return Reported(total, [outcomes[task.slot] for task in tasks])
 
-    def train_lane(self, number: int, tasks: Sequence[Task]) -> list[float]:
-        """Train clients in this process, into `shared`; return their losses."""
+    def train_lane(self, number: int, tasks: Sequence[Task]) -> list[Outcome]:
+        """Train clients in this process, into `shared`; return what is said of each."""
         return self._here.train(number, tasks)
 
-    def _train(self, lanes: list[list[Task]]) -> list[list[float]]:
-        """Train the clients of all lanes, into `shared`; return their losses."""
+    def _train(self, lanes: list[list[Task]]) -> list[list[Outcome]]:
+        """Train the clients of all lanes, into `shared`; return what is said of each."""
         if not self._processes:
             return [self.train_lane(*lane) for lane in enumerate(lanes)]
-        waiting, found = deque(range(len(lanes))), dict[int, list[float]]()
+        waiting, found = deque(range(len(lanes))), dict[int, list[Outcome]]()
         deaths = 0
         while len(found) < len(lanes):
             for process in self._processes:
@@ -190,10 +190,10 @@ class _Worker:
         self._device = next(workload.model.parameters()).device
         self._memory = torch.empty(at_once, len(shared.weights), device=self._device)
 
-    def train(self, number: int, tasks: Sequence[Task]) -> list[float]:
-        """Leave the sum of a lane in `shared`, and of each client its control variate; return their losses."""
+    def train(self, number: int, tasks: Sequence[Task]) -> list[Outcome]:
+        """Leave the sum of a lane in `shared`, and of each client its control variate; return what is said of each."""
         total = self._shared.sums[number].zero_()
-        losses = []
+        outcomes = []
         for first in range(0, len(tasks), self._at_once):
             chunk = tasks[first : first + self._at_once]
             weights, found = self._update(chunk)
@@ -201,21 +201,21 @@ class _Worker:
                 # In blocks that stay in the cache: what is added is a copy in float64.
                 for part, of_own in zip(total.split(BLOCK), own.split(BLOCK), strict=True):
                     part.add_(of_own, alpha=task.weight)
-            losses += found
-        return losses
+            outcomes += found
+        return outcomes
 
-    def _update(self, tasks: Sequence[Task]) -> tuple[Tensor, list[float]]:
+    def _update(self, tasks: Sequence[Task]) -> Updates:
         start = self._shared.weights.to(self._device)
         if not len(self._shared.corrections):
-            weights, losses = update(self._workload, start, tasks, into=self._memory)
-            return weights.cpu(), losses
+            weights, outcomes = update(self._workload, start, tasks, into=self._memory)
+            return Updates(weights.cpu(), outcomes)
         slots = torch.tensor([task.slot for task in tasks])
         corrections = self._shared.corrections[slots].to(self._device)
-        weights, losses = update(self._workload, start, tasks, corrections, self._memory)
+        weights, outcomes = update(self._workload, start, tasks, corrections, self._memory)
         made = torch.tensor([[self._workload.settings.learning_rate * task.steps] for task in tasks])
         # Option II: c_i - c + (x - y_i) / (K eta).
         self._shared.controls[slots] = ((start - weights) / made.to(self._device) - corrections).cpu()
-        return weights.cpu(), losses
+        return Updates(weights.cpu(), outcomes)
 
 
 class _Process:
@@ -242,8 +242,8 @@ class _Process:
             # It died while it waited, which `take` finds.
             return
 
-    def take(self) -> list[float] | None:
-        """Return the losses of the lane it has trained, or None if it is dead; raise what it raised."""
+    def take(self) -> list[Outcome] | None:
+        """Return what is said of the clients it has trained, or None if it is dead; raise what it raised."""
         self.lane = None
         try:
             answer = self.connection.recv()
@@ -251,7 +251,7 @@ class _Process:
             return None
         if isinstance(answer, Exception):
             raise answer
-        return cast("list[float]", answer)
+        return cast("list[Outcome]", answer)
 
     def start_again(self) -> None:
         """Replace a dead process."""
@@ -278,7 +278,7 @@ def _serve(connection: Connection, path: Path, buffers: list[_Buffer], at_once: 
         except EOFError:
             return
         try:
-            answer: list[float] | Exception = worker.train(lane, tasks)
+            answer: list[Outcome] | Exception = worker.train(lane, tasks)
         except Exception as error:
             # Raised where the round was asked for, which is not where it happened.
             error.add_note(traceback.format_exc())

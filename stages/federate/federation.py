@@ -1,8 +1,10 @@
 """A federation: rounds in which a cohort is drawn, trained and combined into the server's next weights."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from stages.common.streams import torch_seed
 from stages.federate.client import Task, Workload
@@ -11,6 +13,9 @@ from stages.federate.population import Participant, Population, participants
 from stages.federate.scaffold import Controls
 from stages.federate.server import ServerOptimiser, mean_update, weight
 from stages.federate.weights import Layout
+
+if TYPE_CHECKING:
+    from stages.federate.privacy import PrivateMean
 
 
 class Round(NamedTuple):
@@ -35,18 +40,27 @@ class Federation:
         workload: What they train; the model's parameters are the first weights.
         population: The clients.
         seed: Of all draws.
+        private: Bounds and noises what clients send, if the settings ask for it.
 
     Attributes:
         weights: (P,) after the last round.
     """
 
-    def __init__(self, engine: Engine, workload: Workload, population: Population, seed: int) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        workload: Workload,
+        population: Population,
+        seed: int,
+        private: "PrivateMean | None" = None,
+    ) -> None:
         self._engine, self._settings = engine, workload.settings
         self._population, self._seed = population, seed
         self.weights = Layout(workload.model).read(workload.model).cpu()
         self._optimiser = ServerOptimiser(self._settings.server, len(self.weights))
         scaffold = self._settings.mechanism == "scaffold"
         self._controls = Controls(len(self.weights), len(population)) if scaffold else None
+        self.private = private
 
     def round(self, number: int) -> Round:
         """Make a round, counted from 1.
@@ -59,6 +73,9 @@ class Federation:
         each = self.weights.nbytes * (2 if self._controls else 1)
         reporting = [client for client in cohort if client.steps]
         loss = self._train(reporting, number) if reporting else None
+        if self.private is not None and not reporting:
+            # That nobody came must not show.
+            self._take(self.private.release(torch.zeros(len(self.weights), dtype=torch.float64), [], number))
         return Round(loss, each * len(reporting), each * len(cohort))
 
     def _train(self, reporting: list[Participant], number: int) -> float:
@@ -69,11 +86,19 @@ class Federation:
         reported = self._engine.run(self.weights, tasks)
         if self._controls:
             self._controls.renew(clients, self._engine.shared.controls[: len(clients)])
-        update = mean_update(self._settings, self.weights, reported.total, tasks)
+        if self.private is not None:
+            norms = [each.norm for each in reported.outcomes if each.norm is not None]
+            self._take(self.private.release(reported.total, norms, number))
+        else:
+            self._take(mean_update(self._settings, self.weights, reported.total, tasks))
+        losses = [each.loss for each in reported.outcomes]
+        return float(np.average(losses, weights=[len(task.rows) for task in tasks]))
+
+    def _take(self, update: Tensor) -> None:
         self.weights = self._optimiser.step(self.weights, update)
-        return float(np.average(reported.losses, weights=[len(task.rows) for task in tasks]))
 
     def _task(self, slot: int, client: Participant, number: int) -> Task:
         counts = weight(self._settings, len(client.rows), client.steps)
         order, dropout = (torch_seed(self._seed, use, number, client.client) for use in ("client order", "dropout"))
-        return Task(slot, client.rows, client.steps, counts, order, dropout)
+        bound = None if self.private is None else self.private.clipping_norm
+        return Task(slot, client.rows, client.steps, counts, order, dropout, bound)

@@ -56,11 +56,46 @@ def select(clients: int, per_round: int, seed: int, round_number: int) -> NDArra
     Raises:
         SettingError: There are fewer clients than that.
     """
+    check_cohort(clients, per_round)
+    cohort = generator(seed, "cohort", round_number)
+    return np.sort(cohort.choice(clients, size=per_round, replace=False))
+
+
+def select_independently(clients: int, per_round: int, seed: int, round_number: int) -> NDArray[np.int64]:
+    """Return the sorted clients of a round, each of which joined with the same probability: a Poisson sample.
+
+    Raises:
+        SettingError: There are fewer clients than are expected.
+    """
+    check_cohort(clients, per_round)
+    joined = generator(seed, "poisson cohort", round_number).random(clients) < per_round / clients
+    return np.flatnonzero(joined)
+
+
+def select_in_turn(clients: int, per_round: int, seed: int, round_number: int) -> NDArray[np.int64]:
+    """Return the sorted clients of a round, of which each takes part once in a pass.
+
+    A pass has its own random order, which depends on no data; clients that fill no whole cohort at its end sit it out.
+
+    Raises:
+        SettingError: There are fewer clients than a cohort has.
+    """
+    check_cohort(clients, per_round)
+    passed, place = divmod(round_number - 1, rounds_of_a_pass(clients, per_round))
+    order = generator(seed, "turns", passed).permutation(clients)
+    return np.sort(order[place * per_round : (place + 1) * per_round])
+
+
+def rounds_of_a_pass(clients: int, per_round: int) -> int:
+    """Return how many rounds it takes until every client could take part once."""
+    return clients // per_round
+
+
+def check_cohort(clients: int, per_round: int) -> None:
+    """Raise SettingError if a cohort is larger than the population."""
     if per_round > clients:
         more = f"{per_round} is more than the {clients} clients of the partition"
         raise SettingError("clients_per_round", more, "give a smaller cohort, or a partition with more clients")
-    cohort = generator(seed, "cohort", round_number)
-    return np.sort(cohort.choice(clients, size=per_round, replace=False))
 
 
 def participants(population: Population, settings: FederateSettings, seed: int, number: int) -> list[Participant]:
@@ -70,7 +105,8 @@ def participants(population: Population, settings: FederateSettings, seed: int, 
         SettingError: It is larger than the population, or a client of it holds no example.
     """
     cohort = []
-    for client in map(int, select(len(population), settings.clients_per_round, seed, number)):
+    draw = {"dp_fedavg": select_independently, "dp_ftrl": select_in_turn}.get(settings.mechanism, select)
+    for client in map(int, draw(len(population), settings.clients_per_round, seed, number)):
         rows = population.rows(client)
         if not len(rows):
             raise SettingError("partition", f"client {client} holds no example", "give it some, or leave it out")

@@ -19,6 +19,9 @@ def weight(settings: FederateSettings, examples: int, steps: int) -> float:
     match settings.mechanism:
         case "fedavg" | "fedprox":
             return float(examples)
+        case "dp_fedavg" | "dp_ftrl":
+            # A client with more examples counts for no more, or its update would be bounded by a larger norm.
+            return 1.0
         case "scaffold":
             # Option II averages over clients, not over examples (Karimireddy et al. 2020, algorithm 1, line 16).
             return 1.0

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from stages.common.settings import Settings
 from stages.fitting.settings import CellSettings
+from stages.privacy.quantile import Quantile
 
 
 class SGD(Settings):
@@ -79,6 +80,22 @@ class Participation(Settings):
         return self
 
 
+class ClientPrivacy(Settings):
+    """The guarantee asked for of whole clients; the noise follows from it, the cohort and the number of rounds.
+
+    Attributes:
+        epsilon: Under adding or removing a client with all its examples.
+        delta: Of the same.
+        clipping_norm: Of a client's update; with `quantile` that of the first round.
+        quantile: How the clipping norm follows the norms of updates, privately; it stays if None.
+    """
+
+    epsilon: float = Field(gt=0)
+    delta: float = Field(gt=0, lt=1)
+    clipping_norm: float = Field(gt=0)
+    quantile: Quantile | None = None
+
+
 class FederateSettings(CellSettings):
     """Federated training; `batch_size` and `learning_rate` are those of a client's local optimiser.
 
@@ -87,15 +104,18 @@ class FederateSettings(CellSettings):
 
     Attributes:
         mechanism: How updates are made and combined: fedavg (McMahan et al. 2017), fedprox (Li et al. 2020), scaffold
-            (Karimireddy et al. 2020, option II), fednova (Wang et al. 2020).
-        clients_per_round: The cohort, drawn uniformly without replacement.
+            (Karimireddy et al. 2020, option II), fednova (Wang et al. 2020); with a guarantee for
+            clients, dp_fedavg (McMahan et al. 2018) and dp_ftrl (Kairouz et al. 2021).
+        clients_per_round: The cohort, drawn uniformly without replacement; with dp_fedavg the expected one, which each
+            client joins independently; with dp_ftrl clients take their turns.
+        privacy: Of dp_fedavg and dp_ftrl.
         mu: Of the proximal term mu/2 ||w - w_server||^2 in the clients' loss, of fedprox and, if given, fednova.
         freeze: Parts of the model that are neither trained nor sent, by a name within their parameters' names:
             `embeddings`, `layer.0`, `hidden`.
         backend: Where clients are trained: in processes of this machine, or by actors of a Ray cluster.
     """
 
-    mechanism: Literal["fedavg", "fedprox", "scaffold", "fednova"]
+    mechanism: Literal["fedavg", "fedprox", "scaffold", "fednova", "dp_fedavg", "dp_ftrl"]
     partition: str
     train_on: Literal["train", "member"]
     rounds: int = Field(ge=1)
@@ -103,6 +123,7 @@ class FederateSettings(CellSettings):
     local_epochs: int = Field(ge=1)
     client: Annotated[SGD | AdamW, Field(discriminator="kind")] = SGD(kind="sgd")
     server: Annotated[ServerSettings, Field(discriminator="kind")] = Mean(kind="mean")
+    privacy: ClientPrivacy | None = None
     mu: float | None = Field(None, ge=0)
     freeze: list[str] = Field([])
     participation: Participation = Participation()
@@ -117,8 +138,18 @@ class FederateSettings(CellSettings):
     def _mu_is_of_a_proximal_term(self) -> Self:
         if self.mechanism == "fedprox" and self.mu is None:
             raise ValueError("mechanism: fedprox needs `mu`, the weight of its proximal term")
-        if self.mechanism in ("fedavg", "scaffold") and self.mu is not None:
+        if self.mechanism not in ("fedprox", "fednova") and self.mu is not None:
             raise ValueError(f"mechanism: {self.mechanism} takes no `mu`; fedprox and fednova do")
+        return self
+
+    @model_validator(mode="after")
+    def _privacy_fits_the_mechanism(self) -> Self:
+        if self.mechanism.startswith("dp_") != (self.privacy is not None):
+            raise ValueError(f"mechanism: {self.mechanism} {'takes no' if self.privacy else 'needs'} `privacy`")
+        if self.mechanism == "dp_ftrl" and self.privacy and self.privacy.quantile:
+            raise ValueError(
+                "mechanism: dp_ftrl takes no privacy.quantile: its tree adds up rounds of one clipping norm"
+            )
         return self
 
     @model_validator(mode="after")

@@ -1,9 +1,12 @@
 """Fit one seed by federated learning: the rounds, and what is recorded of each."""
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import pandas as pd
 from torch import Tensor, nn
 
+from stages.common import command
 from stages.common.measurements import Measurement, no_guarantee
 from stages.federate.client import Workload
 from stages.federate.engine import Engine
@@ -18,6 +21,9 @@ from stages.models import files
 from stages.models.classifier import TextClassifier
 from stages.models.evaluate import predict
 from stages.models.settings import ModelSettings
+
+if TYPE_CHECKING:
+    from stages.federate.privacy import PrivateMean
 
 
 def fit(settings: FederateSettings, model: ModelSettings, data: Data, seed: int, processes: int = 1) -> Fitted:
@@ -35,26 +41,31 @@ def fit(settings: FederateSettings, model: ModelSettings, data: Data, seed: int,
     """
     server = files.build(model, data.vocabulary.labels, data.vocabulary.tags, seed)
     with frozen(server, settings.freeze):
-        history = _history(settings, data, seed, server, processes)
+        history, privacy = _train(settings, data, seed, server, processes)
         trained = Layout(server).size
     server.eval()
     sent = history.groupby("metric")["value"].sum()
     measured = {metric: Measurement(float(sent[metric])) for metric in ("train/bytes_up", "train/bytes_down")}
-    return Fitted(
-        server,
-        history,
-        no_guarantee("federated averaging alone is no privacy mechanism"),
-        measured | {"train/parameters": Measurement(float(trained))},
-    )
+    measured["train/parameters"] = Measurement(float(trained))
+    if privacy is None:
+        return Fitted(server, history, no_guarantee("federated averaging alone is no privacy mechanism"), measured)
+    stated = ("epsilon", "replace_one_epsilon", "claimed_epsilon", "delta")
+    measured |= {f"train/{name}": Measurement(privacy[name]) for name in stated}
+    measured["train/noise_multiplier"] = Measurement(privacy["schedule"][0]["noise_multiplier"])
+    return Fitted(server, history, privacy, measured)
 
 
-def _history(settings: FederateSettings, data: Data, seed: int, server: TextClassifier, processes: int) -> pd.DataFrame:
-    """Train the model in place; return rows of step, metric, value."""
+def _train(
+    settings: FederateSettings, data: Data, seed: int, server: TextClassifier, processes: int
+) -> tuple[pd.DataFrame, dict[str, Any] | None]:
+    """Train the model in place; return rows of step, metric, value, and what is guaranteed of clients, if anything."""
     inputs, valid_inputs = server.inputs(data.train.text), server.inputs(data.valid.text)
     workload = Workload(server, inputs, server.objective(data.train), settings, trained_at_once(server))
     layout, rows = Layout(server), list[tuple[int, str, float]]()
     with _engine(workload, settings, processes if server.device.type == "cpu" else 1) as engine:
-        federation = Federation(engine, workload, Dealt(np.asarray(data.clients, dtype=str)), seed)
+        population = Dealt(np.asarray(data.clients, dtype=str))
+        private = _private(settings, len(population), seed)
+        federation = Federation(engine, workload, population, seed, private)
         for number in range(1, settings.rounds + 1):
             made = federation.round(number)
             layout.write(server, federation.weights)
@@ -62,7 +73,21 @@ def _history(settings: FederateSettings, data: Data, seed: int, server: TextClas
                 rows += [(number, "train/loss", made.loss)]
             rows += [(number, "valid/accuracy", _accuracy(server, data, valid_inputs))]
             rows += [(number, "train/bytes_up", made.bytes_up), (number, "train/bytes_down", made.bytes_down)]
-    return pd.DataFrame(rows, columns=["step", "metric", "value"])
+            if private is not None:
+                rows += [(number, "train/clipping_norm", private.clipping_norm)]
+    return pd.DataFrame(rows, columns=["step", "metric", "value"]), None if private is None else private.statement()
+
+
+def _private(settings: FederateSettings, clients: int, seed: int) -> "PrivateMean | None":
+    if settings.privacy is None:
+        return None
+    # The accountant takes seconds to import; federations without a guarantee do without it.
+    from stages.federate.privacy import private_mean
+
+    if settings.privacy.delta >= 1 / clients and seed == settings.seeds[0]:
+        problem = f"privacy.delta: {settings.privacy.delta:g} is no less than one in the {clients} clients"
+        command.warn(f"{problem}; give one well below 1/{clients} = {1 / clients:.3g}")
+    return private_mean(settings, clients, seed)
 
 
 def trained_at_once(server: nn.Module) -> bool:

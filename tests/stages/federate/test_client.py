@@ -27,10 +27,10 @@ def test_clients_at_once_get_what_each_gets_alone(changes):
     work = workload(**changes)
     cohort = longest_first(work, SIZES)
     together = update(work, start(work), cohort)
-    for task, weights, loss in zip(cohort, *together, strict=True):
+    for task, weights, outcome in zip(cohort, *together, strict=True):
         alone = update(replace(work, vectorised=False), start(work), [task])
         torch.testing.assert_close(weights, alone.weights[0], rtol=1e-5, atol=1e-5)
-        assert loss == pytest.approx(alone.losses[0], rel=1e-5)
+        assert outcome.loss == pytest.approx(alone.outcomes[0].loss, rel=1e-5)
 
 
 def test_the_same_holds_with_a_deadline_and_corrections():
@@ -113,7 +113,7 @@ def test_the_loss_is_the_mean_over_the_last_epoch_as_far_as_it_went(steps, seen)
     order = [torch.randperm(10, generator=draws) for _ in range(2)][(steps - 1) // 3]
     rows = order[: sum(seen)]
     expected = work.objective(work.model(inputs[rows]), rows).mean().item()
-    assert update(work, start(work), [task]).losses[0] == pytest.approx(expected)
+    assert update(work, start(work), [task]).outcomes[0].loss == pytest.approx(expected)
 
 
 def test_each_local_epoch_sees_every_row_of_the_client_once():

@@ -55,12 +55,12 @@ def test_a_model_that_actors_have_no_device_for_is_refused():
 
 
 def result(engine, work):
-    """Return a round's sum, losses and control variates."""
+    """Return a round's sum, what is said of the clients, and their control variates."""
     with engine:
         for slot, correction in enumerate(engine.shared.corrections):
             correction.fill_(0.01 * slot)
         found = engine.run(start(work), tasks(work, SIZES))
-        return found.total, found.losses, engine.shared.controls.clone()
+        return found.total, found.outcomes, engine.shared.controls.clone()
 
 
 @pytest.mark.usefixtures("_local_ray")

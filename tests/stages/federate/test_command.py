@@ -58,6 +58,17 @@ def test_federation_guarantees_nothing(study):
     assert read_json(Path("data/models/toy/fedavg/0/privacy.json"))["epsilon"] is None
 
 
+def test_a_guarantee_is_of_clients(study):
+    change = {"mechanism": "dp_fedavg", "privacy": {"epsilon": 5.0, "delta": 0.01, "clipping_norm": 0.1}}
+    study.change("federate", change)
+    metrics = study.done("federate", "fedavg")["metrics"]
+    privacy = read_json(Path("data/models/toy/fedavg/0/privacy.json"))
+    assert metrics["train/epsilon"]["0"]["value"] == privacy["epsilon"] <= 5.0
+    assert (privacy["unit"], privacy["clipped"]) == ("client", "update of a client")
+    history = pd.read_csv("reports/curves/toy/fedavg/history.csv")
+    assert (history["metric"] == "train/clipping_norm").sum() == 3
+
+
 def test_federated_averaging_learns(study):
     study.parameters["toy"]["federate"]["base"]["rounds"] = 15
     # Chance is 0.33.
@@ -81,7 +92,7 @@ def test_federated_averaging_learns(study):
         ({"clients_per_round": 0}, "params.yaml: toy.federate.base.clients_per_round: 0 is not allowed"),
         (
             {"mechanism": "fedsgd"},
-            "mechanism: 'fedsgd' is not allowed; input should be 'fedavg', 'fedprox', 'scaffold' or 'fednova'",
+            "mechanism: 'fedsgd' is not allowed; input should be 'fedavg', 'fedprox', 'scaffold', 'fednova', 'dp_",
         ),
         ({"mechanism": "fedprox"}, "mechanism: fedprox needs `mu`"),
         ({"mu": 0.1}, "mechanism: fedavg takes no `mu`; fedprox and fednova do"),

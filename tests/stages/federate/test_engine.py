@@ -19,7 +19,7 @@ def _torch_is_imported_once():
 
 
 def rounds(work, processes, number=2):
-    """Return what some rounds from the same weights gave: sums and losses."""
+    """Return what some rounds from the same weights gave: sums and what is said of the clients."""
     with Engine(work, len(SIZES), processes) as engine:
         return [engine.run(start(work), tasks(work, SIZES)) for _ in range(number)]
 
@@ -30,7 +30,7 @@ def test_a_round_is_the_same_to_the_last_bit_in_any_number_of_processes(vectoris
     work = workload(vectorised=vectorised, dropout=0.0 if vectorised else 0.5)
     found = [one for processes in (1, 2, 3) for one in rounds(work, processes)]
     assert all(torch.equal(one.total, found[0].total) for one in found)
-    assert all(one.losses == found[0].losses for one in found)
+    assert all(one.outcomes == found[0].outcomes for one in found)
 
 
 def test_control_variates_are_too():
@@ -54,9 +54,9 @@ def test_the_sum_is_that_of_the_clients_weights():
 def test_losses_stand_in_the_order_of_the_tasks():
     work = workload(learning_rate=1e-30)
     [found] = rounds(work, 1, number=1)
-    for task, loss in zip(tasks(work, SIZES), found.losses, strict=True):
+    for task, outcome in zip(tasks(work, SIZES), found.outcomes, strict=True):
         rows = torch.from_numpy(task.rows)
-        assert loss == pytest.approx(work.objective(work.model(work.inputs[0][rows]), rows).mean().item())
+        assert outcome.loss == pytest.approx(work.objective(work.model(work.inputs[0][rows]), rows).mean().item())
 
 
 @pytest.mark.parametrize("killed", [1, 2])
@@ -68,7 +68,7 @@ def test_processes_that_die_in_a_round_are_replaced_and_nothing_changes(tmp_path
     found = rounds(deadly, 2)
     assert not list(tmp_path.iterdir())
     assert all(torch.equal(one.total, other.total) for one, other in zip(found, expected, strict=True))
-    assert [one.losses for one in found] == [one.losses for one in expected]
+    assert [one.outcomes for one in found] == [one.outcomes for one in expected]
 
 
 def test_a_process_that_dies_between_rounds_is_replaced():

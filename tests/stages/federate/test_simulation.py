@@ -112,6 +112,16 @@ def test_the_cohort_does_not_depend_on_the_order_of_the_rows(model_settings, dat
     torch.testing.assert_close(weights(one.model), weights(other.model))
 
 
+def test_a_delta_that_allows_to_publish_a_client_is_warned_of_once(model_settings, data, capsys):
+    privacy = {"epsilon": 1.0, "delta": 0.06, "clipping_norm": 0.1}
+    settings = federation(mechanism="dp_fedavg", privacy=privacy, seeds=[0, 1], clients_per_round=10)
+    data = replace(data, clients=dealt([1] * 18 + [6]))
+    for seed in settings.seeds:
+        fit(settings, model_settings(), data, seed)
+    warning = "privacy.delta: 0.06 is no less than one in the 19 clients; give one well below 1/19 = 0.0526"
+    assert capsys.readouterr().err == f"warning: {warning}\n"
+
+
 def test_a_cohort_larger_than_the_population_is_refused(model_settings, data):
     with pytest.raises(SettingError, match="4 is more than the 3 clients of the partition"):
         fit(federation(clients_per_round=4), model_settings(), replace(data, clients=dealt([6, 6, 12])), 0)

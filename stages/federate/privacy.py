@@ -1,0 +1,162 @@
+"""Federations that protect whole clients: their updates are clipped, and what is released of them takes noise.
+
+One client with all its examples adds at most the clipping norm C to a round's sum. How much that tells depends on how
+clients come to take part, and on which noise is added:
+
+- DP-FedAvg (McMahan et al. 2018, arXiv 1710.06963): each client joins a round independently with probability q, and
+  each round's sum takes noise of its own. The divisor is the expected cohort, which tells nothing of who came (the
+  estimator with a fixed denominator, every client's weight 1). It is the Poisson-sampled Gaussian mechanism.
+- DP-FTRL (Kairouz et al. 2021, arXiv 2103.00039): clients take their turns in a fixed order, so that nothing rests on
+  chance; what is released are the sums of all rounds so far, by a tree of partial sums that each take noise once.
+
+Whatever the server's optimiser makes of what is released costs nothing more.
+"""
+
+from math import floor, log2
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from stages.common.streams import generator, torch_seed
+from stages.federate.population import check_cohort, rounds_of_a_pass
+from stages.federate.settings import ClientPrivacy, FederateSettings
+from stages.privacy import accounting
+from stages.privacy.quantile import shifted_count
+
+
+class PrivateMean(Protocol):
+    """The noised mean of clipped updates, round after round.
+
+    Attributes:
+        clipping_norm: Of the next round.
+    """
+
+    clipping_norm: float
+
+    def release(self, total: Tensor, norms: list[float], number: int) -> Tensor:
+        """Return the (P,) mean update of a round; an empty cohort's is noise alone.
+
+        Args:
+            total: (P,) sum of the clipped updates, in float64.
+            norms: Of the updates before clipping.
+            number: Of the round, from 1; rounds follow one another.
+        """
+
+    def statement(self) -> dict[str, Any]:
+        """Return the content of privacy.json."""
+
+
+def private_mean(settings: FederateSettings, clients: int, seed: int) -> PrivateMean:
+    """Return the mechanism that the settings ask for.
+
+    Args:
+        settings: With `privacy`.
+        clients: Of the population, which is taken for public.
+        seed: Of the noise, which so is no secret: for experiments only.
+
+    Raises:
+        SettingError: The cohort is larger than the population, the epsilon out of reach, or the quantile's noise too
+            small.
+    """
+    assert settings.privacy is not None
+    check_cohort(clients, settings.clients_per_round)
+    kind = FedAvg if settings.mechanism == "dp_fedavg" else FTRL
+    return kind(settings, settings.privacy, clients, seed)
+
+
+class FedAvg:
+    """DP-FedAvg; see private_mean."""
+
+    def __init__(self, settings: FederateSettings, asked: ClientPrivacy, clients: int, seed: int) -> None:
+        self._asked, self._seed, self._expected = asked, seed, settings.clients_per_round
+        self.clipping_norm = asked.clipping_norm
+
+        def mechanism(noise: float) -> accounting.Mechanism:
+            return accounting.Mechanism(self._expected / clients, (accounting.Phase(settings.rounds, noise),))
+
+        multiplier = accounting.noise_multiplier(asked.epsilon, asked.delta, mechanism)
+        self._mechanism = mechanism(multiplier)
+        quantile = asked.quantile
+        self._multiplier = multiplier if quantile is None else quantile.gradient_multiplier(multiplier)
+        self._counts = generator(seed, "noise of the counts of clients")
+
+    def release(self, total: Tensor, norms: list[float], number: int) -> Tensor:
+        drawn = _normal(total, self._multiplier * self.clipping_norm, self._seed, number)
+        if (quantile := self._asked.quantile) is not None:
+            count = shifted_count(torch.tensor(norms), self.clipping_norm)
+            self.clipping_norm = quantile.next(self.clipping_norm, count, self._expected, self._counts)
+        return (total + drawn) / self._expected
+
+    def statement(self) -> dict[str, Any]:
+        stated = _of_clients(self._mechanism, self._asked)
+        if (quantile := self._asked.quantile) is None:
+            return stated
+        adapted = {"gradient_noise_multipliers": [self._multiplier], "last_clipping_norm": self.clipping_norm}
+        return stated | {"quantile": quantile.model_dump() | adapted}
+
+
+class FTRL:
+    """DP-FTRL, a tree for each pass over the clients; see private_mean.
+
+    The sum of a pass's first t rounds is made of the tree's nodes of t's binary digits. A client is in one leaf, and so
+    in at most floor(log2 T) + 1 nodes of the T leaves of a pass: so many Gaussian mechanisms, in every pass.
+    """
+
+    def __init__(self, settings: FederateSettings, asked: ClientPrivacy, clients: int, seed: int) -> None:
+        self._asked, self._seed, self._cohort = asked, seed, settings.clients_per_round
+        self.clipping_norm = asked.clipping_norm
+        self._rounds = rounds_of_a_pass(clients, self._cohort)
+        # Of rounds that are fewer than a pass has, the tree is smaller.
+        depth = floor(log2(min(self._rounds, settings.rounds))) + 1
+        self._passes = -(-settings.rounds // self._rounds)
+
+        def mechanism(noise: float) -> accounting.Mechanism:
+            return accounting.Mechanism(1.0, (accounting.Phase(depth * self._passes, noise),))
+
+        self._multiplier = accounting.noise_multiplier(asked.epsilon, asked.delta, mechanism)
+        self._mechanism = mechanism(self._multiplier)
+
+    def release(self, total: Tensor, norms: list[float], number: int) -> Tensor:
+        del norms
+        passed, place = divmod(number - 1, self._rounds)
+        # What the prefix gains by this round: its sum, and other noise than it had.
+        gained = self._of_prefix(total, passed, place + 1) - self._of_prefix(total, passed, place)
+        return (total + gained) / self._cohort
+
+    def _of_prefix(self, like: Tensor, passed: int, rounds: int) -> Tensor:
+        """Return the noise on the sum of a pass's first rounds."""
+        noise, end = torch.zeros_like(like), 0
+        for level in reversed(range(rounds.bit_length())):
+            if rounds >> level & 1:
+                end += 1 << level
+                noise += _normal(like, self._multiplier * self.clipping_norm, self._seed, passed, level, end)
+        return noise
+
+    def statement(self) -> dict[str, Any]:
+        how = "each client once in a pass, in an order that does not depend on the data"
+        sampler = {
+            "kind": "in turn",
+            "of": "client",
+            "how": how,
+            "passes": self._passes,
+            "rounds_of_a_pass": self._rounds,
+        }
+        return _of_clients(self._mechanism, self._asked) | {"sampler": sampler}
+
+
+def _normal(like: Tensor, deviation: float, seed: int, *which: int) -> Tensor:
+    noise = torch.Generator().manual_seed(torch_seed(seed, "noise of updates", *which))
+    return torch.empty_like(like).normal_(0.0, deviation, generator=noise)
+
+
+def _of_clients(mechanism: accounting.Mechanism, asked: ClientPrivacy) -> dict[str, Any]:
+    stated = accounting.statement(mechanism, asked.delta, asked.clipping_norm)
+    return stated | {
+        "unit": "client",
+        "adjacency": stated["adjacency"].replace("example", "client"),
+        "clipped": "update of a client",
+        "covers": "the weights of all rounds of this one federation; not the losses and metrics of its clients",
+        "composition": "models of other seeds and cells saw the same clients: releasing several adds up",
+        "sampler": stated["sampler"] | {"of": "client"},
+    }
