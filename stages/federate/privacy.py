@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from stages.common.streams import generator, torch_seed
+from stages.common.streams import generator
 from stages.federate.population import check_cohort, rounds_of_a_pass
 from stages.federate.settings import ClientPrivacy, FederateSettings
 from stages.privacy import accounting
@@ -146,8 +146,8 @@ class FTRL:
 
 
 def _normal(like: Tensor, deviation: float, seed: int, *which: int) -> Tensor:
-    noise = torch.Generator().manual_seed(torch_seed(seed, "noise of updates", *which))
-    return torch.empty_like(like).normal_(0.0, deviation, generator=noise)
+    # numpy's: of a seed torch's generator on a CPU takes 32 bits alone, so that two of many rounds could get one noise.
+    return torch.from_numpy(generator(seed, "noise of updates", *which).normal(0.0, deviation, len(like)))
 
 
 def _of_clients(mechanism: accounting.Mechanism, asked: ClientPrivacy) -> dict[str, Any]:
