@@ -91,8 +91,11 @@ class Federation:
             self._take(self.private.release(reported.total, norms, number))
         else:
             self._take(mean_update(self._settings, self.weights, reported.total, tasks))
-        losses = [each.loss for each in reported.outcomes]
-        return float(np.average(losses, weights=[len(task.rows) for task in tasks]))
+        losses = np.array([each.loss for each in reported.outcomes])
+        # Where updates are clipped one that is no number adds nothing, and must not end the run either.
+        counted = np.isfinite(losses) if self.private is not None else np.ones(len(losses), dtype=bool)
+        sizes = np.array([len(task.rows) for task in tasks])
+        return float(np.average(losses[counted], weights=sizes[counted])) if counted.any() else 0.0
 
     def _take(self, update: Tensor) -> None:
         self.weights = self._optimiser.step(self.weights, update)

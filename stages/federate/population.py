@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.common.errors import SettingError
-from stages.common.streams import generator
+from stages.common.streams import generator, identity
 from stages.federate.settings import FederateSettings
 
 
@@ -61,14 +61,23 @@ def select(clients: int, per_round: int, seed: int, round_number: int) -> NDArra
     return np.sort(cohort.choice(clients, size=per_round, replace=False))
 
 
-def select_independently(clients: int, per_round: int, seed: int, round_number: int) -> NDArray[np.int64]:
+def select_independently(
+    clients: int, per_round: int, seed: int, round_number: int, cell: tuple[int, ...] = ()
+) -> NDArray[np.int64]:
     """Return the sorted clients of a round, each of which joined with the same probability: a Poisson sample.
+
+    Args:
+        clients: Of the population.
+        per_round: Expected.
+        seed: See stages/common/streams.py, as of the next two.
+        round_number: From 1.
+        cell: Keeps the sample from those of other cells with this seed.
 
     Raises:
         SettingError: There are fewer clients than are expected.
     """
     check_cohort(clients, per_round)
-    joined = generator(seed, "poisson cohort", round_number).random(clients) < per_round / clients
+    joined = generator(seed, "poisson cohort", round_number, *cell).random(clients) < per_round / clients
     return np.flatnonzero(joined)
 
 
@@ -105,8 +114,15 @@ def participants(population: Population, settings: FederateSettings, seed: int, 
         SettingError: It is larger than the population, or a client of it holds no example.
     """
     cohort = []
-    draw = {"dp_fedavg": select_independently, "dp_ftrl": select_in_turn}.get(settings.mechanism, select)
-    for client in map(int, draw(len(population), settings.clients_per_round, seed, number)):
+    size, per_round = len(population), settings.clients_per_round
+    match settings.mechanism:
+        case "dp_fedavg":
+            drawn = select_independently(size, per_round, seed, number, identity(settings))
+        case "dp_ftrl":
+            drawn = select_in_turn(size, per_round, seed, number)
+        case _:
+            drawn = select(size, per_round, seed, number)
+    for client in map(int, drawn):
         rows = population.rows(client)
         if not len(rows):
             raise SettingError("partition", f"client {client} holds no example", "give it some, or leave it out")

@@ -8,17 +8,17 @@ clients come to take part, and on which noise is added:
   estimator with a fixed denominator, every client's weight 1). It is the Poisson-sampled Gaussian mechanism.
 - DP-FTRL (Kairouz et al. 2021, arXiv 2103.00039): clients take their turns in a fixed order, so that nothing rests on
   chance; what is released are the sums of all rounds so far, by a tree of partial sums that each take noise once.
+  The order is of a public number of clients, so a neighbour has another in a client's place, which sends nothing.
 
 Whatever the server's optimiser makes of what is released costs nothing more.
 """
 
-from math import floor, log2
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from stages.common.streams import generator
+from stages.common.streams import generator, identity
 from stages.federate.population import check_cohort, rounds_of_a_pass
 from stages.federate.settings import ClientPrivacy, FederateSettings
 from stages.privacy import accounting
@@ -61,28 +61,31 @@ def private_mean(settings: FederateSettings, clients: int, seed: int) -> Private
     """
     assert settings.privacy is not None
     check_cohort(clients, settings.clients_per_round)
-    kind = FedAvg if settings.mechanism == "dp_fedavg" else FTRL
+    kind = PoissonMean if settings.mechanism == "dp_fedavg" else TreeMean
     return kind(settings, settings.privacy, clients, seed)
 
 
-class FedAvg:
+class PoissonMean:
     """DP-FedAvg; see private_mean."""
 
     def __init__(self, settings: FederateSettings, asked: ClientPrivacy, clients: int, seed: int) -> None:
-        self._asked, self._seed, self._expected = asked, seed, settings.clients_per_round
+        self._asked, self._seed, self._cell = asked, seed, identity(settings)
+        # Of those that join, as many as do not drop out are expected to report.
+        self._expected = settings.clients_per_round * (1 - settings.participation.drop_out)
         self.clipping_norm = asked.clipping_norm
+        probability = settings.clients_per_round / clients
 
         def mechanism(noise: float) -> accounting.Mechanism:
-            return accounting.Mechanism(self._expected / clients, (accounting.Phase(settings.rounds, noise),))
+            return accounting.Mechanism(probability, (accounting.Phase(settings.rounds, noise),))
 
         multiplier = accounting.noise_multiplier(asked.epsilon, asked.delta, mechanism)
         self._mechanism = mechanism(multiplier)
         quantile = asked.quantile
         self._multiplier = multiplier if quantile is None else quantile.gradient_multiplier(multiplier)
-        self._counts = generator(seed, "noise of the counts of clients")
+        self._counts = generator(seed, "noise of the counts of clients", *self._cell)
 
     def release(self, total: Tensor, norms: list[float], number: int) -> Tensor:
-        drawn = _normal(total, self._multiplier * self.clipping_norm, self._seed, number)
+        drawn = _normal(total, self._multiplier * self.clipping_norm, self._seed, *self._cell, number)
         if (quantile := self._asked.quantile) is not None:
             count = shifted_count(torch.tensor(norms), self.clipping_norm)
             self.clipping_norm = quantile.next(self.clipping_norm, count, self._expected, self._counts)
@@ -96,7 +99,7 @@ class FedAvg:
         return stated | {"quantile": quantile.model_dump() | adapted}
 
 
-class FTRL:
+class TreeMean:
     """DP-FTRL, a tree for each pass over the clients; see private_mean.
 
     The sum of a pass's first t rounds is made of the tree's nodes of t's binary digits. A client is in one leaf, and so
@@ -104,15 +107,17 @@ class FTRL:
     """
 
     def __init__(self, settings: FederateSettings, asked: ClientPrivacy, clients: int, seed: int) -> None:
-        self._asked, self._seed, self._cohort = asked, seed, settings.clients_per_round
+        self._asked, self._seed, self._cell = asked, seed, identity(settings)
+        self._cohort = settings.clients_per_round * (1 - settings.participation.drop_out)
         self.clipping_norm = asked.clipping_norm
-        self._rounds = rounds_of_a_pass(clients, self._cohort)
-        # Of rounds that are fewer than a pass has, the tree is smaller.
-        depth = floor(log2(min(self._rounds, settings.rounds))) + 1
-        self._passes = -(-settings.rounds // self._rounds)
+        self._rounds = rounds_of_a_pass(clients, settings.clients_per_round)
+        whole, rest = divmod(settings.rounds, self._rounds)
+        # The tree of the last pass may be smaller.
+        nodes = whole * self._rounds.bit_length() + rest.bit_length()
+        self._passes = whole + (rest > 0)
 
         def mechanism(noise: float) -> accounting.Mechanism:
-            return accounting.Mechanism(1.0, (accounting.Phase(depth * self._passes, noise),))
+            return accounting.Mechanism(1.0, (accounting.Phase(nodes, noise),))
 
         self._multiplier = accounting.noise_multiplier(asked.epsilon, asked.delta, mechanism)
         self._mechanism = mechanism(self._multiplier)
@@ -120,18 +125,18 @@ class FTRL:
     def release(self, total: Tensor, norms: list[float], number: int) -> Tensor:
         del norms
         passed, place = divmod(number - 1, self._rounds)
-        # What the prefix gains by this round: its sum, and other noise than it had.
-        gained = self._of_prefix(total, passed, place + 1) - self._of_prefix(total, passed, place)
+        end = place + 1
+        level = (end & -end).bit_length() - 1
+        # The sum so far is made of other nodes than before: one that ends here for those that it is made of.
+        gained = self._of_node(total, passed, level, end)
+        for lower in range(level):
+            gained -= self._of_node(total, passed, lower, end - (1 << lower))
         return (total + gained) / self._cohort
 
-    def _of_prefix(self, like: Tensor, passed: int, rounds: int) -> Tensor:
-        """Return the noise on the sum of a pass's first rounds."""
-        noise, end = torch.zeros_like(like), 0
-        for level in reversed(range(rounds.bit_length())):
-            if rounds >> level & 1:
-                end += 1 << level
-                noise += _normal(like, self._multiplier * self.clipping_norm, self._seed, passed, level, end)
-        return noise
+    def _of_node(self, like: Tensor, passed: int, level: int, end: int) -> Tensor:
+        """Return the noise of the node over the 2^level rounds of a pass that end with this one."""
+        deviation = self._multiplier * self.clipping_norm
+        return _normal(like, deviation, self._seed, *self._cell, passed, level, end)
 
     def statement(self) -> dict[str, Any]:
         how = "each client once in a pass, in an order that does not depend on the data"
@@ -142,7 +147,8 @@ class FTRL:
             "passes": self._passes,
             "rounds_of_a_pass": self._rounds,
         }
-        return _of_clients(self._mechanism, self._asked) | {"sampler": sampler}
+        adjacency = "replace one client by one that sends nothing"
+        return _of_clients(self._mechanism, self._asked) | {"sampler": sampler, "adjacency": adjacency}
 
 
 def _normal(like: Tensor, deviation: float, seed: int, *which: int) -> Tensor:
@@ -156,7 +162,8 @@ def _of_clients(mechanism: accounting.Mechanism, asked: ClientPrivacy) -> dict[s
         "unit": "client",
         "adjacency": stated["adjacency"].replace("example", "client"),
         "clipped": "update of a client",
-        "covers": "the weights of all rounds of this one federation; not the losses and metrics of its clients",
+        "covers": "the weights of all rounds of this one federation; not losses, metrics, who came or how many clients",
         "composition": "models of other seeds and cells saw the same clients: releasing several adds up",
+        "of_one_example": "what a client holds is replaced when one of its examples is: replace_one_epsilon",
         "sampler": stated["sampler"] | {"of": "client"},
     }

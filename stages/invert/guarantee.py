@@ -45,6 +45,7 @@ def guarantee(settings: InvertSettings) -> Guarantee:
 
     noise = accounting.noise_multiplier(settings.epsilon, settings.delta, mechanism)
     statement = accounting.statement(mechanism(noise), settings.delta, settings.clipping_norm) | {
+        "adjacency": "replace one text by nothing: the size of the batch, which divides the sum, is public",
         "covers": "one update of one client",
         "composition": "updates of other steps, seeds and cells may be of the same texts: sending several adds up",
         "sampler": {"kind": "none", "of": "every text of the batch takes part"},

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from stages.common.errors import SettingError
 from stages.common.measurements import Measurement
-from stages.common.streams import generator, torch_seed
+from stages.common.streams import generator, identity, torch_seed
 from stages.invert.client import Client, client, encoder, marks, update
 from stages.invert.overlap import Overlap, Text, matched, overlap
 from stages.invert.reading import bag, ordered, precision_and_recall
@@ -95,7 +95,7 @@ def reconstruct(
     encoder(model)
     around = marks(fitted)
     private, twins = pairs(examples, settings.texts, seed)
-    noise = Noise(torch_seed(seed, "noise of updates"), model.device)
+    noise = Noise(torch_seed(seed, "noise of updates", *identity(settings)), model.device)
     found = []
     for number, start in enumerate(range(0, settings.texts, settings.batch_size)):
         rows = private[start : start + settings.batch_size]

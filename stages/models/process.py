@@ -5,8 +5,8 @@ import platform
 
 import torch
 
-# Of glibc's malloc.h; mallopt takes an int.
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, MOST = -1, -3, 2**31 - 1
+# Of glibc's malloc.h; mallopt takes an int. Some releases map blocks above 32 MiB whatever they are told.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, MOST, OF_OLD = -1, -3, 2**31 - 1, 2**25
 
 
 def set_up_process() -> None:
@@ -26,5 +26,6 @@ def keep_freed_memory() -> None:
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
-        libc.mallopt(M_MMAP_THRESHOLD, MOST)
+        if not libc.mallopt(M_MMAP_THRESHOLD, MOST):
+            libc.mallopt(M_MMAP_THRESHOLD, OF_OLD)
         libc.mallopt(M_TRIM_THRESHOLD, MOST)

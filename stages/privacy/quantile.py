@@ -50,7 +50,9 @@ class Quantile(Settings):
             raise SettingError("privacy.quantile.noise", problem, f"give more than half of it, {multiplier / 2:.4g}")
         return multiplier / math.sqrt(1 - (multiplier / (2 * self.noise)) ** 2)
 
-    def next(self, clipping_norm: float, shifted_count: float, expected: int, generator: np.random.Generator) -> float:
+    def next(
+        self, clipping_norm: float, shifted_count: float, expected: float, generator: np.random.Generator
+    ) -> float:
         """Return the clipping norm of the next step.
 
         Args:

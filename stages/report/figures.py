@@ -152,7 +152,10 @@ def _against_epsilon(name: str, step: str, rows: pd.DataFrame, metric: str, guar
     least, most = np.floor(powers.min()), max(np.ceil(powers.max()), np.floor(powers.min()) + 1)
     log = alt.Scale(type="log", domain=[10**least, 10**most])
     epsilon = alt.X(
-        "epsilon:Q", title="epsilon, replacing one example", scale=log, axis=alt.Axis(format="~g", tickCount=4)
+        "epsilon:Q",
+        title="epsilon, replacing one example or client",
+        scale=log,
+        axis=alt.Axis(format="~g", tickCount=4),
     )
     no_axis = alt.Axis(labels=False, ticks=False, grid=False, domain=False)
     sides = [_points(private, epsilon, {"title": title, "scale": scale}, cells, 230)]
@@ -165,8 +168,8 @@ def _against_epsilon(name: str, step: str, rows: pd.DataFrame, metric: str, guar
         name,
         step,
         alt.hconcat(*sides, spacing=12).resolve_scale(y="shared", shape="shared", color="shared"),
-        f"{title[:1].upper()}{title[1:]} against epsilon under the replacement of one example: mean and interval over "
-        "seeds; on the right, training that guarantees nothing.",
+        f"{title[:1].upper()}{title[1:]} against epsilon under the replacement of one example, or client: mean and "
+        "interval over seeds; on the right, training that guarantees nothing.",
         f"{title} against epsilon: {', '.join(said)}.",
     )
 

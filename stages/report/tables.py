@@ -28,8 +28,10 @@ TITLES = {
 # What an epsilon holds under, by the mechanism that gives it.
 GUARANTEES = {
     "dpsgd": "adding or removing one example, Poisson sampling of examples",
-    "gaussian": "adding or removing one text of a batch, no sampling",
+    "gaussian": "replacing one text of a batch by nothing, no sampling",
     "edpsgd": "replacing one example, Poisson sampling of groups that were dealt without looking at the data",
+    "dp_fedavg": "adding or removing one client with all its examples, Poisson sampling of clients",
+    "dp_ftrl": "replacing one client with all its examples by one that sends nothing, clients taking their turns",
 }
 # What it is of, by the step that states it.
 RELEASED = {"train": "the release of one model", "invert": "one update of one client"}

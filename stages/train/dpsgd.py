@@ -34,6 +34,8 @@ def train(
     clipping_norm: float,
     seed: int,
     quantile: Quantile | None = None,
+    cell: tuple[int, ...] = (),
+    public_count: int | None = None,
 ) -> list[float]:
     """Train in place with Adam on privatised gradients; return the mean loss of about each epoch.
 
@@ -46,6 +48,8 @@ def train(
         clipping_norm: What noise multipliers are multiplied by: that of `clipping`, unless it clips nothing.
         seed: Of groups, batches, dropout and noise. A seeded generator is no secret: for experiments only.
         quantile: How the clipping norm is adapted; it stays if None.
+        cell: Keeps batches and noise from those of other cells with this seed (stages/common/streams.py).
+        public_count: How many examples there would be on average, where their number is a secret too, as of canaries.
 
     Raises:
         SettingError: The quantile takes more than the mechanism's noise allows.
@@ -54,12 +58,13 @@ def train(
     if clipping.group != mechanism.group:
         raise ValueError(f"groups of {clipping.group} are clipped, groups of {mechanism.group} accounted for")
     torch.manual_seed(torch_seed(seed, "dropout"))
-    batches = generator(seed, "poisson batches")
-    noise = Noise(torch_seed(seed, "noise"), model.device)
-    counts = generator(seed, "noise of the counts")
+    batches = generator(seed, "poisson batches", *cell)
+    noise = Noise(torch_seed(seed, "noise", *cell), model.device)
+    counts = generator(seed, "noise of the counts", *cell)
     optimiser = Adam(clipping.parameters, learning_rate)
     groups = _deal(len(examples), mechanism.group, seed)
-    expected_batch_size = max(1, round(mechanism.probability * len(groups)))
+    expected_groups = len(groups) if public_count is None else public_count // mechanism.group
+    expected_batch_size = max(1, round(mechanism.probability * expected_groups))
     inputs, lengths = model.inputs(examples.text), examples.text.lengths.numpy()
     objective = model.objective(examples)
     step_losses = []

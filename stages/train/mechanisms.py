@@ -7,6 +7,7 @@ import pandas as pd
 
 from stages.common.errors import SettingError
 from stages.common.measurements import Measurement, no_guarantee
+from stages.common.streams import identity
 from stages.fitting import ordinary
 from stages.fitting.cell import Data, Fitted, loss_history
 from stages.fitting.stopping import EarlyStopping
@@ -87,6 +88,8 @@ def _fit_privately(
         asked.clipping_norm,
         seed,
         asked.quantile,
+        identity(settings),
+        examples,
     )
     privacy = accounting.statement(run, asked.delta, asked.clipping_norm)
     if bounds is not None:

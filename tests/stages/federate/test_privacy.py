@@ -12,7 +12,7 @@ from stages.common.errors import SettingError
 from stages.federate.client import update
 from stages.federate.engine import Engine
 from stages.federate.federation import Federation
-from stages.federate.population import Dealt, select_in_turn, select_independently
+from stages.federate.population import Dealt, participants, select_in_turn, select_independently
 from stages.federate.privacy import private_mean
 
 SIZES = (5, 10, 15, 20, 30, 40)
@@ -76,6 +76,40 @@ def test_the_divisor_is_the_expected_cohort_and_the_noise_has_the_stated_deviati
         assert float(made.mean()) == pytest.approx(0.5, abs=5 * deviation / np.sqrt(len(total)))
         assert float(made.std()) == pytest.approx(deviation, rel=0.01)
     assert abs(np.corrcoef(first, second)[0, 1]) < 0.015
+
+
+def test_cells_of_one_seed_share_neither_noise_nor_cohorts():
+    # With one noise in both, the difference of what two cells release would have none.
+    zero = torch.zeros(10_000, dtype=torch.float64)
+    for mechanism in ("dp_fedavg", "dp_ftrl"):
+        cells = [federation(**private(ASKED | {"epsilon": epsilon}, mechanism=mechanism)) for epsilon in (3.0, 4.0)]
+        one, other = (private_mean(cell, 40, 0).release(zero, [], 1) for cell in cells)
+        assert abs(np.corrcoef(one, other)[0, 1]) < 0.05
+        again = cells[0].model_copy(update={"seeds": [0, 1], "role": "reference"})
+        assert torch.equal(private_mean(again, 40, 0).release(zero, [], 1), one)
+    clients = Dealt(np.array([f"c{client:02d}" for client in range(40)]))
+    drawn = [[each.client for each in participants(clients, cell, 0, 1)] for cell in private_cells()]
+    assert drawn[0] != drawn[1]
+
+
+def private_cells():
+    return [federation(**private(ASKED | {"epsilon": epsilon}, clients_per_round=20)) for epsilon in (3.0, 4.0)]
+
+
+def test_drop_outs_are_expected():
+    work = workload(**private(participation={"drop_out": 0.5}, clients_per_round=4))
+    mean = private_mean(work.settings, len(SIZES), 0)
+    mean._multiplier = 0.0
+    assert mean.release(torch.ones(3, dtype=torch.float64), [1.0], 1).tolist() == [0.5] * 3
+
+
+def test_a_client_whose_loss_is_no_number_does_not_end_a_private_run():
+    work = workload(**private(clients_per_round=6))
+    work.inputs[0][:5] = torch.nan
+    clients = Dealt(np.repeat([f"c{client}" for client in range(len(SIZES))], SIZES))
+    with Engine(work, 6) as engine:
+        made = Federation(engine, work, clients, 0, private_mean(work.settings, len(clients), 0)).round(1)
+    assert np.isfinite(made.loss)
 
 
 def test_a_round_without_clients_takes_its_noise():
@@ -163,9 +197,9 @@ def test_without_noise_what_is_released_is_the_mean():
     assert all(torch.equal(mean.release(total, [], number), total / 4) for number in range(1, 20))
 
 
-@pytest.mark.parametrize(("rounds", "mechanisms"), [(1, 1), (15, 4), (16, 5), (17, 10), (32, 10), (33, 15)])
+@pytest.mark.parametrize(("rounds", "mechanisms"), [(1, 1), (15, 4), (16, 5), (17, 6), (32, 10), (35, 12)])
 def test_epsilon_in_turn_is_of_as_many_gaussians_as_there_are_nodes_over_a_client(rounds, mechanisms):
-    # 16 leaves have a depth of 5; a client is in one leaf in each pass. Kairouz et al. 2021, appendix D.
+    # 16 leaves have a depth of 5; a client is in one leaf in each pass, and the last tree may be smaller.
     stated = in_turn(rounds=rounds).statement()
     multiplier = stated["schedule"][0]["noise_multiplier"]
     accountant = PLDAccountant(value_discretization_interval=1e-3)
@@ -173,6 +207,7 @@ def test_epsilon_in_turn_is_of_as_many_gaussians_as_there_are_nodes_over_a_clien
     assert stated["epsilon"] == pytest.approx(accountant.get_epsilon(1e-3), rel=0.01)
     assert stated["epsilon"] <= 4.0
     assert stated["sampler"]["kind"] == "in turn"
+    assert stated["adjacency"] == "replace one client by one that sends nothing"
 
 
 def test_a_federation_in_turn_is_the_same_in_any_number_of_processes():

@@ -15,6 +15,7 @@ from stages.invert.settings import InvertSettings
 from stages.models import files
 from stages.models.examples import vocabulary
 from stages.models.fitted import FittedModel
+from stages.privacy.noise import Noise
 from stages.privacy.references import Loop
 
 
@@ -46,7 +47,7 @@ def attacked(model_settings, texts, bert):
 
 
 def generator():
-    return torch.Generator().manual_seed(0)
+    return Noise(0)
 
 
 def sent_by(fitted, examples, rows):
