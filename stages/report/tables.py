@@ -118,7 +118,8 @@ def guarantees(results: pd.DataFrame) -> dict[str, str]:
         said = []
         for cell, row in deltas.groupby("cell", sort=False).first().iterrows():
             # Without groups, as where noise decays alone, eDP-SGD's is that of DP-SGD.
-            grouped = row.mechanism != "edpsgd" or epsilons["epsilon"][cell] == epsilons["replace_one_epsilon"][cell]
+            own = epsilons.loc[str(cell)]
+            grouped = row.mechanism != "edpsgd" or own["epsilon"] == own["replace_one_epsilon"]
             said.append(f"{cell}: delta {row.value:g}, {GUARANTEES[row.mechanism if grouped else 'dpsgd']}")
         if said:
             found[step] = (
