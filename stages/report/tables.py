@@ -114,10 +114,13 @@ def guarantees(results: pd.DataFrame) -> dict[str, str]:
         # A control states a delta, and no epsilon.
         stating = rows.loc[rows["metric"] == "epsilon", "cell"]
         deltas = rows[(rows["metric"] == "delta") & rows["cell"].isin(stating)]
-        said = [
-            f"{cell}: delta {row.value:g}, {GUARANTEES.get(row.mechanism, row.mechanism)}"
-            for cell, row in deltas.groupby("cell", sort=False).first().iterrows()
-        ]
+        epsilons = rows.pivot_table("value", "cell", "metric")
+        said = []
+        for cell, row in deltas.groupby("cell", sort=False).first().iterrows():
+            # Without groups, as where noise decays alone, eDP-SGD's is that of DP-SGD.
+            own = epsilons.loc[str(cell)]
+            grouped = row.mechanism != "edpsgd" or own["epsilon"] == own["replace_one_epsilon"]
+            said.append(f"{cell}: delta {row.value:g}, {GUARANTEES[row.mechanism if grouped else 'dpsgd']}")
         if said:
             found[step] = (
                 f"Epsilon of {'; '.join(said)}. By privacy loss distributions (dp-accounting), for {released}; "

@@ -3,7 +3,8 @@ import itertools
 import numpy as np
 import torch
 
-from stages.common.streams import generator, torch_seed
+from stages.common.settings import Settings
+from stages.common.streams import generator, identity, torch_seed
 
 KEYS = [
     (3, "noise"),
@@ -40,3 +41,17 @@ def test_torch_takes_every_seed():
     assert min(seeds) >= 0
     assert max(seeds) > 2**60
     torch.Generator().manual_seed(max(seeds))
+
+
+class Cell(Settings):
+    rate: float
+    seeds: tuple[int, ...] = (0,)
+    role: str = "model"
+
+
+def test_cells_are_told_apart_by_all_but_their_seeds_and_role():
+    cell = identity(Cell(rate=0.1))
+    assert cell == identity(Cell(rate=0.1, seeds=(0, 1), role="reference"))
+    assert cell != identity(Cell(rate=0.2))
+    assert len(cell) == 4
+    assert all(0 <= number < 2**32 for number in cell)

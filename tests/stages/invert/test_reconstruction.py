@@ -47,7 +47,7 @@ def attacked(model_settings, texts, bert):
 
 
 def generator():
-    return Noise(0)
+    return torch.Generator().manual_seed(0)
 
 
 def sent_by(fitted, examples, rows):
@@ -64,7 +64,7 @@ def distinct(examples, count):
 
 def problem_of(fitted, examples, rows, settings):
     sent = sent_by(fitted, examples, rows)
-    seen = update(fitted.classifier, sent, generator(), settings.clipping_norm)
+    seen = update(fitted.classifier, sent, Noise(0), settings.clipping_norm)
     return Problem(fitted.classifier, sent.known, seen.others, torch.arange(4, 34), settings), sent
 
 
@@ -75,7 +75,7 @@ def test_without_noise_the_bag_is_exactly_the_tokens_of_the_batch(attacked, sett
     fitted, examples = attacked(tags)
     for start in range(0, 40, batch):
         sent = sent_by(fitted, examples, range(start, start + batch))
-        seen = update(fitted.classifier, sent, generator(), clipping_norm)
+        seen = update(fitted.classifier, sent, Noise(0), clipping_norm)
         true = {token for text in sent.texts(sent.ids) for token in text}
         assert precision_and_recall(set(bag(seen, marks(fitted), None).tolist()), true) == (1, 1)
         assert set(bag(seen, marks(fitted), len(true)).tolist()) == true
@@ -85,7 +85,7 @@ def test_noise_hides_the_bag(attacked, settings):
     fitted, examples = attacked()
     sent = sent_by(fitted, examples, range(4))
     true = {token for text in sent.texts(sent.ids) for token in text}
-    seen = update(fitted.classifier, sent, generator(), clipping_norm=0.1, noise_multiplier=10.0)
+    seen = update(fitted.classifier, sent, Noise(0), clipping_norm=0.1, noise_multiplier=10.0)
     found = bag(seen, marks(fitted), len(true))
     assert len(found) == len(true)
     assert set(found.tolist()) != true
@@ -96,7 +96,7 @@ def test_the_order_of_a_text_alone_is_read_off(attacked, settings):
     fitted, examples = attacked()
     for row in distinct(examples, 10):
         sent = sent_by(fitted, examples, [row])
-        seen = update(fitted.classifier, sent, generator())
+        seen = update(fitted.classifier, sent, Noise(0))
         length = sent.ids.shape[1]
         read = ordered(seen, bag(seen, marks(fitted), None), length)
         assert torch.equal(read[1:-1], sent.ids[0, 1:-1])
@@ -111,7 +111,7 @@ def test_an_update_is_the_mean_gradient(attacked, settings):
     fitted, examples = attacked()
     model = fitted.classifier
     sent = sent_by(fitted, examples, [3, 7, 9])
-    seen = update(model, sent, generator())
+    seen = update(model, sent, Noise(0))
     sent.known.losses(model(sent.ids, sent.known.lengths)).mean().backward()
     torch.testing.assert_close(seen.table, encoder(model).table.grad)
     torch.testing.assert_close(seen.others, [parameter.grad for parameter in others(model)])
@@ -121,7 +121,7 @@ def test_a_clipped_update_is_the_mean_of_clipped_gradients(attacked, settings):
     fitted, examples = attacked()
     model = fitted.classifier
     sent = sent_by(fitted, examples, [3, 7, 9])
-    seen = update(model, sent, generator(), clipping_norm=0.5)
+    seen = update(model, sent, Noise(0), clipping_norm=0.5)
     assert all(parameter.grad is None for parameter in model.parameters())
 
     def losses(rows):

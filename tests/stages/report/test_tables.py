@@ -203,12 +203,34 @@ def test_an_update_states_an_epsilon_of_its_own_beside_that_of_the_model() -> No
 
     said = guarantees(results)
 
-    assert said["invert"].startswith("Epsilon of b: delta 1e-05, adding or removing one text of a batch, no sampling.")
+    assert said["invert"].startswith(
+        "Epsilon of b: delta 1e-05, replacing one text of a batch by nothing, no sampling."
+    )
     assert "for one update of one client" in said["invert"]
     assert "Epsilon of a" in said["train"]
     found = {table.name: table for table in tables(summarise(results), said)}
     assert said["invert"] in found["invert"].note
     assert [row[2] for row in found["joint"].sections[0].rows] == ["3.00", "8.00"]
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "replaced", "said"),
+    [
+        ("edpsgd", 3.0, "replacing one example, Poisson sampling of groups that were dealt"),
+        ("edpsgd", 5.5, "adding or removing one example, Poisson sampling of examples"),
+        ("dp_fedavg", 5.5, "adding or removing one client with all its examples, Poisson sampling of clients"),
+        ("dp_ftrl", 5.5, "replacing one client with all its examples by one that sends nothing"),
+    ],
+    ids=["groups", "decay alone", "clients", "clients in turn"],
+)
+def test_an_epsilon_says_whom_it_is_of(mechanism: str, replaced: float, said: str) -> None:
+    verb = "train" if mechanism == "edpsgd" else "federate"
+    common = {"study": "s", "role": "model", "seed": 0, "unit": "epsilon", "best": "min", "verb": verb, "cell": "a"}
+    stated = [
+        common | {"split": "train", "mechanism": mechanism, "metric": metric, "value": value}
+        for metric, value in (("epsilon", 3.0), ("replace_one_epsilon", replaced), ("delta", 1e-5))
+    ]
+    assert said in guarantees(pd.DataFrame(stated, columns=list(COLUMNS)).astype(COLUMNS))["train"]
 
 
 def test_the_joint_table_of_an_extraction_says_nothing_of_membership_inference() -> None:

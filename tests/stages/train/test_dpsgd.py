@@ -303,6 +303,29 @@ def test_every_seed_draws_its_own_noise(still):
     assert correlation(flat(still.gradient(noise=1.0)), flat(still.gradient(noise=1.0, seed=1))) < INDEPENDENT
 
 
+def test_every_cell_draws_its_own_noise(still):
+    # With that of another cell in it, the difference of two models would have none.
+    found = []
+    for cell in ((), (1,), (2,)):
+        model = still.model()
+        before = trained(model)
+        clipping = ClippedGradients(model, 1.0)
+        dpsgd.train(model, still.data, Mechanism(0.5, (Phase(1, 1.0),)), 1.0, clipping, 1.0, 0, cell=cell)
+        found.append(flat({name: before[name] - after for name, after in trained(model).items()}))
+    assert all(correlation(*pair) < INDEPENDENT for pair in itertools.combinations(found, 2))
+
+
+def test_where_the_number_of_examples_is_a_secret_the_divisor_is_that_of_their_mean_number(still):
+    steps = []
+    for public_count in (None, 2 * len(still.data)):
+        model = still.model()
+        clipping = ClippedGradients(model, 1.0)
+        mechanism = Mechanism(1.0, (Phase(1, 0.0),))
+        dpsgd.train(model, still.data, mechanism, 1.0, clipping, 1.0, 0, public_count=public_count)
+        steps.append(torch.cat([each.grad.flatten() for each in clipping.parameters]))
+    torch.testing.assert_close(steps[1], steps[0] / 2)
+
+
 def test_the_noise_does_not_follow_the_weights_drawn_from_the_same_seed(still):
     start = trained(still.model())["hidden.0.weight"].flatten()
     noise = still.gradient(noise=1.0, seed=0)["hidden.0.weight"].flatten()
