@@ -88,7 +88,7 @@ def _fit_privately(
         asked.clipping_norm,
         seed,
         asked.quantile,
-        identity(settings),
+        identity(_same_release(settings, asked)),
         examples,
     )
     privacy = accounting.statement(run, asked.delta, asked.clipping_norm)
@@ -107,6 +107,16 @@ def _fit_privately(
     measured = {f"train/{name}": Measurement(privacy[name]) for name in stated}
     measured["train/noise_multiplier"] = Measurement(noise)
     return Fitted(model, loss_history(losses), privacy, measured)
+
+
+def _same_release(settings: TrainSettings, asked: PrivacySettings) -> TrainSettings:
+    """Return the cell whose batches and noise this one has.
+
+    Of a control, which guarantees nothing, it is the one that it is held against; and however gradients are clipped, the
+    model is the same.
+    """
+    usual = asked.model_copy(update={"control": None, "clipping": "book_keeping"})
+    return settings.model_copy(update={"privacy": usual})
 
 
 def _bounds(asked: PrivacySettings, model: TextModel, max_length: int, seed: int) -> "list[Bound] | None":

@@ -236,7 +236,8 @@ def test_a_control_guarantees_nothing_and_says_what_it_would_state(study, contro
 def test_the_controls_leave_out_what_they_say(study):
     """Without noise all epsilons give one model; without clipping, noise of next to nothing gives the same."""
     models = []
-    private(study).update(role="control")
+    # Every batch is all there is: with other settings a cell draws others.
+    private(study).update(role="control", batch_size=160)
     for control, epsilon, norm in (("no_noise", 3.0, 1e6), ("no_noise", 5.0, 1e6), ("no_clipping", 3.0, 1e-6)):
         asked(study, control=control, epsilon=epsilon, clipping_norm=norm)
         study.done("train", "dpsgd")
@@ -258,6 +259,18 @@ def test_a_peer_trains_what_book_keeping_does(study, clipping):
     assert study.done("train", "dpsgd")["metrics"]["train/epsilon"] == usual["train/epsilon"]
     for name, tensor in load_file("data/models/toy/dpsgd/0/model.safetensors").items():
         np.testing.assert_allclose(tensor, ours[name], atol=1e-4)
+
+
+def test_a_control_has_the_batches_and_the_noise_of_what_it_is_held_against(study):
+    # No gradient reaches the norm, so that not clipping changes nothing.
+    asked(study, clipping_norm=1e6)
+    study.done("train", "dpsgd")
+    ours = load_file("data/models/toy/dpsgd/0/model.safetensors")
+    private(study).update(role="control")
+    asked(study, control="no_clipping")
+    study.done("train", "dpsgd")
+    for name, tensor in load_file("data/models/toy/dpsgd/0/model.safetensors").items():
+        np.testing.assert_allclose(tensor, ours[name], rtol=1e-5)
 
 
 def test_a_delta_of_one_in_n_is_warned_of_once(study):
