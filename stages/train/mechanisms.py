@@ -112,8 +112,8 @@ def _fit_privately(
 def _same_release(settings: TrainSettings, asked: PrivacySettings) -> TrainSettings:
     """Return the cell whose batches and noise this one has.
 
-    Of a control, which guarantees nothing, it is the one that it is held against; and however gradients are clipped, the
-    model is the same.
+    Of a control, which guarantees nothing, it is the one that it is held against; and however gradients are clipped,
+    the model is the same.
     """
     usual = asked.model_copy(update={"control": None, "clipping": "book_keeping"})
     return settings.model_copy(update={"privacy": usual})
