@@ -117,10 +117,11 @@ def guarantees(results: pd.DataFrame) -> dict[str, str]:
         epsilons = rows.pivot_table("value", "cell", "metric")
         said = []
         for cell, row in deltas.groupby("cell", sort=False).first().iterrows():
-            # Without groups, as where noise decays alone, eDP-SGD's is that of DP-SGD.
-            own = epsilons.loc[str(cell)]
-            grouped = row.mechanism != "edpsgd" or own["epsilon"] == own["replace_one_epsilon"]
-            said.append(f"{cell}: delta {row.value:g}, {GUARANTEES[row.mechanism if grouped else 'dpsgd']}")
+            mechanism, own = row.mechanism, epsilons.loc[str(cell)]
+            if mechanism == "edpsgd" and own["epsilon"] != own["replace_one_epsilon"]:
+                # Without groups, as where noise decays alone, it is stated as DP-SGD is.
+                mechanism = "dpsgd"
+            said.append(f"{cell}: delta {row.value:g}, {GUARANTEES.get(mechanism, mechanism)}")
         if said:
             found[step] = (
                 f"Epsilon of {'; '.join(said)}. By privacy loss distributions (dp-accounting), for {released}; "
