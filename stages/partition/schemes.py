@@ -4,8 +4,6 @@
 github.com/FedML-AI/FedNLP).
 """
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -93,16 +91,7 @@ def label_dirichlet(
     Raises:
         InputError: Too few examples for that many clients, or no draw in DRAWS gave every client enough.
     """
-    _check_enough(len(labels), clients, key, least)
-    labels = np.unique(labels, return_inverse=True)[1]
-    pool = np.bincount(labels)
-    for _ in range(DRAWS):
-        sizes = _sizes(generator.dirichlet(np.full(clients, alpha), size=len(pool)), pool[:, None])
-        if sizes.sum(axis=0).min() >= least:
-            rows = generator.permutation(len(labels))
-            rows = rows[np.argsort(labels[rows], kind="stable")]
-            return _cut(rows, sizes.ravel()) % clients
-    raise _never_enough(f"{key}.alpha", alpha, len(labels), clients, least)
+    return _by_label(labels, clients, ("alpha", alpha), least, generator, key)
 
 
 def quantity_shift(
@@ -127,12 +116,8 @@ def quantity_shift(
     Raises:
         InputError: Too few examples for that many clients, or no draw in DRAWS gave every client enough.
     """
-    _check_enough(count, clients, key, least)
-    for _ in range(DRAWS):
-        sizes = _sizes(generator.dirichlet(np.full(clients, beta)), np.int64(count))
-        if sizes.min() >= least:
-            return _cut(generator.permutation(count), sizes)
-    raise _never_enough(f"{key}.beta", beta, count, clients, least)
+    # One label of all.
+    return _by_label(np.zeros(count, dtype=np.int64), clients, ("beta", beta), least, generator, key)
 
 
 def shards(
@@ -217,7 +202,33 @@ def periods(values: NDArray[np.object_], count: int, key: str) -> NDArray[np.int
     return period
 
 
-def _sizes(shares: NDArray[np.float64], count: Any) -> NDArray[np.int64]:
+def _by_label(
+    labels: NDArray[np.int64],
+    clients: int,
+    concentration: tuple[str, float],
+    least: int,
+    generator: np.random.Generator,
+    key: str,
+) -> NDArray[np.int64]:
+    # (n,) client of each example: each label's by its own draw of shares, all anew until every client has enough.
+    _check_enough(len(labels), clients, key, least)
+    (name, value), labels = concentration, np.unique(labels, return_inverse=True)[1]
+    pool = np.bincount(labels)
+    for _ in range(DRAWS):
+        sizes = _sizes(generator.dirichlet(np.full(clients, value), size=len(pool)), pool[:, None])
+        if sizes.sum(axis=0).min() >= least:
+            rows = generator.permutation(len(labels))
+            rows = rows[np.argsort(labels[rows], kind="stable")]
+            return _cut(rows, sizes.ravel()) % clients
+    fewer = "any" if least == 1 else f"{least}"
+    raise InputError(
+        f"{PARAMETERS}: {key}.{name}",
+        f"{value} left one of {clients} clients without {fewer} of {len(labels)} examples in each of {DRAWS} draws",
+        f"raise {name} or lower clients",
+    )
+
+
+def _sizes(shares: NDArray[np.float64], count: NDArray[np.int64]) -> NDArray[np.int64]:
     # Shares (..., clients) -> examples, rounded down where one client ends and the next begins.
     ends = np.floor(np.cumsum(shares, axis=-1) * count)
     ends[..., -1:] = count  # the cumulative sum may fall short of one
@@ -261,13 +272,3 @@ def _check_enough(count: int, clients: int, key: str, least: int = 1) -> None:
             f"{clients} clients{of_each} are more than the {count} examples to deal",
             f"at most {count // least}, so that every client holds {'one' if least == 1 else least}",
         )
-
-
-def _never_enough(key: str, value: float, count: int, clients: int, least: int) -> InputError:
-    name = key.rpartition(".")[2]
-    fewer = "any" if least == 1 else f"{least}"
-    return InputError(
-        f"{PARAMETERS}: {key}",
-        f"{value} left one of {clients} clients without {fewer} of {count} examples in each of {DRAWS} draws",
-        f"raise {name} or lower clients",
-    )
