@@ -2,15 +2,16 @@
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-# A larger tensor on a CPU is drawn by several generators, each with blocks of its own, in as many threads as torch has:
-# the noise does not depend on their number. A block is drawn, added and divided while a cache holds it, and torch gives
-# no operation of one so small to further threads.
-LARGE, GENERATORS, BLOCK = 2**18, 4, 2**15
+# A larger tensor on a CPU is drawn by several generators, each a part of its own, in as many threads as torch has: the
+# noise does not depend on their number. A piece is drawn and added while a cache holds it, and is no smaller, since
+# threads wait for the interpreter's lock between operations.
+LARGE, GENERATORS, PIECE = 2**17, 4, 2**17
 
 
 class Noise:
@@ -35,31 +36,30 @@ class Noise:
                 for 0.
             expected_batch_size: The divisor. Not the size drawn, which for a Poisson batch depends on the data.
         """
-        threads = torch.get_num_threads()
+        large = []
         for parameter in parameters:
             gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.contiguous()
-            values = gradient.view(-1)
-            if values.device.type != "cpu" or len(values) <= LARGE:
-                _add([values], self._generator, deviation, expected_batch_size)
+            parameter.grad, values = gradient, gradient.view(-1)
+            if not deviation:
+                values.div_(expected_batch_size)
+            # numpy knows no bfloat16.
+            elif values.device.type != "cpu" or len(values) <= LARGE or values.dtype == torch.bfloat16:
+                drawn = torch.empty_like(values).normal_(0.0, deviation, generator=self._generator)
+                values.add_(drawn).div_(expected_batch_size)
             else:
-                self._add_to_large(values, deviation, expected_batch_size, threads)
-            parameter.grad = gradient
-
-    def _add_to_large(self, values: Tensor, deviation: float, expected_batch_size: int, threads: int) -> None:
-        blocks = values.split(BLOCK)
-        parts = [(blocks[number::GENERATORS], each) for number, each in enumerate(self._of_large)]
-        if threads == 1:
-            for part in parts:
-                _add(*part, deviation, expected_batch_size)
-            return
-        with ThreadPoolExecutor(min(threads, GENERATORS)) as pool:
-            for added in [pool.submit(_add, *part, deviation, expected_batch_size) for part in parts]:
-                added.result()
+                large.append(values.tensor_split(GENERATORS))
+        if large:
+            with ThreadPoolExecutor(min(torch.get_num_threads(), GENERATORS)) as pool:
+                parts = [*zip(*large, strict=True)]
+                list(pool.map(_add, parts, self._of_large, repeat(deviation), repeat(expected_batch_size)))
 
 
-def _add(blocks: Sequence[Tensor], generator: torch.Generator, deviation: float, expected_batch_size: int) -> None:
-    drawn = blocks[0].new_empty(len(blocks[0]) if deviation else 0)
-    for block in blocks:
-        if deviation:
-            block.add_(drawn[: len(block)].normal_(0.0, deviation, generator=generator))
-        block.div_(expected_batch_size)
+def _add(parts: Sequence[Tensor], generator: torch.Generator, deviation: float, expected_batch_size: int) -> None:
+    drawn = parts[0].new_empty(PIECE)
+    for part in parts:
+        for piece in part.split(PIECE):
+            noise = drawn[: len(piece)].normal_(0.0, deviation, generator=generator).numpy()
+            # By numpy, which wakes no threads of its own for it.
+            values = piece.numpy()
+            np.add(values, noise, out=values)
+            np.divide(values, expected_batch_size, out=values)

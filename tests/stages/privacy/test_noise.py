@@ -5,9 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from stages.privacy.noise import BLOCK, GENERATORS, LARGE, Noise
+from stages.privacy.noise import GENERATORS, LARGE, PIECE, Noise
 
-SIZES = {"small": 1000, "large": LARGE + 5 * BLOCK + 7}
+# Each generator draws more than a piece of the large one.
+SIZES = {"small": 1000, "large": GENERATORS * (PIECE + 1000) + 3}
 
 
 def drawn(size, seed=0, deviation=1.5, times=1):
@@ -28,13 +29,29 @@ def test_it_has_the_deviation_that_is_asked_for(size):
     assert values.mean() == pytest.approx(0, abs=5 * 1.5 / np.sqrt(values.size))
 
 
-def test_blocks_steps_and_seeds_are_independent():
+def test_parts_steps_and_seeds_are_independent():
+    assert SIZES["large"] > LARGE
     one, other, of_another_seed = *drawn(SIZES["large"], times=2), drawn(SIZES["large"], seed=1)[0]
-    whole = len(one) // BLOCK
-    blocks = np.concatenate([each[: whole * BLOCK].reshape(whole, BLOCK) for each in (one, other, of_another_seed)])
-    assert whole > 2 * GENERATORS
-    correlations = np.corrcoef(blocks)[np.triu_indices(len(blocks), 1)]
-    assert np.abs(correlations).max() < 5 / np.sqrt(BLOCK)
+    length = 2**15
+    parts = np.concatenate(
+        [each[: len(each) // length * length].reshape(-1, length) for each in (one, other, of_another_seed)]
+    )
+    assert len(parts) > 3 * 2 * GENERATORS
+    correlations = np.corrcoef(parts)[np.triu_indices(len(parts), 1)]
+    assert np.abs(correlations).max() < 6 / np.sqrt(length)
+
+
+def test_parameters_of_one_step_are_independent():
+    one, other = (nn.Parameter(torch.zeros(SIZES["large"])) for _ in range(2))
+    Noise(0).add([one, other], 1.0, 1)
+    assert abs(np.corrcoef(one.grad.numpy(), other.grad.numpy())[0, 1]) < 5 / np.sqrt(SIZES["large"])
+
+
+def test_half_precision_takes_noise():
+    parameter = nn.Parameter(torch.zeros(SIZES["large"], dtype=torch.bfloat16))
+    Noise(0).add([parameter], 1.0, 1)
+    assert parameter.grad.dtype is torch.bfloat16
+    assert float(parameter.grad.float().std()) == pytest.approx(1, rel=0.01)
 
 
 def test_it_is_the_same_in_any_number_of_threads():
