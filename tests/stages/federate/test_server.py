@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from stages.federate.client import Task
 from stages.federate.server import ServerOptimiser, mean_update, normaliser, weight
 from stages.federate.settings import ServerSettings
+from tests.peers.recorded import FLOWER
 
 START = torch.tensor([1.0, -2.0, 0.5])
 
@@ -92,6 +93,29 @@ def test_fedopt_is_algorithm_2_of_reddi_et_al(kind):
             weights[i] += 0.3 * m[i] / (math.sqrt(v[i]) + 0.01)
         found = server.step(found, torch.tensor(update, dtype=torch.float64))
         torch.testing.assert_close(found, torch.tensor(weights))
+
+
+@pytest.mark.parametrize("kind", FLOWER["strategies"])
+def test_servers_are_those_of_flower(kind):
+    given = FLOWER["given"]
+    wanted = {
+        "mean": [],
+        "sgd": ["learning_rate", "momentum"],
+        "adagrad": ["learning_rate", "tau"],
+        "adam": ["learning_rate", "beta1", "beta2", "tau"],
+        "yogi": ["learning_rate", "beta1", "beta2", "tau"],
+    }[kind]
+    weights = torch.tensor(given["weights"], dtype=torch.float64)
+    server = optimiser(len(weights), kind=kind, **{name: given[name] for name in wanted})
+    algorithm = federation()
+    for added, sizes, after in zip(given["added"], given["examples"], FLOWER["strategies"][kind], strict=True):
+        tasks = [Task(slot, np.arange(size), 1, weight(algorithm, size, 1), 0, 0) for slot, size in enumerate(sizes)]
+        total = sum(
+            task.weight * (weights + torch.tensor(own, dtype=torch.float64))
+            for task, own in zip(tasks, added, strict=True)
+        )
+        weights = server.step(weights, mean_update(algorithm, weights, total, tasks))
+        torch.testing.assert_close(weights.tolist(), after, rtol=1e-12, atol=1e-15)
 
 
 def test_fednova_counts_the_steps_of_plain_sgd():

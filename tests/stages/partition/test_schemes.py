@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from stages.common.errors import InputError
 from stages.partition import schemes
 from stages.partition.statistics import label_counts
+from tests.peers.recorded import FLOWER
 
 KEY = "partitions.some"
 
@@ -222,3 +223,22 @@ def test_periods_are_in_order_of_time_and_keep_a_value_together():
 def test_more_clients_than_examples_is_refused(deal):
     with pytest.raises(InputError, match=r"params.yaml: partitions.some.clients: 4 clients .* 3 examples"):
         deal()
+
+
+@pytest.mark.parametrize("case", FLOWER["partitions"]["dirichlet"], ids=lambda case: f"alpha {case['alpha']}")
+def test_label_dirichlet_deals_what_flwr_datasets_deals(case):
+    labels, clients = np.array(FLOWER["given"]["labels"]), case["clients"]
+    dealt = schemes.label_dirichlet(labels, clients, case["alpha"], case["least"], generator(case["seed"]), KEY)
+    assert label_counts(dealt, labels, labels.max() + 1).tolist() == case["counts"]
+
+
+def test_shards_are_like_those_of_flwr_datasets():
+    labels, found = np.array(FLOWER["given"]["labels"]), FLOWER["partitions"]["shards"]
+    several = []
+    for seed in range(200):
+        counts = label_counts(schemes.shards(labels, 10, 2, generator(seed), KEY), labels, labels.max() + 1)
+        assert np.unique(counts.sum(axis=1)).tolist() == found["sizes"]
+        several.append(np.count_nonzero(counts, axis=1).mean())
+    error = np.std(several, ddof=1) / np.sqrt(len(several))
+    # Both are means of as many draws.
+    assert np.mean(several) == pytest.approx(found["labels"], abs=4 * np.sqrt(2) * error)
