@@ -1,25 +1,30 @@
-"""What a federated round costs: ours in one and two processes against a plain loop over the clients in this process.
+"""What a federated round costs: ours against a plain loop over the clients, pfl-research and Flower.
 
-The MLP is 784-200-200-10; 1000 clients of 50 examples, a cohort of 50, batches of 10, one epoch of SGD at 0.1. All
-sides get the same data, first weights, cohorts and orders of examples; their weights after ROUNDS rounds must agree
-within 1e-4, or there is no time. One torch thread a process; evaluation is left out. Seconds are those of a round. The
-last row is the peak memory of a process with a million clients against one with a thousand. No public simulator is
-among the peers yet.
+The MLP is 784-200-200-10, the transformer has BERT-tiny's shape and 4.3 million parameters; 1000 clients of 50
+examples, a cohort of 50, batches of 10, one epoch of SGD at 0.1. All sides get the same data, first weights, cohorts
+and orders of examples; their weights after ROUNDS rounds must agree within 1e-4, or there is no time. One torch thread
+a process; evaluation is left out. Seconds are those of a round, each side's in turn. pfl and Flower have two processes,
+each peer an environment of its own (benchmarks/peers), which is made the first time. The last row is the peak memory of
+a process with a million clients against one with a thousand.
 """
 
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.harness import REPEATS, Row, row, run, seconds
+from benchmarks.peers import Peer, PeerError
+from benchmarks.peers.work import LABELS, MODELS, Work, flat, write
 from stages.common import pool
 from stages.common.streams import torch_seed
 from stages.federate.client import Workload
@@ -32,6 +37,11 @@ from stages.federate.weights import Layout
 CLIENTS, EXAMPLES, SEED = 1000, 50, 0
 # Of each side: rounds before the first that is timed, after which weights are compared, and rounds timed at once.
 ROUNDS, TIMED = 2, 2
+TOKENS = 16
+PEERS = {
+    "pfl": ["-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "benchmarks.peers.pfl_rounds"],
+    "flower": ["-m", "benchmarks.peers.flower_rounds"],
+}
 SETTINGS = FederateSettings.model_validate(
     {
         "dataset": "random",
@@ -75,65 +85,111 @@ class Equal:
         return np.arange(start, start + EXAMPLES)
 
 
-def workload() -> Workload:
-    """Return what all sides train."""
-    draws = torch.Generator().manual_seed(SEED)
-    inputs = torch.randn(CLIENTS * EXAMPLES, 784, generator=draws)
-    labels = torch.randint(10, (len(inputs),), generator=draws)
+def workload(name: str = "mlp") -> Workload:
+    """Return what all sides train, a model of benchmarks/peers/work.py."""
+    draws, examples = torch.Generator().manual_seed(SEED), CLIENTS * EXAMPLES
+    if name == "mlp":
+        inputs = torch.randn(examples, 784, generator=draws)
+    else:
+        inputs = torch.randint(30_000, (examples, TOKENS), generator=draws)
+    labels = torch.randint(LABELS, (examples,), generator=draws)
     torch.manual_seed(SEED)
-    model = nn.Sequential(nn.Linear(784, 200), nn.ReLU(), nn.Linear(200, 200), nn.ReLU(), nn.Linear(200, 10))
-    return Workload(model, (inputs,), Loss(labels), SETTINGS, vectorised=True)
+    return Workload(MODELS[name](), (inputs,), Loss(labels), SETTINGS, vectorised=name == "mlp")
+
+
+def cohort(number: int) -> Iterator[NDArray[np.int64]]:
+    """Yield the rows of each client of a round, in the order in which it takes them."""
+    for client in map(int, select(CLIENTS, SETTINGS.clients_per_round, SEED, number)):
+        rows = Equal().rows(client)
+        draws = torch.Generator().manual_seed(torch_seed(SEED, "client order", number, client))
+        yield rows[torch.randperm(len(rows), generator=draws).numpy()]
 
 
 class Loop:
     """Federated averaging as it is usually written: a model, an optimiser of torch, a loop over the cohort."""
 
     def __init__(self, work: Workload) -> None:
-        self.work, self.layout, self.population = work, Layout(work.model), Equal()
-        self.weights = self.layout.read(work.model)
+        self.work, self.layout = work, Layout(work.model)
+        self.vector = self.layout.read(work.model)
+
+    def weights(self) -> NDArray[np.float32]:
+        """Return (P,) the weights after the last round."""
+        found: NDArray[np.float32] = self.vector.numpy()
+        return found
 
     def round(self, number: int) -> None:
         """Make a round."""
-        model, total, examples = self.work.model, torch.zeros_like(self.weights), 0
-        for client in select(CLIENTS, SETTINGS.clients_per_round, SEED, number):
-            self.layout.write(model, self.weights)
+        model, total, examples = self.work.model, torch.zeros_like(self.vector), 0
+        for order in cohort(number):
+            self.layout.write(model, self.vector)
             optimiser = torch.optim.SGD(model.parameters(), lr=SETTINGS.learning_rate)
-            rows = torch.from_numpy(self.population.rows(client))
-            draws = torch.Generator().manual_seed(torch_seed(SEED, "client order", number, int(client)))
-            for batch in rows[torch.randperm(len(rows), generator=draws)].split(SETTINGS.batch_size):
+            for batch in torch.from_numpy(order).split(SETTINGS.batch_size):
                 optimiser.zero_grad()
                 loss: Any = self.work.objective(model(self.work.inputs[0][batch]), batch).mean()
                 loss.backward()
                 optimiser.step()
-            total += len(rows) * self.layout.read(model)
-            examples += len(rows)
-        self.weights = total / examples
+            total += len(order) * self.layout.read(model)
+            examples += len(order)
+        self.vector = total / examples
+
+
+class Told:
+    """A peer, which knows the next round by itself."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+        self.weights = peer.weights
+
+    def round(self, number: int) -> None:
+        """Make a round."""
+        del number
+        self._peer.round()
+
+
+@contextmanager
+def peer(name: str, model: str) -> Iterator[Told]:
+    """Have a peer at the same work."""
+    work = workload(model)
+    # One more than are made: a peer hands out its weights when it is asked for a round.
+    orders = np.stack([np.stack([*cohort(number)]) for number in range(1, ROUNDS + REPEATS * TIMED + 2)])
+    with tempfile.TemporaryDirectory() as folder:
+        assert isinstance(work.objective, Loss)
+        inputs, labels = work.inputs[0].numpy(), work.objective.labels.numpy()
+        given = (inputs, labels, flat(work.model), orders, SETTINGS.batch_size, SETTINGS.learning_rate)
+        write(Path(folder), Work(model, *given))
+        with Peer(name, PEERS[name], Path(folder)) as started:
+            yield Told(started)
 
 
 def cases() -> list[Row]:
-    """Return a row per number of processes."""
+    """Return the rows: against the loop, against pfl, against Flower, and of memory."""
     torch.set_num_threads(1)
     pool.start(2, "stages.federate.engine")
     memory = [(_peak(1_000_000), _peak(CLIENTS)) for _ in range(3)]
-    return [
-        _compared(1, 0.7),
-        _compared(2, 0.35),
-        row("a million clients", "a thousand", memory, 1.1, "MiB, peak of a process"),
+    rows = [
+        _compared("mlp", processes, Loop(workload()), "plain loop", target)
+        for processes, target in ((1, 0.7), (2, 0.35))
     ]
+    for name, model, target in (("pfl", "mlp", 0.4), ("pfl", "transformer", 1.0), ("flower", "mlp", 0.07)):
+        with peer(name, model) as other:
+            rows.append(_compared(model, 2, other, name, target))
+    return [*rows, row("a million clients", "a thousand", memory, 1.1, "MiB, peak of a process")]
 
 
-def _compared(processes: int, target: float) -> Row:
-    work = workload()
+def _compared(model: str, processes: int, other: Loop | Told, name: str, target: float) -> Row:
+    work = workload(model)
     with Engine(work, SETTINGS.clients_per_round, processes) as engine:
-        ours, loop = Federation(engine, work, Equal(), SEED), Loop(workload())
+        ours = Federation(engine, work, Equal(), SEED)
         for number in range(1, ROUNDS + 1):
             ours.round(number)
-            loop.round(number)
-        apart = float((ours.weights - loop.weights).abs().max())
+            other.round(number)
+        apart = float(np.abs(ours.weights.numpy() - other.weights()).max())
         if not apart < 1e-4:
-            raise SystemExit(f"error: after {ROUNDS} rounds the weights are {apart:g} apart: nothing was timed")
-        times = [(_seconds(ours.round, number), _seconds(loop.round, number)) for number in range(REPEATS)]
-    return row(f"MLP 199k, 50 clients a round: {processes} process(es)", "plain loop", times, target)
+            raise SystemExit(f"error: after {ROUNDS} rounds {name}'s weights are {apart:g} apart: nothing was timed")
+        times = [(_seconds(ours.round, number), _seconds(other.round, number)) for number in range(REPEATS)]
+    parameters = len(ours.weights)
+    case = f"{model} of {parameters:,}, 50 clients a round: {processes} process{'es' * (processes > 1)}"
+    return row(case, name, times, target)
 
 
 def _seconds(make: Callable[[int], object], repeat: int) -> float:
@@ -168,4 +224,7 @@ def _print_peak(clients: int) -> None:
 if __name__ == "__main__" and sys.argv[1:2] == ["--peak"]:
     _print_peak(int(sys.argv[2]))
 elif __name__ == "__main__":
-    run("federated_rounds", __doc__ or "", cases)
+    try:
+        run("federated_rounds", __doc__ or "", cases)
+    except PeerError as error:
+        sys.exit(f"error: {error}")

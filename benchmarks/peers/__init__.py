@@ -1,0 +1,114 @@
+"""Other simulators of federated learning, each in an environment of its own, since they want other versions."""
+
+import hashlib
+import os
+import subprocess
+import sys
+import venv
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.peers.work import FOLDER
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+TORCH = "torch"
+
+
+class PeerError(RuntimeError):
+    """A peer that cannot be installed, or that ended before it was told to."""
+
+
+def python(name: str) -> Path:
+    """Return the interpreter of a peer's environment, made once: minutes, and up to 2 GB in the user's cache."""
+    requirements = (HERE / f"{name}.txt").read_text(encoding="utf-8").split()
+    digest = hashlib.sha256(f"{requirements}{sys.version}".encode()).hexdigest()[:12]
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "assay" / f"peer-{name}-{digest}"
+    finished = folder / "finished"
+    if not finished.exists():
+        print(f"making an environment for {name} in {folder}", file=sys.stderr)
+        venv.create(folder, clear=True, with_pip=True)
+        # torch on its own, so that a CPU build is taken where one is offered.
+        first = [each for each in requirements if each.startswith(TORCH)]
+        for wanted in (first, requirements):
+            command = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", *wanted]
+            if subprocess.run(command, check=False).returncode:
+                raise PeerError(f"{name} could not be installed: {' '.join(command)}")
+        finished.touch()
+    return folder / "bin" / "python"
+
+
+class Peer:
+    """A peer that makes rounds one by one, when it is told to.
+
+    It reads its work from a folder (see `work.write`), says `ready`, and makes a round for each line `go`, after which
+    it says `done`; at `weights` it writes what it has to weights.npy. All else that it says is kept for a message.
+
+    Args:
+        name: Of the peer: pfl or flower.
+        command: Arguments of its interpreter; it finds the folder in the environment.
+        folder: With its work.
+    """
+
+    def __init__(self, name: str, command: list[str], folder: Path) -> None:
+        self._name, self._folder, self._stack = name, folder, ExitStack()
+        self._log = self._stack.enter_context((folder / f"{name}.log").open("w+", encoding="utf-8"))
+        self._process = self._stack.enter_context(
+            subprocess.Popen(
+                [str(python(name)), *command],
+                cwd=ROOT,
+                # One thread for each process, as all sides have it.
+                env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), FOLDER: str(folder)}
+                | {"FLWR_TELEMETRY_ENABLED": "0"},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                text=True,
+                bufsize=1,
+            )
+        )
+
+    def __enter__(self) -> Self:
+        self._wait("ready")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+        self._stack.close()
+
+    def round(self) -> None:
+        """Have it make its next round."""
+        self._tell("go")
+
+    def weights(self) -> NDArray[np.float32]:
+        """Return (P,) its weights after the last round."""
+        self._tell("weights")
+        found: NDArray[np.float32] = np.load(self._folder / "weights.npy")
+        return found
+
+    def _tell(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+        self._wait("done")
+
+    def _wait(self, word: str) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.strip() == word:
+                return
+        self._process.kill()
+        self._log.seek(0)
+        raise PeerError(f"{self._name} ended before it said `{word}`:\n{self._log.read()[-6000:]}")
