@@ -2,10 +2,11 @@
 
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 import venv
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -69,7 +70,7 @@ class Peer:
                 stdout=subprocess.PIPE,
                 stderr=self._log,
                 text=True,
-                bufsize=1,
+                start_new_session=True,
             )
         )
 
@@ -85,7 +86,7 @@ class Peer:
         try:
             self._process.wait(timeout=60)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            self._kill()
         self._stack.close()
 
     def round(self) -> None:
@@ -109,6 +110,11 @@ class Peer:
         for line in self._process.stdout:
             if line.strip() == word:
                 return
-        self._process.kill()
+        self._kill()
         self._log.seek(0)
         raise PeerError(f"{self._name} ended before it said `{word}`:\n{self._log.read()[-6000:]}")
+
+    def _kill(self) -> None:
+        """End the peer and the processes that it started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
