@@ -48,7 +48,7 @@ class Peer:
     """A peer that makes rounds one by one, when it is told to.
 
     It reads its work from a folder (see `work.write`), says `ready`, and makes a round for each line `go`, after which
-    it says `done`; at `weights` it writes what it has to weights.npy. All else that it says is kept for a message.
+    it says `done`; at `weights` it writes what it has to weights.npy. Its errors are kept for a message.
 
     Args:
         name: Of the peer: pfl or flower.
@@ -82,12 +82,14 @@ class Peer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.close()
         try:
+            with suppress(BrokenPipeError):
+                self._process.stdin.close()
             self._process.wait(timeout=60)
         except subprocess.TimeoutExpired:
-            self._kill()
-        self._stack.close()
+            self._end()
+        finally:
+            self._stack.close()
 
     def round(self) -> None:
         """Have it make its next round."""
@@ -101,8 +103,10 @@ class Peer:
 
     def _tell(self, line: str) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write(line + "\n")
-        self._process.stdin.flush()
+        # One that has ended says so by its silence.
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
         self._wait("done")
 
     def _wait(self, word: str) -> None:
@@ -110,11 +114,15 @@ class Peer:
         for line in self._process.stdout:
             if line.strip() == word:
                 return
-        self._kill()
+        self._end()
         self._log.seek(0)
         raise PeerError(f"{self._name} ended before it said `{word}`:\n{self._log.read()[-6000:]}")
 
-    def _kill(self) -> None:
-        """End the peer and the processes that it started."""
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+    def _end(self) -> None:
+        """End the peer, which on a signal ends the processes that it started, or else is killed with its group."""
+        self._process.terminate()
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)

@@ -16,7 +16,7 @@ FOLDER = "ASSAY_PEER_WORK"
 
 
 class Transformer(nn.Module):
-    """Of BERT-tiny's shape, two layers of 128 units over 30,000 tokens: 4.3 million parameters."""
+    """Of BERT-tiny's shape, two layers of 128 units over 30,000 tokens: 4.2 million parameters."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -192,9 +192,8 @@ def test_smoke_is_small_and_has_two_seeds_in_the_joint_grid(checkout):
     (checkout / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
     profiles.use("smoke", force=True)
     with Repository(checkout) as repository:
-        plan = graph.read_plan(repository)
+        assert len(graph.read_plan(repository)) <= 35
     parameters = read_parameters()
-    assert len(plan) <= 4 * len(studies(parameters)) + 3
     assert {study: parameters[study]["seeds"] for study in studies(parameters)} == {
         "joint": [0, 1],
         "private_training": [0],
