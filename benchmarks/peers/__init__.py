@@ -57,42 +57,37 @@ class Peer:
     """
 
     def __init__(self, name: str, command: list[str], folder: Path) -> None:
-        self._name, self._folder, self._stack = name, folder, ExitStack()
-        self._log = self._stack.enter_context((folder / f"{name}.log").open("w+", encoding="utf-8"))
-        self._process = self._stack.enter_context(
-            subprocess.Popen(
-                [str(python(name)), *command],
+        self._name, self._command, self._folder = name, command, folder
+
+    def __enter__(self) -> Self:
+        interpreter = python(self._name)
+        with ExitStack() as stack:
+            self._log = stack.enter_context((self._folder / f"{self._name}.log").open("w+", encoding="utf-8"))
+            # One thread for each process, as all sides have it.
+            ours = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), FOLDER: str(self._folder)}
+            self._process = subprocess.Popen(
+                [str(interpreter), *self._command],
                 cwd=ROOT,
-                # One thread for each process, as all sides have it.
-                env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), FOLDER: str(folder)}
-                | {"FLWR_TELEMETRY_ENABLED": "0"},
+                env={**os.environ, **ours, "FLWR_TELEMETRY_ENABLED": "0"},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
                 text=True,
                 start_new_session=True,
             )
-        )
-
-    def __enter__(self) -> Self:
-        self._wait("ready")
+            stack.callback(self._end)
+            self._wait("ready")
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._process.stdin is not None
-        try:
-            with suppress(BrokenPipeError):
-                self._process.stdin.close()
-            self._process.wait(timeout=60)
-        except subprocess.TimeoutExpired:
-            self._end()
-        finally:
-            self._stack.close()
+        self._stack.close()
 
-    def round(self) -> None:
-        """Have it make its next round."""
+    def round(self, number: int) -> None:
+        """Have it make its next round, whose number it knows."""
+        del number
         self._tell("go")
 
     def weights(self) -> NDArray[np.float32]:
@@ -114,15 +109,17 @@ class Peer:
         for line in self._process.stdout:
             if line.strip() == word:
                 return
-        self._end()
         self._log.seek(0)
         raise PeerError(f"{self._name} ended before it said `{word}`:\n{self._log.read()[-6000:]}")
 
     def _end(self) -> None:
-        """End the peer, which on a signal ends the processes that it started, or else is killed with its group."""
-        self._process.terminate()
-        try:
-            self._process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+        """End the peer: by the end of its input, else by a signal, on which it ends what it started, else at once."""
+        for patience, harder in ((60, self._process.terminate), (10, self._kill)):
+            with suppress(subprocess.TimeoutExpired):
+                self._process.communicate(timeout=patience)
+                return
+            harder()
+        self._process.communicate()
+
+    def _kill(self) -> None:
+        os.killpg(self._process.pid, signal.SIGKILL)

@@ -10,7 +10,7 @@ from flwr.simulation import run_simulation
 from torch import nn
 
 from benchmarks.peers.flower_client import app, work
-from benchmarks.peers.work import say, wait
+from benchmarks.peers.work import folder, say, wait
 
 server = ServerApp()
 
@@ -45,11 +45,12 @@ class Told(FedAvg):
 def main(grid: Grid, context: Context) -> None:
     """Make the rounds."""
     del context
-    found, _, _ = work()
-    model = found.built()
+    found, model, _, _ = work()
     Told(model).start(grid, ArrayRecord(model.state_dict()), num_rounds=len(found.orders))
 
 
 if __name__ == "__main__":
-    resources = {"client_resources": {"num_cpus": 1, "num_gpus": 0}, "init_args": {"num_cpus": 2}}
+    # What Ray writes goes when the work's folder goes.
+    ray = {"num_cpus": 2, "_temp_dir": str(folder())}
+    resources = {"client_resources": {"num_cpus": 1, "num_gpus": 0}, "init_args": ray}
     run_simulation(server, app, num_supernodes=work()[0].orders.shape[1], backend_config=resources)

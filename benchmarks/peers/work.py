@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-LABELS = 10
+LABELS, WORDS = 10, 30_000
 # The variable that names the folder of the work to a peer.
 FOLDER = "ASSAY_PEER_WORK"
 
@@ -20,7 +21,7 @@ class Transformer(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.words = nn.Embedding(30_000, 128)
+        self.words = nn.Embedding(WORDS, 128)
         layer = nn.TransformerEncoderLayer(128, 2, 512, dropout=0.0, batch_first=True)
         self.layers = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
         self.labels = nn.Linear(128, LABELS)
@@ -64,7 +65,7 @@ class Work:
     def built(self) -> nn.Module:
         """Return the model with its first weights."""
         model = MODELS[self.model]()
-        set_flat(model, self.weights)
+        vector_to_parameters(torch.from_numpy(self.weights.copy()), model.parameters())
         return model
 
 
@@ -88,16 +89,8 @@ def read() -> Work:
 
 def flat(model: nn.Module) -> NDArray[np.float32]:
     """Return (P,) the parameters of a model, in their order."""
-    parts = [parameter.detach().flatten() for parameter in model.parameters()]
-    return torch.cat(parts).numpy()
-
-
-def set_flat(model: nn.Module, weights: NDArray[np.float32]) -> None:
-    """Give a model's parameters the values of `flat`."""
-    parts = torch.from_numpy(weights).split([parameter.numel() for parameter in model.parameters()])
-    with torch.no_grad():
-        for parameter, values in zip(model.parameters(), parts, strict=True):
-            parameter.copy_(values.view_as(parameter))
+    found: NDArray[np.float32] = parameters_to_vector(model.parameters()).detach().numpy()
+    return found
 
 
 def wait(model: nn.Module) -> bool:
