@@ -55,8 +55,8 @@ class Noise:
 
 
 def _add(parts: Sequence[Tensor], generator: torch.Generator, deviation: float, expected_batch_size: int) -> None:
-    drawn = parts[0].new_empty(PIECE)
     for part in parts:
+        drawn = part.new_empty(min(PIECE, len(part)))
         for piece in part.split(PIECE):
             noise = drawn[: len(piece)].normal_(0.0, deviation, generator=generator).numpy()
             # By numpy, which wakes no threads of its own for it.

@@ -47,6 +47,12 @@ def test_parameters_of_one_step_are_independent():
     assert abs(np.corrcoef(one.grad.numpy(), other.grad.numpy())[0, 1]) < 5 / np.sqrt(SIZES["large"])
 
 
+def test_each_parameter_has_noise_of_its_own_precision():
+    narrow, wide = (nn.Parameter(torch.zeros(SIZES["large"], dtype=dtype)) for dtype in (torch.float32, torch.float64))
+    Noise(0).add([narrow, wide], 1.0, 1)
+    assert (wide.grad != wide.grad.float()).float().mean() > 0.9
+
+
 def test_half_precision_takes_noise():
     parameter = nn.Parameter(torch.zeros(SIZES["large"], dtype=torch.bfloat16))
     Noise(0).add([parameter], 1.0, 1)
