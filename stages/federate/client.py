@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from stages.federate.factored import Factored
 from stages.federate.optimisers import LocalOptimiser
 from stages.federate.settings import FederateSettings
-from stages.federate.stacked import Stacked, layers
+from stages.federate.stacked import Stacked, Together, layers
 from stages.federate.weights import Layout
 from stages.models.text_model import Objective
 
@@ -74,6 +75,13 @@ class Outcome(NamedTuple):
     norm: float | None
 
 
+class Summed(NamedTuple):
+    """The (P,) sum of the weights of some clients, each times its weight, and what is said of each client."""
+
+    total: Tensor
+    outcomes: list[Outcome]
+
+
 class Updates(NamedTuple):
     """What C clients made of the server's weights.
 
@@ -113,19 +121,46 @@ def update(
     optimiser = LocalOptimiser(settings, layout, start, weights, corrections)
     workload.model.train()
     if workload.vectorised:
-        trained = layers(workload.model)
-        assert trained is not None
-        with Stacked(trained, settings.learning_rate if optimiser.plain else None) as stack:
-            losses = _losses(_together(stack, workload, layout, batches, optimiser), tasks)
+        with _Optimised(_layers(workload), layout, optimiser, settings.learning_rate) as stack:
+            losses = _losses(_together(workload, batches, stack), tasks)
     else:
         torch.manual_seed(tasks[0].dropout)
         with layout.lent(workload.model, weights[0]) as parameters:
             losses = _losses(_alone(workload, parameters, batches[0], optimiser), tasks)
-    sizes = (batches >= 0).sum(2).tolist()
-    means = [_last_mean(*each, settings) for each in zip(tasks, losses, sizes, strict=True)]
+    means = _last_means(tasks, losses, batches, settings)
     bound = tasks[0].clipping_norm
     norms = [None] * len(tasks) if bound is None else _clip(weights, start, bound)
     return Updates(weights, [Outcome(*each) for each in zip(means, norms, strict=True)])
+
+
+def summed(workload: Workload, start: Tensor, tasks: Sequence[Task]) -> Summed | None:
+    """Train clients at once and add up their weights, which are never made: see stages/federate/factored.py.
+
+    Args:
+        workload: See there.
+        start: (P,) the server's weights, on the model's device.
+        tasks: One per client, in descending order of their steps.
+
+    Returns:
+        None unless all that a client does is plain SGD, of which nothing but the sum is wanted.
+    """
+    settings = workload.settings
+    if not (workload.vectorised and settings.plain) or tasks[0].clipping_norm is not None:
+        return None
+    layout, batches = Layout(workload.model), _batches(tasks, settings).to(start.device)
+    workload.model.train()
+    of_start = layout.views(start)
+    with Factored(_layers(workload), of_start, settings.learning_rate, len(tasks), tasks[0].steps) as factored:
+        losses = _losses(_together(workload, batches, factored), tasks)
+        totals = factored.sums(torch.tensor([task.weight for task in tasks], device=start.device))
+    total = torch.cat([each.flatten() for each in totals])
+    return Summed(total, [Outcome(mean, None) for mean in _last_means(tasks, losses, batches, settings)])
+
+
+def _layers(workload: Workload) -> list[nn.Linear]:
+    found = layers(workload.model)
+    assert found is not None
+    return found
 
 
 def _clip(weights: Tensor, start: Tensor, bound: float) -> list[float]:
@@ -181,33 +216,51 @@ def _alone(workload: Workload, parameters: list[nn.Parameter], batches: Tensor, 
     return step
 
 
-def _together(stack: Stacked, workload: Workload, layout: Layout, batches: Tensor, optimiser: LocalOptimiser) -> Step:
+class _Optimised(Stacked):
+    """Stacked layers, and an optimiser that takes their gradients."""
+
+    def __init__(self, of_model: Sequence[nn.Linear], layout: Layout, optimiser: LocalOptimiser, rate: float) -> None:
+        super().__init__(of_model, rate if optimiser.plain else None)
+        self._layout, self._optimiser = layout, optimiser
+        self._gradients: list[Tensor] = []
+
+    def begin(self, clients: int) -> None:
+        weights = self._optimiser.weights(clients)
+        if not self._gradients or len(self._gradients[0]) != clients:
+            flat = weights[0].new_empty(clients, 0 if self._optimiser.plain else self._layout.size)
+            self._gradients = weights if self._optimiser.plain else self._layout.views(flat)
+            self.take(weights, self._gradients)
+
+    def end(self, number: int) -> None:
+        if not self._optimiser.plain:
+            self._optimiser.step(self._gradients, number)
+
+
+def _together(workload: Workload, batches: Tensor, together: Together) -> Step:
     """Return the step of several clients, by one pass over the batches of all."""
     rows, kept = batches.clamp(min=0), (batches >= 0).float()
     shares = kept / kept.sum(2, keepdim=True).clamp(min=1)
-    flat = torch.empty(len(batches), 0 if optimiser.plain else layout.size, device=batches.device)
-    gradients: list[Tensor] = []
 
     def step(active: int, number: int) -> Tensor:
-        nonlocal gradients
-        weights = optimiser.weights(active)
-        if not gradients or len(gradients[0]) != active:
-            gradients = weights if optimiser.plain else layout.views(flat[:active])
-            stack.take(weights, gradients)
+        together.begin(active)
         here = rows[:active, number].flatten()
         losses = workload.objective(workload.model(*(tensor[here] for tensor in workload.inputs)), here)
         losses = losses.view(active, -1)
         # A client's loss depends on its own weights alone, so the gradient of their sum is each one's own.
         torch.autograd.backward(losses, shares[:active, number])
-        if not optimiser.plain:
-            optimiser.step(gradients, number)
+        together.end(number)
         return (losses.detach() * kept[:active, number]).sum(1)
 
     return step
 
 
-def _last_mean(task: Task, losses: list[float], sizes: list[int], settings: FederateSettings) -> float:
-    """Return the mean loss over the epoch in which a client made its last step."""
-    epoch = ceil(len(task.rows) / settings.batch_size)
-    begin = (task.steps - 1) // epoch * epoch
-    return sum(losses[begin:]) / sum(sizes[begin : task.steps])
+def _last_means(
+    tasks: Sequence[Task], losses: list[list[float]], batches: Tensor, settings: FederateSettings
+) -> list[float]:
+    """Return the mean loss of each client over the epoch in which it made its last step."""
+    means = []
+    for task, own, sizes in zip(tasks, losses, (batches >= 0).sum(2).tolist(), strict=True):
+        epoch = ceil(len(task.rows) / settings.batch_size)
+        begin = (task.steps - 1) // epoch * epoch
+        means.append(sum(own[begin:]) / sum(sizes[begin : task.steps]))
+    return means

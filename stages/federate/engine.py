@@ -23,7 +23,7 @@ from torch import Tensor
 
 from stages.common.errors import InputError
 from stages.common.pool import CONTEXT, PROCESSES, end_with_parent
-from stages.federate.client import Outcome, Task, Updates, Workload, update
+from stages.federate.client import Outcome, Task, Updates, Workload, summed, update
 from stages.federate.weights import Layout
 from stages.models.process import set_up_process
 
@@ -193,10 +193,15 @@ class _Worker:
     def train(self, number: int, tasks: Sequence[Task]) -> list[Outcome]:
         """Leave the sum of a lane in `shared`, and of each client its control variate; return what is said of each."""
         total = self._shared.sums[number].zero_()
+        start = self._shared.weights.to(self._device)
         outcomes = []
         for first in range(0, len(tasks), self._at_once):
             chunk = tasks[first : first + self._at_once]
-            weights, found = self._update(chunk)
+            if (sums := summed(self._workload, start, chunk)) is not None:
+                total += sums.total.cpu()
+                outcomes += sums.outcomes
+                continue
+            weights, found = self._update(start, chunk)
             for task, own in zip(chunk, weights, strict=True):
                 # In blocks that stay in the cache: what is added is a copy in float64.
                 for part, of_own in zip(total.split(BLOCK), own.split(BLOCK), strict=True):
@@ -204,8 +209,7 @@ class _Worker:
             outcomes += found
         return outcomes
 
-    def _update(self, tasks: Sequence[Task]) -> Updates:
-        start = self._shared.weights.to(self._device)
+    def _update(self, start: Tensor, tasks: Sequence[Task]) -> Updates:
         if not len(self._shared.corrections):
             weights, outcomes = update(self._workload, start, tasks, into=self._memory)
             return Updates(weights.cpu(), outcomes)
