@@ -40,6 +40,11 @@ class Workload:
     settings: FederateSettings
     vectorised: bool
 
+    @property
+    def only_summed(self) -> bool:
+        """Whether `summed` trains its clients: they make nothing but steps of SGD, and only the sum is wanted."""
+        return self.vectorised and self.settings.plain and self.settings.privacy is None
+
 
 class Task(NamedTuple):
     """What one client of a cohort is to do.
@@ -76,9 +81,9 @@ class Outcome(NamedTuple):
 
 
 class Summed(NamedTuple):
-    """The (P,) sum of the weights of some clients, each times its weight, and what is said of each client."""
+    """The (P,) sum of some clients' updates, each times its weight, and what is said of each client."""
 
-    total: Tensor
+    update: Tensor
     outcomes: list[Outcome]
 
 
@@ -133,28 +138,23 @@ def update(
     return Updates(weights, [Outcome(*each) for each in zip(means, norms, strict=True)])
 
 
-def summed(workload: Workload, start: Tensor, tasks: Sequence[Task]) -> Summed | None:
-    """Train clients at once and add up their weights, which are never made: see stages/federate/factored.py.
+def summed(workload: Workload, start: Tensor, tasks: Sequence[Task]) -> Summed:
+    """Train clients at once and add up their updates, which are never made: see stages/federate/factored.py.
 
     Args:
-        workload: See there.
+        workload: One of which clients are only summed.
         start: (P,) the server's weights, on the model's device.
         tasks: One per client, in descending order of their steps.
-
-    Returns:
-        None unless all that a client does is plain SGD, of which nothing but the sum is wanted.
     """
     settings = workload.settings
-    if not (workload.vectorised and settings.plain) or tasks[0].clipping_norm is not None:
-        return None
     layout, batches = Layout(workload.model), _batches(tasks, settings).to(start.device)
     workload.model.train()
     of_start = layout.views(start)
     with Factored(_layers(workload), of_start, settings.learning_rate, len(tasks), tasks[0].steps) as factored:
         losses = _losses(_together(workload, batches, factored), tasks)
-        totals = factored.sums(torch.tensor([task.weight for task in tasks], device=start.device))
-    total = torch.cat([each.flatten() for each in totals])
-    return Summed(total, [Outcome(mean, None) for mean in _last_means(tasks, losses, batches, settings)])
+        changes = factored.changes(torch.tensor([task.weight for task in tasks], device=start.device))
+    change = torch.cat([each.flatten() for each in changes])
+    return Summed(change, [Outcome(mean, None) for mean in _last_means(tasks, losses, batches, settings)])
 
 
 def _layers(workload: Workload) -> list[nn.Linear]:

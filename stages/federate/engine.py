@@ -30,8 +30,9 @@ from stages.models.process import set_up_process
 # At most so many processes have something to do in a round, and so many sums are added at its end.
 LANES = 8
 # Trained values of the clients that are vectorised together, and the most of them: more buy nothing, and lanes with
-# fewer clients than that leave processes idle.
+# fewer clients than that leave processes idle. Clients without weights of their own need no room in the cache.
 VALUES, TOGETHER = 2**21, 8
+VALUES_SUMMED, TOGETHER_SUMMED = 2**22, 16
 BLOCK = 2**15
 # Processes that may die in a round before it is given up.
 DEATHS = 3
@@ -72,8 +73,9 @@ class Engine:
     def __init__(self, workload: Workload, cohort: int, processes: int = 1) -> None:
         size = Layout(workload.model).size
         controlled = cohort if workload.settings.mechanism == "scaffold" else 0
-        self._at_once = max(1, min(TOGETHER, VALUES // size)) if workload.vectorised else 1
-        self._lanes = min(LANES, -(-cohort // self._at_once))
+        self._at_once = _at_once(workload, size)
+        # A power of two, so that two or four processes have as much to do.
+        self._lanes = min(LANES, 1 << (-(-cohort // self._at_once) - 1).bit_length())
         shapes = {"float32": [(1, size), (controlled, size), (controlled, size)], "float64": [(self._lanes, size)]}
         buffers = [_Buffer(shape, kind, processes > 1) for kind, kinds in shapes.items() for shape in kinds]
         self.shared = _shared(buffers)
@@ -157,6 +159,14 @@ def deal(tasks: Iterable[Task], lanes: int) -> list[list[Task]]:
     return [lane for lane in dealt if lane]
 
 
+def _at_once(workload: Workload, size: int) -> int:
+    """Return how many clients are trained together, of so many values each."""
+    if not workload.vectorised:
+        return 1
+    values, most = (VALUES_SUMMED, TOGETHER_SUMMED) if workload.only_summed else (VALUES, TOGETHER)
+    return max(1, min(most, values // size))
+
+
 def prepare_torch() -> None:
     """Set up a process that trains clients as the command's own is, with one thread."""
     torch.set_num_threads(1)
@@ -188,7 +198,8 @@ class _Worker:
     def __init__(self, workload: Workload, shared: Shared, at_once: int) -> None:
         self._workload, self._shared, self._at_once = workload, shared, at_once
         self._device = next(workload.model.parameters()).device
-        self._memory = torch.empty(at_once, len(shared.weights), device=self._device)
+        kept = 0 if workload.only_summed else at_once
+        self._memory = torch.empty(kept, len(shared.weights), device=self._device)
 
     def train(self, number: int, tasks: Sequence[Task]) -> list[Outcome]:
         """Leave the sum of a lane in `shared`, and of each client its control variate; return what is said of each."""
@@ -197,9 +208,10 @@ class _Worker:
         outcomes = []
         for first in range(0, len(tasks), self._at_once):
             chunk = tasks[first : first + self._at_once]
-            if (sums := summed(self._workload, start, chunk)) is not None:
-                total += sums.total.cpu()
-                outcomes += sums.outcomes
+            if self._workload.only_summed:
+                added, found = summed(self._workload, start, chunk)
+                total.add_(self._shared.weights, alpha=sum(task.weight for task in chunk)).add_(added.cpu())
+                outcomes += found
                 continue
             weights, found = self._update(start, chunk)
             for task, own in zip(chunk, weights, strict=True):

@@ -1,9 +1,9 @@
 """Clients that never have weights of their own: the weighted sum of what plain SGD makes of them, from factors.
 
-After some steps at rate r a client's weights of a linear layer are W - r G^T X: the server's W, the rows X that went
-through the layer, and the gradients G of what became of them. What a row x is multiplied by is then x W^T - r (x X^T) G,
-and the sum over clients is one product of all their rows. W is the same for all, so it is multiplied by the rows of all
-at once; a client's own weights, which otherwise are read and written in each step, are never made.
+After some steps at rate r, a client's weights of a linear layer are W - r G^T X: the server's W, the rows X that went
+through the layer, and the gradients G of what became of them. A row x then becomes x W^T - r (x X^T) G, and the sum
+over clients is one product of all their rows. W is the same for all, so it is multiplied by the rows of all at once; a
+client's own weights, which otherwise are read and written in each step, are never made.
 """
 
 from abc import abstractmethod
@@ -38,17 +38,17 @@ class Factored(Together):
         ]
         super().__init__([StandIn(*each) for each in zip(of_model, self._weights, strict=True)])
 
-    def sums(self, weights: Tensor) -> list[Tensor]:
-        """Return the sum over clients of each parameter, a client's times its of (C,) weights."""
-        return [total for each in self._weights for total in each.sums(weights)]
+    def changes(self, weights: Tensor) -> list[Tensor]:
+        """Return how far the clients are from the server, of each parameter: a sum, each times its of (C,) weights."""
+        return [change for each in self._weights for change in each.changes(weights)]
 
 
 class _Summed(Weights):
-    """Weights that are wanted summed."""
+    """Weights of which the sum is wanted."""
 
     @abstractmethod
-    def sums(self, weights: Tensor) -> list[Tensor]:
-        """Return the sums of the layer's parameters; see Factored."""
+    def changes(self, weights: Tensor) -> list[Tensor]:
+        """Return the changes of the layer's parameters; see Factored."""
 
 
 class _Cheaper(_Summed):
@@ -74,11 +74,11 @@ class _Cheaper(_Summed):
         assert self._chosen is not None
         return self._chosen.take(rows, gradients, passed_on)
 
-    def sums(self, weights: Tensor) -> list[Tensor]:
+    def changes(self, weights: Tensor) -> list[Tensor]:
         if self._chosen is None:
             # No pass went through the layer.
-            return [weights.sum() * each for each in self._start]
-        return self._chosen.sums(weights)
+            return [torch.zeros_like(each) for each in self._start]
+        return self._chosen.changes(weights)
 
     def _choose(self, rows: int) -> _Summed:
         # A row costs products with all rows before it, or that weights are read and written.
@@ -128,11 +128,10 @@ class _Factors(_Summed):
         self._made = end
         return passed
 
-    def sums(self, weights: Tensor) -> list[Tensor]:
+    def changes(self, weights: Tensor) -> list[Tensor]:
         steps = self._steps.mul_(weights[:, None, None]).flatten(0, 1)
-        total = weights.sum()
-        found = [torch.addmm(total * self._weight, steps.T, self._rows.flatten(0, 1))]
-        return found if self._bias is None else [*found, total * self._bias + steps.sum(0)]
+        change = steps.T @ self._rows.flatten(0, 1)
+        return [change] if self._bias is None else [change, steps.sum(0)]
 
     def _former(self, clients: int) -> tuple[Tensor, Tensor]:
         return self._rows[:clients, : self._made], self._steps[:clients, : self._made]
@@ -143,8 +142,8 @@ class _Copies(Own, _Summed):
 
     def __init__(self, start: list[Tensor], rate: float, clients: int) -> None:
         super().__init__(rate)
-        self._copies = [each.expand(clients, *each.shape).clone() for each in start]
+        self._start, self._copies = start, [each.expand(clients, *each.shape).clone() for each in start]
         self.weight, self.bias = self._copies[0], self._copies[1] if len(start) > 1 else None
 
-    def sums(self, weights: Tensor) -> list[Tensor]:
-        return [torch.tensordot(weights, each, 1) for each in self._copies]
+    def changes(self, weights: Tensor) -> list[Tensor]:
+        return [torch.tensordot(weights, own - each, 1) for own, each in zip(self._copies, self._start, strict=True)]
