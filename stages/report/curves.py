@@ -70,6 +70,13 @@ def rounds_to_target(history: pd.DataFrame, metric: str, target: float) -> "pd.S
     return first.reindex(sorted(rows["seed"].unique())).rename_axis("seed")
 
 
+def sent(history: pd.DataFrame, rounds: "pd.Series[float]") -> "pd.Series[float]":
+    """Return by seed the bytes sent either way until the end of a round of its own; NaN for a seed without one."""
+    rows = history[history["metric"].isin(["train/bytes_up", "train/bytes_down"])]
+    until = rows[rows["step"] <= rows["seed"].map(rounds)]
+    return until.groupby("seed")["value"].sum().reindex(rounds.index)
+
+
 def _step(points: pd.DataFrame, grid: NDArray[np.float64]) -> NDArray[np.float64]:
     # The best threshold whose false positive rate is not above the grid point: an ROC between two
     # thresholds cannot be had, so it is not interpolated.

@@ -212,7 +212,7 @@ def _rounds_to_target(histories: dict[str, pd.DataFrame], metric: str, target: f
     last = max(int(history["step"].max()) for history in histories.values())
     title = re.sub("[_/]", " ", metric)
     said = {
-        cell: f"mean {rounds.mean():.0f}"
+        cell: f"mean {rounds.mean():.0f}, {curves.sent(histories[cell], rounds).mean() / 2**20:,.0f} MiB"
         if rounds.notna().all()
         else f"{rounds.isna().sum()} of {len(rounds)} seeds never"
         for cell, rounds in reached.items()
@@ -228,7 +228,8 @@ def _rounds_to_target(histories: dict[str, pd.DataFrame], metric: str, target: f
         "train",
         overlay([each, shown], height=46 * len(cells)),
         f"Rounds until the {title} first reaches {target:g} (set in params.yaml, report.targets): a line for each "
-        f"seed; in words, their mean. Each ran for at most {last} rounds.",
+        f"seed; in words, their mean, and the mean of the bytes sent until then, both ways. Each ran for at most {last} "
+        "rounds.",
         f"Rounds to a {title} of {target:g}: {', '.join(f'{cell} {words}' for cell, words in said.items())}.",
     )
 
