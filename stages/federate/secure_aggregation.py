@@ -139,7 +139,7 @@ class SecureRound:
         Raises:
             SettingError: Too few neighbours of a client answer; then `words` are as they were.
         """
-        helping = {each: [other for other in others if other in answering] for each, others in self._neighbours.items()}
+        helping = {each: [other for other in self._neighbours[each] if other in answering] for each in self.parties}
         for client, helpers in helping.items():
             if len(helpers) < self._needed:
                 what = "sent its update" if client in sent else "dropped out"
