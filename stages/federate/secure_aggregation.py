@@ -29,7 +29,7 @@ from stages.federate.settings import SecureAggregation
 from stages.federate.shamir import SECRET_BYTES, SHARE_BYTES, join, split
 
 # Words that are masked at a time, so that they stay in the cache.
-BLOCK = 2**15
+BLOCK = 2**14
 ZEROS = bytes(4 * BLOCK)
 # Of an authenticated cipher, which shares travel through the server in.
 TAG_BYTES = 16
