@@ -10,7 +10,8 @@ The masks of two clients that both send cancel in the sum. What is left the serv
 client that sent, and by the private key of each that did not. Any t of its neighbours can recover either, since they
 hold Shamir shares of both. They never give those of both: one that was only slow would then be laid open.
 
-Keys are of X25519, PRG is AES-256 in counter mode. Secrets follow from the seed, and so are none: for experiments only.
+Neither paper's text was at hand: the protocol is as it is commonly told. Keys are of X25519, PRG is AES-256 in counter
+mode. Secrets follow from the seed, and so are none: for experiments only.
 """
 
 from collections.abc import Collection, Sequence
@@ -178,7 +179,7 @@ class SecureRound:
 
 
 def regular_graph(cohort: Sequence[int], degree: int, draws: np.random.Generator) -> dict[int, list[int]]:
-    """Return the neighbours of each client: on a random circle, the nearest `degree` (Bell et al. 2020, section 3).
+    """Return the neighbours of each client: on a random circle, the nearest `degree` (Bell et al. 2020).
 
     Args:
         cohort: Clients.
