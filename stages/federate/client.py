@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from stages.federate.factored import Factored
 from stages.federate.optimisers import LocalOptimiser
+from stages.federate.secure_aggregation import Masks
 from stages.federate.settings import FederateSettings
 from stages.federate.stacked import Stacked, Together, layers
 from stages.federate.weights import Layout
@@ -43,7 +44,8 @@ class Workload:
     @property
     def only_summed(self) -> bool:
         """Whether `summed` trains its clients: they make nothing but steps of SGD, and only the sum is wanted."""
-        return self.vectorised and self.settings.plain and self.settings.privacy is None
+        alone = self.settings.privacy is None and self.settings.secure_aggregation is None
+        return self.vectorised and self.settings.plain and alone
 
 
 class Task(NamedTuple):
@@ -53,10 +55,11 @@ class Task(NamedTuple):
         slot: Its place in the cohort.
         rows: (n,) the examples it holds, n >= 1.
         steps: Local steps it makes, at least 1.
-        weight: Of its weights in the cohort's sum.
+        weight: Of its weights in the cohort's sum; at most 1 if they are masked.
         order: Seed of the order of its examples.
         dropout: Seed of dropout.
         clipping_norm: What the norm of its update is clipped to; it is not if None.
+        masks: Of secure aggregation; its update is summed in the clear if None.
     """
 
     slot: int
@@ -66,6 +69,7 @@ class Task(NamedTuple):
     order: int
     dropout: int
     clipping_norm: float | None = None
+    masks: Masks | None = None
 
 
 class Outcome(NamedTuple):
@@ -74,10 +78,12 @@ class Outcome(NamedTuple):
     Attributes:
         loss: Mean loss of the examples of its last epoch, as seen while it lasted.
         norm: Of its update before clipping; None if it is not clipped.
+        clipped: Values of its update that were beyond the range of secure aggregation.
     """
 
     loss: float
     norm: float | None
+    clipped: int = 0
 
 
 class Summed(NamedTuple):

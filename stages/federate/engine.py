@@ -24,6 +24,8 @@ from torch import Tensor
 from stages.common.errors import InputError
 from stages.common.pool import CONTEXT, PROCESSES, end_with_parent
 from stages.federate.client import Outcome, Task, Updates, Workload, summed, update
+from stages.federate.quantisation import quantise
+from stages.federate.secure_aggregation import mask
 from stages.federate.weights import Layout
 from stages.models.process import set_up_process
 
@@ -43,7 +45,7 @@ class Shared(NamedTuple):
 
     Attributes:
         weights: (P,) the server's, read by all.
-        sums: (LANES, P) float64, of a lane's clients' weights.
+        sums: (LANES, P) float64, of a lane's clients' weights; with secure aggregation int64, of their words.
         corrections: (cohort, P) of SCAFFOLD, read by all; otherwise (0, P).
         controls: (cohort, P) of SCAFFOLD, the clients' new control variates.
     """
@@ -55,7 +57,7 @@ class Shared(NamedTuple):
 
 
 class Reported(NamedTuple):
-    """A round: the cohort's (P,) weighted sum in float64, and what is said of each client in the order of tasks."""
+    """A round: the cohort's (P,) sum, as in `Shared`, and what is said of each client in the order of tasks."""
 
     total: Tensor
     outcomes: list[Outcome]
@@ -76,7 +78,8 @@ class Engine:
         self._at_once = _at_once(workload, size)
         # A power of two, so that two or four processes have as much to do.
         self._lanes = min(LANES, 1 << (-(-cohort // self._at_once) - 1).bit_length())
-        shapes = {"float32": [(1, size), (controlled, size), (controlled, size)], "float64": [(self._lanes, size)]}
+        sums = "float64" if workload.settings.secure_aggregation is None else "int64"
+        shapes = {"float32": [(1, size), (controlled, size), (controlled, size)], sums: [(self._lanes, size)]}
         buffers = [_Buffer(shape, kind, processes > 1) for kind, kinds in shapes.items() for shape in kinds]
         self.shared = _shared(buffers)
         self._here = _Worker(workload, self.shared, self._at_once)
@@ -214,12 +217,27 @@ class _Worker:
                 outcomes += found
                 continue
             weights, found = self._update(start, chunk)
-            for task, own in zip(chunk, weights, strict=True):
+            for task, own, outcome in zip(chunk, weights, found, strict=True):
+                if task.masks is not None:
+                    outcomes.append(self._add_masked(total, task, own, outcome))
+                    continue
                 # In blocks that stay in the cache: what is added is a copy in float64.
                 for part, of_own in zip(total.split(BLOCK), own.split(BLOCK), strict=True):
                     part.add_(of_own, alpha=task.weight)
-            outcomes += found
+                outcomes.append(outcome)
         return outcomes
+
+    def _add_masked(self, total: Tensor, task: Task, own: Tensor, outcome: Outcome) -> Outcome:
+        """Add a client's masked update to its lane's sum, which so many words of 32 bits do not fill."""
+        secure = self._workload.settings.secure_aggregation
+        assert secure is not None
+        assert task.masks is not None
+        update = own.double() if task.clipping_norm is not None else own.double() - self._shared.weights
+        words, clipped = quantise((task.weight * update).numpy(), secure)
+        mask(words, task.masks)
+        numbers = total.numpy()
+        numbers += words
+        return outcome._replace(clipped=clipped)
 
     def _update(self, start: Tensor, tasks: Sequence[Task]) -> Updates:
         if not len(self._shared.corrections):

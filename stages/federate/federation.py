@@ -10,7 +10,9 @@ from stages.common.streams import torch_seed
 from stages.federate.client import Task, Workload
 from stages.federate.engine import Engine
 from stages.federate.population import Participant, Population, participants
+from stages.federate.quantisation import norm_before_rounding
 from stages.federate.scaffold import Controls
+from stages.federate.secure_sum import SecureSum
 from stages.federate.server import ServerOptimiser, mean_update, weight
 from stages.federate.weights import Layout
 
@@ -25,11 +27,13 @@ class Round(NamedTuple):
         loss: Of the clients that reported, by their examples; None if none did, and then the weights stay.
         bytes_up: Sent to the server.
         bytes_down: Sent to the cohort.
+        clipped: Share of the values of updates that were beyond the range of secure aggregation; None without it.
     """
 
     loss: float | None
     bytes_up: int
     bytes_down: int
+    clipped: float | None = None
 
 
 class Federation:
@@ -66,36 +70,49 @@ class Federation:
         """Make a round, counted from 1.
 
         Raises:
-            SettingError: The cohort cannot be drawn; see `participants`.
+            SettingError: The cohort cannot be drawn, see `participants`, or its masks cannot be removed. Then the
+                weights stay.
         """
         cohort = participants(self._population, self._settings, self._seed, number)
         # A client that sends nothing took the weights all the same; of SCAFFOLD a control variate goes either way too.
         each = self.weights.nbytes * (2 if self._controls else 1)
         reporting = [client for client in cohort if client.steps]
-        loss = self._train(reporting, number) if reporting else None
+        secure = None
+        if self._settings.secure_aggregation is not None and cohort:
+            secure = SecureSum(self._settings, cohort, self._seed, number)
+        loss, clipped = self._train(reporting, number, secure) if reporting else (None, None)
         if self.private is not None and not reporting:
             # That nobody came must not show.
             self._take(self.private.release(torch.zeros(len(self.weights), dtype=torch.float64), [], number))
-        return Round(loss, each * len(reporting), each * len(cohort))
+        up, down = each * len(reporting), each * len(cohort)
+        if secure is not None:
+            up, down = up + secure.bytes_up, down + secure.bytes_down
+        return Round(loss, up, down, clipped)
 
-    def _train(self, reporting: list[Participant], number: int) -> float:
+    def _train(self, reporting: list[Participant], number: int, secure: SecureSum | None) -> tuple[float, float | None]:
+        """Take a round's update; return the clients' loss and `Round.clipped`."""
         clients = [each.client for each in reporting]
         tasks = [self._task(slot, each, number) for slot, each in enumerate(reporting)]
         if self._controls:
             self._controls.correct(clients, self._engine.shared.corrections[: len(clients)])
-        reported = self._engine.run(self.weights, tasks)
+        reported = self._engine.run(self.weights, tasks if secure is None else secure.masked(tasks))
+        total, start, clipped = reported.total, self.weights, None
+        if secure is not None:
+            # Of updates, from which no weights are left to subtract.
+            total, start = secure.unmasked(reported, tasks), torch.zeros_like(start)
+            clipped = sum(each.clipped for each in reported.outcomes) / (len(tasks) * len(start))
         if self._controls:
             self._controls.renew(clients, self._engine.shared.controls[: len(clients)])
         if self.private is not None:
             norms = [each.norm for each in reported.outcomes if each.norm is not None]
-            self._take(self.private.release(reported.total, norms, number))
+            self._take(self.private.release(total, norms, number))
         else:
-            self._take(mean_update(self._settings, self.weights, reported.total, tasks))
+            self._take(mean_update(self._settings, start, total, tasks))
         losses = np.array([each.loss for each in reported.outcomes])
         # Where updates are clipped one that is no number adds nothing, and must not end the run either.
         counted = np.isfinite(losses) if self.private is not None else np.ones(len(losses), dtype=bool)
         sizes = np.array([len(task.rows) for task in tasks])
-        return float(np.average(losses[counted], weights=sizes[counted])) if counted.any() else 0.0
+        return float(np.average(losses[counted], weights=sizes[counted])) if counted.any() else 0.0, clipped
 
     def _take(self, update: Tensor) -> None:
         self.weights = self._optimiser.step(self.weights, update)
@@ -103,5 +120,7 @@ class Federation:
     def _task(self, slot: int, client: Participant, number: int) -> Task:
         counts = weight(self._settings, len(client.rows), client.steps)
         order, dropout = (torch_seed(self._seed, use, number, client.client) for use in ("client order", "dropout"))
-        bound = None if self.private is None else self.private.clipping_norm
+        bound, secure = None if self.private is None else self.private.clipping_norm, self._settings.secure_aggregation
+        if bound is not None and secure is not None:
+            bound = norm_before_rounding(bound, secure, len(self.weights))
         return Task(slot, client.rows, client.steps, counts, order, dropout, bound)

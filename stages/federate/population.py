@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from stages.common.errors import SettingError
 from stages.common.streams import generator, identity
-from stages.federate.settings import FederateSettings
+from stages.federate.settings import FederateSettings, SecureAggregation
 
 
 class Population(Protocol):
@@ -129,6 +129,11 @@ def participants(population: Population, settings: FederateSettings, seed: int, 
         whole = settings.local_epochs * ceil(len(rows) / settings.batch_size)
         cohort.append(Participant(client, rows, _in_time(whole, settings, seed, number, client)))
     return cohort
+
+
+def answers(settings: SecureAggregation, seed: int, number: int, client: int) -> bool:
+    """Return whether a client that sent its masked update in a round is still there when the masks are removed."""
+    return not settings.drop_out or generator(seed, "late drop-out", number, client).random() >= settings.drop_out
 
 
 def _in_time(steps: int, settings: FederateSettings, seed: int, number: int, client: int) -> int:

@@ -49,7 +49,7 @@ def mean_update(settings: FederateSettings, start: Tensor, total: Tensor, tasks:
 
     Args:
         settings: Of the algorithm.
-        start: (P,) weights the clients started from.
+        start: (P,) weights the clients started from; zeros if what is summed are their updates.
         total: (P,) their weights summed, each times its task's `weight`, in float64.
         tasks: Of the clients that reported, at least one.
     """

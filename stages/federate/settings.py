@@ -96,6 +96,64 @@ class ClientPrivacy(Settings):
     quantile: Quantile | None = None
 
 
+class SecureAggregation(Settings):
+    """SecAgg+ (Bell et al. 2020): the server learns the sum of a round's updates, and no update of one client.
+
+    Attributes:
+        neighbours: Even degree k of the random graph along which clients mask and share; in a cohort of at most as many
+            all others. With 64, and a fifth of a thousand clients in league with the server, the odds that it learns
+            one client's update are 2^-46; with a twentieth dropped out, those that the sum is lost 2^-38.
+        threshold: t, shares of neighbours that recover a secret; two thirds of the neighbours, rounded up, if None.
+        clip: c, each value of a client's weighted update is clipped to [-c, c]; weights are at most 1.
+        bits: A value is rounded to the nearest of the 2^bits - 1 multiples of c / (2^(bits-1) - 1) in [-c, c].
+        drop_out: Probability that a client which sent its update is gone before the masks are removed.
+    """
+
+    neighbours: int = Field(64, ge=2, multiple_of=2)
+    threshold: int | None = Field(None, ge=1)
+    clip: float = Field(8.0, gt=0)
+    bits: int = Field(22, ge=2, le=31)
+    drop_out: float = Field(0.0, ge=0, lt=1)
+
+    @property
+    def largest(self) -> int:
+        """The largest integer that a value is rounded to."""
+        return int(2 ** (self.bits - 1)) - 1
+
+    @property
+    def step(self) -> float:
+        """What an integer of 1 stands for."""
+        return self.clip / self.largest
+
+    @property
+    def most_clients(self) -> int:
+        """How many clients' integers add up to one of 32 bits, whatever they are."""
+        return (2**31 - 1) // self.largest
+
+    def degree(self, cohort: int) -> int:
+        """Return how many neighbours a client has."""
+        return min(self.neighbours, cohort - 1)
+
+    def needed(self, cohort: int) -> int:
+        """Return how many of a client's neighbours must answer."""
+        return -(-2 * self.degree(cohort) // 3) if self.threshold is None else self.threshold
+
+    @model_validator(mode="after")
+    def _half_of_the_neighbours_recover_nothing(self) -> Self:
+        if self.threshold is None:
+            return self
+        if self.threshold > self.neighbours:
+            raise ValueError(f"threshold: {self.threshold} is more than the {self.neighbours} neighbours of a client")
+        if 2 * self.threshold <= self.neighbours:
+            # Told that a client has dropped out, one half would give its key, and the other its seed.
+            enough = self.neighbours // 2 + 1
+            raise ValueError(
+                f"threshold: two halves of {self.neighbours} neighbours could be told different things by the server, "
+                f"and with {self.threshold} shares recover both secrets of a client; give {enough} or more"
+            )
+        return self
+
+
 class FederateSettings(CellSettings):
     """Federated training; `batch_size` and `learning_rate` are those of a client's local optimiser.
 
@@ -110,6 +168,7 @@ class FederateSettings(CellSettings):
             client joins independently; with dp_ftrl clients take their turns.
         privacy: Of dp_fedavg and dp_ftrl.
         mu: Of the proximal term mu/2 ||w - w_server||^2 in the clients' loss, of fedprox and, if given, fednova.
+        secure_aggregation: Of the clients' updates; they are summed in the clear if None.
         freeze: Parts of the model that are neither trained nor sent, by a name within their parameters' names:
             `embeddings`, `layer.0`, `hidden`.
         backend: Where clients are trained: in processes of this machine, or by actors of a Ray cluster.
@@ -124,6 +183,8 @@ class FederateSettings(CellSettings):
     client: Annotated[SGD | AdamW, Field(discriminator="kind")] = SGD(kind="sgd")
     server: Annotated[ServerSettings, Field(discriminator="kind")] = Mean(kind="mean")
     privacy: ClientPrivacy | None = None
+    # Not said if it is not there: draws that depend on all settings stay as they were.
+    secure_aggregation: SecureAggregation | None = Field(None, exclude_if=lambda value: value is None)
     mu: float | None = Field(None, ge=0)
     freeze: list[str] = Field([])
     participation: Participation = Participation()
@@ -166,4 +227,25 @@ class FederateSettings(CellSettings):
             raise ValueError(f"mechanism: fednova takes client.kind: sgd, not {self.client.kind}")
         if self.mechanism == "scaffold" and not (isinstance(self.client, SGD) and self.client.momentum == 0):
             raise ValueError("mechanism: scaffold takes client.kind: sgd without momentum")
+        return self
+
+    @model_validator(mode="after")
+    def _sums_are_secure(self) -> Self:
+        secure, cohort = self.secure_aggregation, self.clients_per_round
+        if secure is None:
+            return self
+        if self.mechanism == "scaffold":
+            raise ValueError("mechanism: scaffold takes no `secure_aggregation`, which does not mask control variates")
+        if cohort < 2:
+            raise ValueError(f"clients_per_round: {cohort} is no cohort for `secure_aggregation`; give 2 or more")
+        if cohort > secure.most_clients:
+            raise ValueError(
+                f"secure_aggregation.bits: {cohort} clients of {secure.bits} bits overflow the sum's 32; "
+                f"give fewer bits, or a cohort of at most {secure.most_clients}"
+            )
+        if secure.needed(cohort) >= cohort:
+            raise ValueError(
+                f"secure_aggregation.threshold: {secure.threshold} is more than the {cohort - 1} other clients of the "
+                "cohort; give a smaller threshold, or a larger cohort"
+            )
         return self

@@ -75,6 +75,8 @@ def _train(
             rows += [(number, "train/bytes_up", made.bytes_up), (number, "train/bytes_down", made.bytes_down)]
             if private is not None:
                 rows += [(number, "train/clipping_norm", private.clipping_norm)]
+            if made.clipped is not None:
+                rows += [(number, "train/clipped_values", made.clipped)]
     return pd.DataFrame(rows, columns=["step", "metric", "value"]), None if private is None else private.statement()
 
 

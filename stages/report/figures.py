@@ -228,8 +228,8 @@ def _rounds_to_target(histories: dict[str, pd.DataFrame], metric: str, target: f
         "train",
         overlay([each, shown], height=46 * len(cells)),
         f"Rounds until the {title} first reaches {target:g} (set in params.yaml, report.targets): a line for each "
-        f"seed; in words, their mean, and the mean of the bytes sent until then, both ways. Each ran for at most {last} "
-        "rounds.",
+        "seed; in words, the mean, and what was sent until then, both ways. Each ran for at most "
+        f"{last} rounds.",
         f"Rounds to a {title} of {target:g}: {', '.join(f'{cell} {words}' for cell, words in said.items())}.",
     )
 

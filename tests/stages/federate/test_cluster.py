@@ -12,6 +12,8 @@ from stages.common.errors import InputError, SettingError
 from stages.federate import cluster
 from stages.federate.cluster import RayEngine
 from stages.federate.engine import Engine
+from stages.federate.population import Participant
+from stages.federate.secure_sum import SecureSum
 
 SIZES = [23, 17, 1, 9, 4, 11, 2, 7, 3, 8, 5, 20]
 
@@ -56,15 +58,19 @@ def test_a_model_that_actors_have_no_device_for_is_refused():
 
 def result(engine, work):
     """Return a round's sum, what is said of the clients, and their control variates."""
+    cohort = tasks(work, SIZES)
+    if work.settings.secure_aggregation is not None:
+        clients = [Participant(task.slot, task.rows, task.steps) for task in cohort]
+        cohort = SecureSum(work.settings, clients, 0, 1).masked(cohort)
     with engine:
         for slot, correction in enumerate(engine.shared.corrections):
             correction.fill_(0.01 * slot)
-        found = engine.run(start(work), tasks(work, SIZES))
+        found = engine.run(start(work), cohort)
         return found.total, found.outcomes, engine.shared.controls.clone()
 
 
 @pytest.mark.usefixtures("_local_ray")
-@pytest.mark.parametrize("changes", [{}, {"mechanism": "scaffold"}], ids=str)
+@pytest.mark.parametrize("changes", [{}, {"mechanism": "scaffold"}, {"secure_aggregation": {}}], ids=str)
 def test_a_cluster_gives_what_one_process_does_to_the_last_bit(changes):
     work = workload(**changes)
     found, expected = (result(engine(work, len(SIZES)), work) for engine in (RayEngine, Engine))

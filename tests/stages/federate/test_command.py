@@ -103,6 +103,10 @@ def test_federated_averaging_learns(study):
         ),
         ({"server": {"kind": "lamb"}}, "toy.federate.base.server: {'kind': 'lamb'} is not allowed"),
         ({"server": {"kind": "adam"}}, "toy.federate.base.server.learning_rate: missing"),
+        (
+            {"secure_aggregation": {"neighbours": 5}},
+            "base.secure_aggregation.neighbours: 5 is not allowed; input",
+        ),
         ({"participation": {"stragglers": 0.5}}, "stragglers: 0.5 needs a `deadline`"),
         ({"partition": None}, "params.yaml: toy.federate.base.partition: missing; add it"),
         ({"partition": "thirds"}, "data/partitions/thirds/clients.parquet: no such file; run `dvc repro`"),
@@ -143,6 +147,7 @@ def test_without_ray_its_backend_is_refused(study, monkeypatch):
         {"client": {"kind": "adamw"}, "learning_rate": 0.01},
         {"server": {"kind": "yogi", "learning_rate": 0.1}},
         {"freeze": ["hidden"]},
+        {"secure_aggregation": {"drop_out": 0.05}},
     ],
     ids=str,
 )

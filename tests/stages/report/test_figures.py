@@ -192,6 +192,23 @@ def test_rounds_to_a_target_are_the_first_to_reach_it() -> None:
     assert np.isnan(reached.loc[1])
 
 
+def test_what_is_sent_until_a_round_goes_both_ways() -> None:
+    history = pd.DataFrame(
+        [
+            (seed, step, f"train/bytes_{way}", 10.0**step)
+            for seed in (0.0, 1.0)
+            for step in (0.0, 1.0, 2.0)
+            for way in ("up", "down")
+        ],
+        columns=["seed", "step", "metric", "value"],
+    )
+
+    sent = curves.sent(history, pd.Series({0.0: 1.0, 1.0: np.nan}))
+
+    assert sent.loc[0] == 22.0
+    assert np.isnan(sent.loc[1])
+
+
 def test_seeds_that_never_reach_the_target_are_counted(report: Path, synthetic: dict[str, Any]) -> None:
     never = copy.deepcopy(synthetic)
     never["report"]["targets"]["whole"] = 0.99
