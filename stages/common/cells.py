@@ -125,11 +125,11 @@ class Cell(Generic[Merged]):
 
 
 def cells(parameters: dict[str, Any], study: str, verb: str) -> dict[str, dict[str, str]]:
-    """Return the cells of a study's verb, in grid order: cell name -> axis -> value."""
+    """Return the cells of a study's verb, in grid order: cell name -> axis -> value; none if an axis is empty."""
     grid = block(parameters, f"{study}.{verb}.grid")
     where = f"{PARAMETERS}: {study}.{verb}.grid"
     if not isinstance(grid, dict) or not grid or not all(map(_is_axis, grid.values())):
-        raise InputError(where, shown(grid), "each axis is a list of at least one name; a number is no name")
+        raise InputError(where, shown(grid), "each axis is a list of names; a number is no name")
     points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     named = {"-".join(point.values()): point for point in points}
     if len(named) < len(points):
@@ -192,4 +192,4 @@ def _names(settings: Mapping[str, Any], inside: str = "") -> Iterator[str]:
 
 
 def _is_axis(values: Any) -> bool:
-    return isinstance(values, list) and bool(values) and all(isinstance(value, str) for value in values)
+    return isinstance(values, list) and all(isinstance(value, str) for value in values)

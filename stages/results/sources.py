@@ -44,7 +44,7 @@ class Source:
 
 
 def sources(parameters: dict[str, Any], study: str) -> list[Source]:
-    """Return a study's cells in reading order: partitions, then each verb's grid.
+    """Return a study's cells in reading order, partitions, then each verb's grid; nothing if its grids are empty.
 
     Raises:
         InputError: The study has no verb, trains a cell twice, attacks or scores a cell it does not train, or names
@@ -60,7 +60,9 @@ def sources(parameters: dict[str, Any], study: str) -> list[Source]:
         for cell, point in cells(parameters, study, verb).items()
     ]
     _check_names(found)
-    return [Source(study, "partition", name) for name in _partitions(section, verbs)] + found
+    # A profile may leave a study out, whose partitions need not be there.
+    dealt = _partitions(section, verbs) if found else []
+    return [Source(study, "partition", name) for name in dealt] + found
 
 
 def _target(grid: dict[str, Any], point: dict[str, str]) -> str | None:
@@ -72,7 +74,11 @@ def _target(grid: dict[str, Any], point: dict[str, str]) -> str | None:
 def _partitions(section: dict[str, Any], verbs: list[str]) -> list[str]:
     named = [section["partition"]] if section.get("partition") else []
     for verb in verbs:
-        named += section[verb]["grid"].get("partition", [])
+        grid = section[verb]["grid"]
+        named += grid.get("partition", [])
+        said = [section[verb].get("base") or {}]
+        said += [(section[verb].get(axis) or {}).get(value) or {} for axis, values in grid.items() for value in values]
+        named += [settings["partition"] for settings in said if settings.get("partition")]
     return list(dict.fromkeys(named))
 
 

@@ -128,7 +128,7 @@ def test_studies_are_the_blocks_that_are_not_shared():
         ("joint/train/base/epochs", "1e3", "joint.train.base.epochs", "'1e3' is not allowed; .*integer"),
         ("joint/train", 3, "joint.train", "has no `grid`; it has: nothing"),
         ("joint/train/bse", {}, "joint.train.bse", "no such block; allowed: grid, base, variant"),
-        ("joint/train/grid/variant", "none", "joint.train.grid", "'none'.*each axis is a list of at least one name"),
+        ("joint/train/grid/variant", "none", "joint.train.grid", "'none'.*each axis is a list of names"),
         ("joint/train/grid/variant", [1], "joint.train.grid", r"\[1\].*a number is no name"),
         (
             "joint/train/grid/variant",

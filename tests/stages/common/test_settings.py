@@ -155,11 +155,17 @@ def test_an_unknown_study_is_refused_with_the_known_ones():
 
 
 @pytest.mark.parametrize(
-    "grid", [{}, ["saw"], {"variant": "saw"}, {"variant": []}, {"variant": [1, 2]}, {"variant": [None]}]
+    "grid", [{}, ["saw"], {"variant": "saw"}, {"variant": None}, {"variant": [1, 2]}, {"variant": [None]}]
 )
 def test_a_grid_is_a_mapping_of_lists_of_names(grid):
-    with pytest.raises(InputError, match=r"^params.yaml: site.build.grid: .* each axis is a list of at least one name"):
+    with pytest.raises(InputError, match=r"^params.yaml: site.build.grid: .* each axis is a list of names"):
         settings("saw", build__grid=grid)
+
+
+def test_a_profile_leaves_a_study_out_by_an_empty_axis():
+    left_out = copy.deepcopy(PARAMETERS)
+    left_out["site"]["build"]["grid"] = {"variant": [], "way": ["fast"]}
+    assert cells(left_out, "site", "build") == {}
 
 
 @pytest.mark.parametrize("grid", [{"variant": ["a", "a"]}, {"one": ["a-b", "a"], "two": ["c", "b-c"]}])
