@@ -13,6 +13,7 @@ from dvc.repo import Repo
 
 from pipelines import profiles
 from pipelines.parameters import NO_STUDIES, SCHEMAS
+from pipelines.repository import locked_stages
 from stages.common.cells import Cell, Place, read_cell
 from stages.common.paths import partition_path, prepared_path
 from stages.common.settings import read_parameters
@@ -138,7 +139,8 @@ def test_the_report_depends_on_all_that_names_its_cells(project: tuple[Stages, A
     stages, parameters = project
     declared = {key for dep in stages["report"].params for key in dep.params}
     wanted = {"profile", "report"}
-    for study in studies(parameters):
+    # Also on what a profile leaves out.
+    for study in parameters.keys() - set(NO_STUDIES):
         verbs = [verb for verb in OF_STUDIES if verb in parameters[study]]
         wanted |= {f"{study}.{verb}.grid" for verb in verbs}
         # Whose epsilon stands beside the extraction.
@@ -148,6 +150,12 @@ def test_the_report_depends_on_all_that_names_its_cells(project: tuple[Stages, A
         if study == "joint":
             wanted |= {"joint.train.base", "joint.federate.variant"}
     assert declared == wanted
+
+
+def test_the_lock_file_knows_the_stages_of_quick_and_no_others(project: tuple[Stages, Any]) -> None:
+    stages, parameters = project
+    if parameters["profile"] == "quick":
+        assert sorted(locked_stages(ROOT / "dvc.lock")) == sorted(stages)
 
 
 def test_the_profile_in_git_is_quick() -> None:
