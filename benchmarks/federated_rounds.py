@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks.harness import REPEATS, Row, row, run, seconds
+from benchmarks.harness import REPEATS, Row, peak_memory, row, run, seconds
 from benchmarks.peers import Peer, PeerError
 from benchmarks.peers.work import LABELS, MODELS, WORDS, Work, flat, write
 from stages.common import pool
@@ -223,9 +223,7 @@ def _print_peak(clients: int) -> None:
         federation = Federation(engine, work, Equal(clients), SEED)
         for number in range(1, ROUNDS + 1):
             federation.round(number)
-    # Not ru_maxrss, which a child inherits from its parent.
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    print(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024)
+    print(peak_memory())
 
 
 if __name__ == "__main__" and sys.argv[1:2] == ["--peak"]:

@@ -32,6 +32,7 @@ class Row:
     target: float
     holds: bool
     spread: float
+    repeats: int
 
 
 def compare(
@@ -53,7 +54,7 @@ def row(case: str, peer_name: str, times: Sequence[tuple[float, float]], target:
     value, peer_value = statistics.median(mine), statistics.median(theirs)
     ratio = statistics.median(ours / peer for ours, peer in times)
     spread = max(max(mine) / min(mine), max(theirs) / min(theirs))
-    return Row(case, metric, value, peer_name, peer_value, ratio, target, ratio <= target, spread)
+    return Row(case, metric, value, peer_name, peer_value, ratio, target, ratio <= target, spread, len(times))
 
 
 def process(command: Sequence[str], cwd: Path) -> Callable[[], object]:
@@ -77,6 +78,13 @@ def run(name: str, description: str, cases: Callable[[], Sequence[Row]]) -> None
         options.json.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
+def peak_memory() -> float:
+    """Return the most memory that this process has had, in MiB."""
+    # Not ru_maxrss, which a child inherits from its parent.
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+
+
 def machine() -> dict[str, object]:
     """Return what the numbers were measured on."""
     packages = {name: version(name) for name in ("assay", "datasets", "dvc", "numpy", "torch")}
@@ -97,10 +105,12 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def _print(name: str, rows: Sequence[Row]) -> None:
-    table = Table(title=f"{name}: medians of {REPEATS}, ratio = ours / peer in each repeat, smaller is better")
-    for column in ("case", "metric", "ours", "peer", "peer's", "ratio", "target", "holds", "spread"):
+    table = Table(title=f"{name}: medians of repeats, ratio = ours / peer in each repeat, smaller is better")
+    for column in ("case", "metric", "ours", "peer", "peer's", "ratio", "target", "holds", "spread", "repeats"):
         table.add_column(column)
     for row in rows:
         numbers = (f"{row.ours:.3f}", row.peer, f"{row.peer_value:.3f}", f"{row.ratio:.2f}", f"{row.target:.2f}")
-        table.add_row(row.case, row.metric, *numbers, "yes" if row.holds else "no", f"{row.spread:.2f}")
+        table.add_row(
+            row.case, row.metric, *numbers, "yes" if row.holds else "no", f"{row.spread:.2f}", str(row.repeats)
+        )
     Console().print(table)

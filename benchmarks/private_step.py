@@ -9,7 +9,6 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from benchmarks.harness import Row, compare, row, run
+from benchmarks.harness import Row, compare, peak_memory, row, run
 from stages.models.process import keep_freed_memory
 from stages.privacy.clipping import ClippedGradients
 from stages.privacy.noise import Noise
@@ -219,16 +218,10 @@ def _print_peak(side: str, length: int) -> None:
     keep_freed_memory()
     torch.set_num_threads(1)
     step = transformer_step(side, length)
-    before = _high_water()
+    before = peak_memory()
     step()
     step()
-    print((_high_water() - before) / 1024)
-
-
-def _high_water() -> int:
-    # Not ru_maxrss, which a child inherits from its parent.
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    print(peak_memory() - before)
 
 
 if __name__ == "__main__":

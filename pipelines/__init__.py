@@ -1,7 +1,12 @@
-"""Orchestration of Assay: reads DVC's graph and runs it as a Prefect flow; knows nothing of the science."""
+"""Orchestration of Assay: reads DVC's graph and runs it as a Prefect flow; of the science it knows the settings."""
 
 import os
 from pathlib import Path
+
+_given = dict(os.environ)
+
+# Sets variables for whatever computes.
+import stages  # noqa: E402, F401
 
 
 def find_root(start: Path) -> Path | None:
@@ -27,3 +32,6 @@ for _variable, _value in {
     "PREFECT_LOGGING_FORMATTERS_STANDARD_TASK_RUN_FMT": "%(asctime)s | %(task_run_name)s | %(message)s",
 }.items():
     os.environ.setdefault(_variable, _value)
+
+# What is set here and in `stages`, name -> what it was, None if it was not: stages get what DVC would give them.
+SET_HERE = {name: _given.get(name) for name, value in os.environ.items() if value != _given.get(name)}

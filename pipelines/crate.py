@@ -7,7 +7,7 @@ with the hash that DVC knows them by, and their content is not in the archive.
 import mimetypes
 import subprocess
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -48,8 +48,7 @@ def write_crate(path: Path, root: Path) -> None:
     """
     if path.suffix != ".zip":
         raise InputError(str(path), "not a .zip file", "give a name that ends in .zip")
-    _check(root)
-    crate = _Crate(root)
+    crate = _Crate(root, _stages(root))
     try:
         with artifacts.atomic_file(path) as temporary:
             # The library gives an archive the suffix .zip itself, and leaves out folders that it describes.
@@ -64,12 +63,14 @@ def write_crate(path: Path, root: Path) -> None:
 
 
 class _Crate:
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, stages: Sequence[str]) -> None:
         self.root = root
         self.files = _tracked(root)
         if missing := [name for name in (WORKFLOW, LOCK) if name not in self.files]:
             raise InputError(missing[0], "git does not hold it", f"`git add {missing[0]}`")
-        self.stages = yaml.load((root / LOCK).read_text(encoding="utf-8"), yaml.CSafeLoader)["stages"]
+        locked = yaml.load((root / LOCK).read_text(encoding="utf-8"), yaml.CSafeLoader)["stages"]
+        # The lock file keeps stages that there are no longer.
+        self.stages = {name: stage for name, stage in locked.items() if name in stages}
         self.commit = _commit(root)
         self.crate = ROCrate(version="1.1")
         self.workflow = self._workflow()
@@ -242,12 +243,14 @@ def _one(entities: list[Entity]) -> Entity | list[Entity]:
     return entities[0] if len(entities) == 1 else entities
 
 
-def _check(root: Path) -> None:
+def _stages(root: Path) -> list[str]:
+    """Return the names of the stages; InputError if one would run again."""
     with Repository(root) as repository:
-        stale = affected(read_plan(repository))
-    if stale:
+        plan = read_plan(repository)
+    if stale := affected(plan):
         more = f" and {len(stale) - 1} more" if len(stale) > 1 else ""
         raise InputError(LOCK, f"{stale[0]}{more} would run again", "`assay run` first: a crate is of a finished run")
+    return [stage.name for stage in plan]
 
 
 def _tracked(root: Path) -> list[str]:

@@ -9,6 +9,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from pipelines import SET_HERE
 from stages.common.errors import InputError
 
 
@@ -125,7 +126,12 @@ class Repository:
         shell = get_executable()
         lists = tuple(tuple(_make_cmd(shell, command)) for command in _enforce_cmd_list(stage.cmd))
         options = prepare_kwargs(stage)
-        return lists, Path(options["cwd"]), options["env"]
+        environment: dict[str, str] = options["env"]
+        for variable, given in SET_HERE.items():
+            environment.pop(variable, None)
+            if given is not None:
+                environment[variable] = given
+        return lists, Path(options["cwd"]), environment
 
     def entry(self, stage: Any) -> dict[str, Any]:
         """Return what the lock file is to hold of a stage, and which: `lock`, `stages`."""

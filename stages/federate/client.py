@@ -10,10 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from stages.federate.factored import Factored
 from stages.federate.optimisers import LocalOptimiser
 from stages.federate.secure_aggregation import Masks
 from stages.federate.settings import FederateSettings
-from stages.federate.stacked import Stacked, layers
+from stages.federate.stacked import Stacked, Together, layers
 from stages.federate.weights import Layout
 from stages.models.text_model import Objective
 
@@ -39,6 +40,12 @@ class Workload:
     objective: Objective
     settings: FederateSettings
     vectorised: bool
+
+    @property
+    def only_summed(self) -> bool:
+        """Whether `summed` trains its clients: they make nothing but steps of SGD, and only the sum is wanted."""
+        in_the_clear = self.settings.privacy is None and self.settings.secure_aggregation is None
+        return self.vectorised and self.settings.plain and in_the_clear
 
 
 class Task(NamedTuple):
@@ -77,6 +84,13 @@ class Outcome(NamedTuple):
     loss: float
     norm: float | None
     clipped: int = 0
+
+
+class Summed(NamedTuple):
+    """The (P,) sum of some clients' updates, each times its weight, and what is said of each client."""
+
+    update: Tensor
+    outcomes: list[Outcome]
 
 
 class Updates(NamedTuple):
@@ -118,19 +132,41 @@ def update(
     optimiser = LocalOptimiser(settings, layout, start, weights, corrections)
     workload.model.train()
     if workload.vectorised:
-        trained = layers(workload.model)
-        assert trained is not None
-        with Stacked(trained, settings.learning_rate if optimiser.plain else None) as stack:
-            losses = _losses(_together(stack, workload, layout, batches, optimiser), tasks)
+        with _Optimised(_layers(workload), layout, optimiser, settings.learning_rate) as stack:
+            losses = _losses(_together(workload, batches, stack), tasks)
     else:
         torch.manual_seed(tasks[0].dropout)
         with layout.lent(workload.model, weights[0]) as parameters:
             losses = _losses(_alone(workload, parameters, batches[0], optimiser), tasks)
-    sizes = (batches >= 0).sum(2).tolist()
-    means = [_last_mean(*each, settings) for each in zip(tasks, losses, sizes, strict=True)]
+    means = _last_means(tasks, losses, batches, settings)
     bound = tasks[0].clipping_norm
     norms = [None] * len(tasks) if bound is None else _clip(weights, start, bound)
     return Updates(weights, [Outcome(*each) for each in zip(means, norms, strict=True)])
+
+
+def summed(workload: Workload, start: Tensor, tasks: Sequence[Task]) -> Summed:
+    """Train clients at once and add up their updates, which are never made: see stages/federate/factored.py.
+
+    Args:
+        workload: One of which clients are only summed.
+        start: (P,) the server's weights, on the model's device.
+        tasks: One per client, in descending order of their steps.
+    """
+    settings = workload.settings
+    layout, batches = Layout(workload.model), _batches(tasks, settings).to(start.device)
+    workload.model.train()
+    of_start = layout.views(start)
+    with Factored(_layers(workload), of_start, settings.learning_rate, len(tasks), tasks[0].steps) as factored:
+        losses = _losses(_together(workload, batches, factored), tasks)
+        changes = factored.changes(torch.tensor([task.weight for task in tasks], device=start.device))
+    change = torch.cat([each.flatten() for each in changes])
+    return Summed(change, [Outcome(mean, None) for mean in _last_means(tasks, losses, batches, settings)])
+
+
+def _layers(workload: Workload) -> list[nn.Linear]:
+    found = layers(workload.model)
+    assert found is not None
+    return found
 
 
 def _clip(weights: Tensor, start: Tensor, bound: float) -> list[float]:
@@ -186,33 +222,51 @@ def _alone(workload: Workload, parameters: list[nn.Parameter], batches: Tensor, 
     return step
 
 
-def _together(stack: Stacked, workload: Workload, layout: Layout, batches: Tensor, optimiser: LocalOptimiser) -> Step:
+class _Optimised(Stacked):
+    """Stacked layers, and an optimiser that takes their gradients."""
+
+    def __init__(self, of_model: Sequence[nn.Linear], layout: Layout, optimiser: LocalOptimiser, rate: float) -> None:
+        super().__init__(of_model, rate if optimiser.plain else None)
+        self._layout, self._optimiser = layout, optimiser
+        self._gradients: list[Tensor] = []
+
+    def begin(self, clients: int) -> None:
+        weights = self._optimiser.weights(clients)
+        if not self._gradients or len(self._gradients[0]) != clients:
+            flat = weights[0].new_empty(clients, 0 if self._optimiser.plain else self._layout.size)
+            self._gradients = weights if self._optimiser.plain else self._layout.views(flat)
+            self.take(weights, self._gradients)
+
+    def end(self, number: int) -> None:
+        if not self._optimiser.plain:
+            self._optimiser.step(self._gradients, number)
+
+
+def _together(workload: Workload, batches: Tensor, together: Together) -> Step:
     """Return the step of several clients, by one pass over the batches of all."""
     rows, kept = batches.clamp(min=0), (batches >= 0).float()
     shares = kept / kept.sum(2, keepdim=True).clamp(min=1)
-    flat = torch.empty(len(batches), 0 if optimiser.plain else layout.size, device=batches.device)
-    gradients: list[Tensor] = []
 
     def step(active: int, number: int) -> Tensor:
-        nonlocal gradients
-        weights = optimiser.weights(active)
-        if not gradients or len(gradients[0]) != active:
-            gradients = weights if optimiser.plain else layout.views(flat[:active])
-            stack.take(weights, gradients)
+        together.begin(active)
         here = rows[:active, number].flatten()
         losses = workload.objective(workload.model(*(tensor[here] for tensor in workload.inputs)), here)
         losses = losses.view(active, -1)
         # A client's loss depends on its own weights alone, so the gradient of their sum is each one's own.
         torch.autograd.backward(losses, shares[:active, number])
-        if not optimiser.plain:
-            optimiser.step(gradients, number)
+        together.end(number)
         return (losses.detach() * kept[:active, number]).sum(1)
 
     return step
 
 
-def _last_mean(task: Task, losses: list[float], sizes: list[int], settings: FederateSettings) -> float:
-    """Return the mean loss over the epoch in which a client made its last step."""
-    epoch = ceil(len(task.rows) / settings.batch_size)
-    begin = (task.steps - 1) // epoch * epoch
-    return sum(losses[begin:]) / sum(sizes[begin : task.steps])
+def _last_means(
+    tasks: Sequence[Task], losses: list[list[float]], batches: Tensor, settings: FederateSettings
+) -> list[float]:
+    """Return the mean loss of each client over the epoch in which it made its last step."""
+    means = []
+    for task, own, sizes in zip(tasks, losses, (batches >= 0).sum(2).tolist(), strict=True):
+        epoch = ceil(len(task.rows) / settings.batch_size)
+        begin = (task.steps - 1) // epoch * epoch
+        means.append(sum(own[begin:]) / sum(sizes[begin : task.steps]))
+    return means

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from stages.common.errors import InputError
 from stages.common.pool import CONTEXT, PROCESSES, end_with_parent
-from stages.federate.client import Outcome, Task, Updates, Workload, update
+from stages.federate.client import Outcome, Task, Updates, Workload, summed, update
 from stages.federate.quantisation import quantise
 from stages.federate.secure_aggregation import mask
 from stages.federate.weights import Layout
@@ -32,8 +32,9 @@ from stages.models.process import set_up_process
 # At most so many processes have something to do in a round, and so many sums are added at its end.
 LANES = 8
 # Trained values of the clients that are vectorised together, and the most of them: more buy nothing, and lanes with
-# fewer clients than that leave processes idle.
+# fewer clients than that leave processes idle. Clients without weights of their own need no room in the cache.
 VALUES, TOGETHER = 2**21, 8
+VALUES_SUMMED, TOGETHER_SUMMED = 2**22, 16
 BLOCK = 2**15
 # Processes that may die in a round before it is given up.
 DEATHS = 3
@@ -74,8 +75,9 @@ class Engine:
     def __init__(self, workload: Workload, cohort: int, processes: int = 1) -> None:
         size = Layout(workload.model).size
         controlled = cohort if workload.settings.mechanism == "scaffold" else 0
-        self._at_once = max(1, min(TOGETHER, VALUES // size)) if workload.vectorised else 1
-        self._lanes = min(LANES, -(-cohort // self._at_once))
+        self._at_once = _at_once(workload, size)
+        # A power of two, so that two or four processes have as much to do.
+        self._lanes = min(LANES, 1 << (-(-cohort // self._at_once) - 1).bit_length())
         sums = "float64" if workload.settings.secure_aggregation is None else "int64"
         shapes = {"float32": [(1, size), (controlled, size), (controlled, size)], sums: [(self._lanes, size)]}
         buffers = [_Buffer(shape, kind, processes > 1) for kind, kinds in shapes.items() for shape in kinds]
@@ -160,6 +162,14 @@ def deal(tasks: Iterable[Task], lanes: int) -> list[list[Task]]:
     return [lane for lane in dealt if lane]
 
 
+def _at_once(workload: Workload, size: int) -> int:
+    """Return how many clients are trained together, of so many values each."""
+    if not workload.vectorised:
+        return 1
+    values, most = (VALUES_SUMMED, TOGETHER_SUMMED) if workload.only_summed else (VALUES, TOGETHER)
+    return max(1, min(most, values // size))
+
+
 def prepare_torch() -> None:
     """Set up a process that trains clients as the command's own is, with one thread."""
     torch.set_num_threads(1)
@@ -191,15 +201,22 @@ class _Worker:
     def __init__(self, workload: Workload, shared: Shared, at_once: int) -> None:
         self._workload, self._shared, self._at_once = workload, shared, at_once
         self._device = next(workload.model.parameters()).device
-        self._memory = torch.empty(at_once, len(shared.weights), device=self._device)
+        kept = 0 if workload.only_summed else at_once
+        self._memory = torch.empty(kept, len(shared.weights), device=self._device)
 
     def train(self, number: int, tasks: Sequence[Task]) -> list[Outcome]:
         """Leave the sum of a lane in `shared`, and of each client its control variate; return what is said of each."""
         total = self._shared.sums[number].zero_()
+        start = self._shared.weights.to(self._device)
         outcomes = []
         for first in range(0, len(tasks), self._at_once):
             chunk = tasks[first : first + self._at_once]
-            weights, found = self._update(chunk)
+            if self._workload.only_summed:
+                added, found = summed(self._workload, start, chunk)
+                total.add_(self._shared.weights, alpha=sum(task.weight for task in chunk)).add_(added.cpu())
+                outcomes += found
+                continue
+            weights, found = self._update(start, chunk)
             for task, own, outcome in zip(chunk, weights, found, strict=True):
                 if task.masks is not None:
                     outcomes.append(self._add_masked(total, task, own, outcome))
@@ -211,7 +228,7 @@ class _Worker:
         return outcomes
 
     def _add_masked(self, total: Tensor, task: Task, own: Tensor, outcome: Outcome) -> Outcome:
-        """Add a client's masked update to its lane's sum, which so many words of 32 bits do not fill."""
+        """Add a client's masked update to its lane's sum: words of 32 bits, whose sum over any cohort 64 hold."""
         secure = self._workload.settings.secure_aggregation
         assert secure is not None
         assert task.masks is not None
@@ -222,8 +239,7 @@ class _Worker:
         numbers += words
         return outcome._replace(clipped=clipped)
 
-    def _update(self, tasks: Sequence[Task]) -> Updates:
-        start = self._shared.weights.to(self._device)
+    def _update(self, start: Tensor, tasks: Sequence[Task]) -> Updates:
         if not len(self._shared.corrections):
             weights, outcomes = update(self._workload, start, tasks, into=self._memory)
             return Updates(weights.cpu(), outcomes)

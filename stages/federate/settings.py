@@ -195,6 +195,12 @@ class FederateSettings(CellSettings):
         """Each example belongs to a client."""
         return True
 
+    @property
+    def plain(self) -> bool:
+        """Whether a client's step is that of SGD alone."""
+        sgd = isinstance(self.client, SGD) and not self.client.momentum
+        return sgd and not self.mu and self.mechanism != "scaffold"
+
     @model_validator(mode="after")
     def _mu_is_of_a_proximal_term(self) -> Self:
         if self.mechanism == "fedprox" and self.mu is None:

@@ -5,6 +5,7 @@ it is wanted. For plain SGD that is the weights themselves: no gradient is ever 
 once instead of five times, which is most of a small client's time.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -23,50 +24,33 @@ def layers(model: nn.Module) -> list[nn.Linear] | None:
     return found if alike else None
 
 
-class Stacked:
-    """Has linear layers take the weights of several clients, in a `with` statement.
+class Weights(ABC):
+    """A layer's weights, as each client has them."""
 
-    Within it, a batch of the model is (C * n, ...): the rows of the first client, then those of the second. A layer may
-    be called once in a forward pass.
+    @abstractmethod
+    def multiply(self, rows: Tensor) -> Tensor:
+        """Return (C, n, out) what the weights of C clients make of (C, n, in) rows of theirs."""
+
+    @abstractmethod
+    def take(self, rows: Tensor, gradients: Tensor, passed_on: bool) -> Tensor | None:
+        """Take the (C, n, out) gradients of what became of rows; return those of the rows, if they are wanted."""
+
+
+class StandIn:
+    """What is in the place of a layer's `forward`.
 
     Args:
-        of_model: What `layers` returned.
-        rate: Learning rate of SGD steps in the backward pass; None if gradients are wanted.
+        of_model: The layer.
+        weights: Of the clients.
+
+    Attributes:
+        clients: C, how many the rows of a batch belong to.
     """
 
-    def __init__(self, of_model: Sequence[nn.Linear], rate: float | None) -> None:
-        self._layers = [_Layer(layer, rate) for layer in of_model]
+    clients: int
 
-    def __enter__(self) -> Self:
-        for layer in self._layers:
-            layer.of_model.forward = layer.call  # type: ignore[assignment, method-assign]
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for layer in self._layers:
-            del layer.of_model.forward
-
-    def take(self, weights: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
-        """Take the clients' weights, (C, *shape) of each parameter; gradients are left in tensors of that shape."""
-        theirs = iter(zip(weights, gradients, strict=True))
-        for layer in self._layers:
-            layer.weight, layer.weight_gradient = next(theirs)
-            if layer.of_model.bias is not None:
-                layer.bias, layer.bias_gradient = next(theirs)
-
-
-class _Layer:
-    """A layer in the place of its `forward`."""
-
-    weight: Tensor
-    weight_gradient: Tensor
-    bias: Tensor | None = None
-    bias_gradient: Tensor
-
-    def __init__(self, of_model: nn.Linear, rate: float | None) -> None:
-        self.of_model, self.rate, self.waiting = of_model, rate, False
+    def __init__(self, of_model: nn.Linear, weights: Weights) -> None:
+        self.of_model, self.weights, self.waiting = of_model, weights, False
         # Something must need a gradient for there to be a backward pass.
         self.anchor = torch.zeros((), device=of_model.weight.device, requires_grad=True)
 
@@ -79,30 +63,109 @@ class _Layer:
         return result
 
 
+class Together:
+    """Has stand-ins in the place of layers, in a `with` statement.
+
+    Within it, a batch of the model is (C * n, ...): the rows of the first client, then those of the second. A layer may
+    be called once in a forward pass.
+    """
+
+    def __init__(self, stand_ins: Sequence[StandIn]) -> None:
+        self._stand_ins = stand_ins
+
+    def __enter__(self) -> Self:
+        for each in self._stand_ins:
+            each.of_model.forward = each.call  # type: ignore[assignment, method-assign]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for each in self._stand_ins:
+            del each.of_model.forward
+
+    def begin(self, clients: int) -> None:
+        """Begin a step of the first so many clients."""
+        for each in self._stand_ins:
+            each.clients = clients
+
+    def end(self, number: int) -> None:
+        """End the step of this number, from 0, after its backward pass."""
+
+
+class Stacked(Together):
+    """Has linear layers take weights that the clients have.
+
+    Args:
+        of_model: What `layers` returned.
+        rate: Learning rate of SGD steps in the backward pass; None if gradients are wanted.
+    """
+
+    def __init__(self, of_model: Sequence[nn.Linear], rate: float | None) -> None:
+        self._own = [Own(rate) for _ in of_model]
+        super().__init__([StandIn(*each) for each in zip(of_model, self._own, strict=True)])
+
+    def take(self, weights: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+        """Take the clients' weights, (C, *shape) of each parameter; gradients are left in tensors of that shape."""
+        super().begin(len(weights[0]))
+        theirs = iter(zip(weights, gradients, strict=True))
+        for own, stand_in in zip(self._own, self._stand_ins, strict=True):
+            own.weight, own.weight_gradient = next(theirs)
+            if stand_in.of_model.bias is not None:
+                own.bias, own.bias_gradient = next(theirs)
+
+
+class Own(Weights):
+    """Weights that each client has of its own.
+
+    Attributes:
+        weight: (C, out, in) of as many clients as rows are of, or more; with a rate, a backward pass makes a step.
+        weight_gradient: Where gradients are left without a rate.
+        bias: (C, out), or None.
+        bias_gradient: As of the weight.
+    """
+
+    weight: Tensor
+    weight_gradient: Tensor
+    bias: Tensor | None = None
+    bias_gradient: Tensor
+
+    def __init__(self, rate: float | None) -> None:
+        self._rate = rate
+
+    def multiply(self, rows: Tensor) -> Tensor:
+        weight = self.weight[: len(rows)]
+        if self.bias is None:
+            return torch.bmm(rows, weight.mT)
+        return torch.baddbmm(self.bias[: len(rows), None], rows, weight.mT)
+
+    def take(self, rows: Tensor, gradients: Tensor, passed_on: bool) -> Tensor | None:
+        weight, bias = self.weight[: len(rows)], None if self.bias is None else self.bias[: len(rows)]
+        passed = torch.bmm(gradients, weight) if passed_on else None
+        if self._rate is not None:
+            weight.baddbmm_(gradients.mT, rows, alpha=-self._rate)
+            if bias is not None:
+                bias.sub_(gradients.sum(1), alpha=self._rate)
+            return passed
+        torch.bmm(gradients.mT, rows, out=self.weight_gradient)
+        if bias is not None:
+            torch.sum(gradients, 1, out=self.bias_gradient)
+        return passed
+
+
 class _Product(Function):
     """The rows of each client by its weights."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, anchor: Tensor, layer: _Layer) -> Tensor:
+    def forward(ctx: Any, values: Tensor, anchor: Tensor, stand_in: StandIn) -> Tensor:
         del anchor
-        weight, bias = layer.weight, layer.bias
-        rows = values.reshape(len(weight), -1, values.shape[-1])
-        ctx.layer, ctx.rows, ctx.shape = layer, rows, values.shape
-        made = torch.bmm(rows, weight.mT) if bias is None else torch.baddbmm(bias[:, None], rows, weight.mT)
-        return made.view(*values.shape[:-1], -1)
+        rows = values.reshape(stand_in.clients, -1, values.shape[-1])
+        ctx.stand_in, ctx.rows, ctx.shape = stand_in, rows, values.shape
+        return stand_in.weights.multiply(rows).view(*values.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None]:
-        layer, rows = ctx.layer, ctx.rows
-        out = gradients[0].reshape(len(rows), rows.shape[1], -1)
-        passed = torch.bmm(out, layer.weight).view(ctx.shape) if ctx.needs_input_grad[0] else None
-        if layer.rate is None:
-            torch.bmm(out.mT, rows, out=layer.weight_gradient)
-        else:
-            layer.weight.baddbmm_(out.mT, rows, alpha=-layer.rate)
-        if layer.bias is not None and layer.rate is None:
-            torch.sum(out, 1, out=layer.bias_gradient)
-        elif layer.bias is not None:
-            layer.bias.sub_(out.sum(1), alpha=layer.rate)
-        layer.waiting = False
-        return passed, None, None
+        of_products = gradients[0].reshape(*ctx.rows.shape[:2], -1)
+        passed = ctx.stand_in.weights.take(ctx.rows, of_products, ctx.needs_input_grad[0])
+        ctx.stand_in.waiting = False
+        return None if passed is None else passed.view(ctx.shape), None, None

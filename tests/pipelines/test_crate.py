@@ -66,6 +66,19 @@ def test_each_stage_is_an_action_from_what_it_read_to_what_it_made(finished, ass
     assert {"#run", "#stage/first", "#stage/last"} < set(ids(found["./"]["mentions"]))
 
 
+def test_a_stage_that_there_is_no_longer_is_no_action(finished, assay, reproduce):
+    Path("dvc.yaml").write_text(Path("dvc.yaml").read_text().replace("variant: [x, y]", "variant: [x, y, z]"))
+    reproduce()
+    Path("dvc.yaml").write_text(Path("dvc.yaml").read_text().replace("variant: [x, y, z]", "variant: [x, y]"))
+    git("commit", "--quiet", "--all", "--message", "two again")
+    assert "middle-toy@z" in Path("dvc.lock").read_text()
+    assert assay("crate", "run.zip")[0] == 0
+    assert {name for name in entities(Path("run.zip")) if name.startswith("#stage/middle")} == {
+        "#stage/middle-toy%40x",
+        "#stage/middle-toy%40y",
+    }
+
+
 def test_the_crate_keeps_what_the_profile_demands(finished, assay):
     """The MUSTs of RO-Crate 1.1, Process Run Crate 0.5 and Workflow Run Crate 0.5 that can be checked offline."""
     assay("crate", "run.zip")
