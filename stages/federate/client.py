@@ -44,8 +44,8 @@ class Workload:
     @property
     def only_summed(self) -> bool:
         """Whether `summed` trains its clients: they make nothing but steps of SGD, and only the sum is wanted."""
-        alone = self.settings.privacy is None and self.settings.secure_aggregation is None
-        return self.vectorised and self.settings.plain and alone
+        in_the_clear = self.settings.privacy is None and self.settings.secure_aggregation is None
+        return self.vectorised and self.settings.plain and in_the_clear
 
 
 class Task(NamedTuple):

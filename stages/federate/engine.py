@@ -228,7 +228,7 @@ class _Worker:
         return outcomes
 
     def _add_masked(self, total: Tensor, task: Task, own: Tensor, outcome: Outcome) -> Outcome:
-        """Add a client's masked update to its lane's sum, which so many words of 32 bits do not fill."""
+        """Add a client's masked update to its lane's sum: words of 32 bits, whose sum over any cohort 64 hold."""
         secure = self._workload.settings.secure_aggregation
         assert secure is not None
         assert task.masks is not None

@@ -157,6 +157,14 @@ def test_the_history_has_the_metrics_of_every_round(model_settings, data):
     ]
 
 
+def test_with_secure_aggregation_the_history_has_the_share_of_values_that_were_clipped(model_settings, data):
+    settings = federation(rounds=2, clients_per_round=3, secure_aggregation={"clip": 1e-3})
+    history = fit(settings, model_settings(), replace(data, clients=dealt([4, 8, 12])), 0).history
+    clipped = history[history["metric"] == "train/clipped_values"]
+    assert clipped["step"].tolist() == [1, 2]
+    assert clipped["value"].between(0, 1, inclusive="neither").all()
+
+
 def test_a_round_that_all_dropped_out_of_has_no_loss(model_settings, data):
     settings = federation(rounds=3, participation={"drop_out": 0.999999})
     fitted = fit(settings, model_settings(), data, 0)
