@@ -20,8 +20,7 @@ from stages.models.settings import FOR_LANGUAGE_MODELS, LanguageModelSettings, p
 from stages.partition.settings import PartitionSettings
 from stages.partition.settings import read as partition_settings
 from stages.prepare.settings import dataset_settings
-from stages.report.settings import profile, targets
-from stages.report.settings import studies as reported
+from stages.report.settings import profile, reported_studies, targets
 from stages.results.sources import sources
 from stages.results.verbs import FITTING
 from stages.score.settings import ScoreSettings
@@ -58,7 +57,7 @@ def validate(parameters: dict[str, Any]) -> None:
     verbs = {study: _verbs(parameters, study) for study in studies(parameters)}
     for study in verbs:
         _check_cells(parameters, study, verbs[study], partitions)
-    for key, named in {"report.studies": reported(parameters), "report.targets": targets(parameters)}.items():
+    for key, named in {"report.studies": reported_studies(parameters), "report.targets": targets(parameters)}.items():
         for study in named:
             if study not in studies(parameters):
                 raise _error(key, f"has no study `{study}`", f"there are: {', '.join(studies(parameters))}")

@@ -16,7 +16,7 @@ from pipelines.parameters import NO_STUDIES, SCHEMAS
 from stages.common.cells import Cell, Place, read_cell
 from stages.common.paths import partition_path, prepared_path
 from stages.common.settings import read_parameters
-from stages.report.settings import studies
+from stages.report.settings import reported_studies
 from stages.results.sources import sources
 from stages.results.verbs import FITTING, OF_STUDIES, VERBS
 from stages.train.settings import TrainSettings
@@ -53,7 +53,7 @@ def test_every_cell_of_the_grids_is_a_stage(project: tuple[Stages, Any]) -> None
     found = {(cell.place.study, cell.place.verb, cell.place.cell) for _, cell in cells(project)}
     reported = {
         (source.study, source.verb, source.cell)
-        for study in studies(parameters)
+        for study in reported_studies(parameters)
         for source in sources(parameters, study)
         if source.verb != "partition"
     }
@@ -138,7 +138,7 @@ def test_the_report_depends_on_all_that_names_its_cells(project: tuple[Stages, A
     stages, parameters = project
     declared = {key for dep in stages["report"].params for key in dep.params}
     wanted = {"profile", "report"}
-    for study in studies(parameters):
+    for study in reported_studies(parameters):
         verbs = [verb for verb in OF_STUDIES if verb in parameters[study]]
         wanted |= {f"{study}.{verb}.grid" for verb in verbs}
         # Whose epsilon stands beside the extraction.

@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 
 from stages.report.build import build
 from stages.report.page import Run, Study, render
-from stages.report.settings import studies
+from stages.report.settings import reported_studies
 
 
 class Elements(HTMLParser):
@@ -106,7 +106,7 @@ def test_claims_are_judged_at_the_top_of_the_page(project: Path, parameters: dic
         f"{paper}\nclaims:\n- {{id: a, where: w, statement: s, kind: ordering, status: read, awaits: an attack}}\n"
     )
 
-    build(parameters, studies(parameters), Path("reports"))
+    build(parameters, reported_studies(parameters), Path("reports"))
 
     verdicts = pd.read_csv("reports/verdicts.csv")
     assert list(verdicts["study"]) == ["other", "whole"]
