@@ -11,11 +11,11 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from stages.common.errors import InputError
-from stages.report import versions
+from stages.results import locks
 
 METRICS = "reports/metrics"
 # What a comparison reads, if it is there.
-PINS = tuple(map(str, (*versions.PINS, versions.CARRYING)))
+PINS = tuple(map(str, (*locks.PINS, locks.CARRYING)))
 READ = (METRICS, "params.yaml", "dvc.lock", *PINS)
 
 
