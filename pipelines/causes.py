@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from stages.report.versions import locked_versions
+from stages.results.locks import locked_versions
 
 Stage = Mapping[str, Any]
 

@@ -125,7 +125,7 @@ def serve(
     Start the server first: prefect server start; then PREFECT_API_URL=http://127.0.0.1:4200/api assay serve.
     """
     from pipelines.execution import check_prefect
-    from pipelines.graph import studies
+    from pipelines.graph import staged_studies
 
     check_prefect()
     if not os.environ.get("PREFECT_API_URL"):
@@ -136,7 +136,7 @@ def serve(
     os.chdir(root)
     from pipelines.flows import serve_deployments
 
-    serve_deployments(studies(root), nightly, jobs, report)
+    serve_deployments(staged_studies(root), nightly, jobs, report)
 
 
 @app.command()

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pipelines import node
+from pipelines import git, node
 from pipelines.repository import Repository, overlap
 from pipelines.resources import Budget, Needs
 from pipelines.runner import Job, Result, Runner
@@ -105,23 +105,16 @@ def clean_commit(repository: Repository) -> str:
 
     What the run itself writes does not count: dvc.lock, .gitignore and outputs that git keeps.
     """
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(repository.root), *arguments]
-        said = subprocess.run(command, capture_output=True, text=True, check=False)
-        if said.returncode:
-            raise InputError(str(repository.root), said.stderr.strip(), "commit first: nodes work at a commit")
-        return said.stdout
-
+    root, remedy = repository.root, "commit first: nodes work at a commit"
     written = {Path(out.fs_path) for stage in repository.stages.values() for out in stage.outs if not out.use_cache}
     edited = [
         path
-        for path in git("diff", "--name-only", "HEAD").splitlines()
-        if Path(path).name not in ("dvc.lock", ".gitignore") and repository.root / path not in written
+        for path in git.demand("diff", "--name-only", "HEAD", root=root, remedy=remedy).splitlines()
+        if Path(path).name not in ("dvc.lock", ".gitignore") and root / path not in written
     ]
     if edited:
-        raise InputError(edited[0], "has edits that are not committed", "commit first: nodes work at a commit")
-    return git("rev-parse", "HEAD").strip()
+        raise InputError(edited[0], "has edits that are not committed", remedy)
+    return git.demand("rev-parse", "HEAD", root=root, remedy=remedy)
 
 
 def order(repository: Repository, name: str, needs: Needs) -> dict[str, Any] | None:

@@ -20,7 +20,7 @@ from pipelines.causes import Causes
 from pipelines.revisions import PINS, Files, WorkingTree, read_json, read_yaml
 from stages.common.errors import InputError
 from stages.common.settings import Settings, parse
-from stages.report.settings import profile, studies
+from stages.report.settings import profile, reported_studies
 from stages.results.long_table import long_table
 from stages.results.sources import Source, sources
 from stages.results.statistics import Test, holm, paired_test, resolution, welch_test
@@ -153,7 +153,7 @@ def _results(files: Files) -> pd.DataFrame:
     parameters = read_yaml(files, "params.yaml")
     if not parameters:
         return long_table("", [])
-    found = [source for study in studies(parameters) for source in sources(parameters, study)]
+    found = [source for study in reported_studies(parameters) for source in sources(parameters, study)]
     there = [source for source in found if files.read(str(source.metrics)) is not None]
     try:
         return long_table(profile(parameters), there, lambda path: read_json(files, path))

@@ -5,7 +5,6 @@ with the hash that DVC knows them by, and their content is not in the archive.
 """
 
 import mimetypes
-import subprocess
 import zipfile
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -23,6 +22,7 @@ from rocrate.model.person import Person
 from rocrate.model.softwareapplication import SoftwareApplication
 from rocrate.rocrate import ROCrate
 
+from pipelines import git
 from pipelines.graph import affected, read_plan
 from pipelines.repository import Repository
 from stages.common import artifacts, paths
@@ -111,7 +111,7 @@ class _Crate:
         return workflow
 
     def _agent(self) -> Entity | None:
-        name = _git(self.root, "config", "user.name")
+        name = git.ask("config", "user.name", root=self.root)
         return self.crate.add(Person(self.crate, "#agent", {"name": name})) if name else None
 
     def _run(self, actions: list[Entity]) -> Entity:
@@ -122,7 +122,7 @@ class _Crate:
         times = [action[key] for action in actions for key in ("startTime", "endTime") if action.get(key)]
         # Of a run whose stages ran elsewhere, in part, all that is known is when its lock file was committed.
         known = len(times) == 2 * len(actions)
-        ended = max(times) if known else _git(self.root, "log", "-1", "--format=%cI", "--", LOCK)
+        ended = max(times) if known else git.ask("log", "-1", "--format=%cI", "--", LOCK, root=self.root)
         properties = {
             "name": "Last run of the pipeline",
             "description": "Each stage as it last ran; the times are those of the stages, which are kept while "
@@ -254,7 +254,7 @@ def _stages(root: Path) -> list[str]:
 
 
 def _tracked(root: Path) -> list[str]:
-    said = _git(root, "ls-files", "-z")
+    said = git.ask("ls-files", "-z", root=root)
     if said is None:
         raise InputError(str(root), "no git repository", "`git init` starts one; a crate holds what git holds")
     found = [name for name in said.split("\0") if name and (root / name).is_file()]
@@ -264,10 +264,6 @@ def _tracked(root: Path) -> list[str]:
 
 
 def _commit(root: Path) -> str:
-    head = _git(root, "rev-parse", "HEAD") or "no commit yet"
-    return f"{head} with uncommitted changes" if _git(root, "status", "--porcelain", "--untracked-files=no") else head
-
-
-def _git(root: Path, *arguments: str) -> str | None:
-    said = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
-    return said.stdout.strip("\n") if said.returncode == 0 else None
+    head = git.ask("rev-parse", "HEAD", root=root) or "no commit yet"
+    edited = git.ask("status", "--porcelain", "--untracked-files=no", root=root)
+    return f"{head} with uncommitted changes" if edited else head

@@ -1,6 +1,5 @@
 """What `assay doctor` looks at: Python, packages against the lock files, settings, and DVC's view of the project."""
 
-import re
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -17,10 +16,8 @@ from pipelines import graph, profiles
 from pipelines.repository import Repository
 from stages.common.errors import InputError
 from stages.common.settings import PARAMETERS, read_parameters
+from stages.results.locks import CARRYING, LOCK, PROJECT, versions_here
 
-PROJECT = Path("pyproject.toml")
-LOCK = Path("requirements/lock.txt")
-PACKAGES = Path("requirements/packages.txt")
 SHOWN = 20
 
 
@@ -43,7 +40,7 @@ def examine() -> Iterator[Check]:
     """Yield every check of the project in the current folder."""
     project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]
     yield _python(project["requires-python"])
-    lock, packages = _Lock(LOCK), _Lock(PACKAGES)
+    lock, packages = _Lock(LOCK), _Lock(CARRYING)
     for line in project["dependencies"]:
         yield lock.check(Requirement(line), needed=True)
     yield lock.check(Requirement(project["optional-dependencies"]["prefect"][0]), needed=False)
@@ -66,13 +63,7 @@ class _Lock:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        lines = path.read_text(encoding="utf-8").splitlines()
-        pins = [Requirement(line.rstrip("\\ ")) for line in lines if re.match(r"[\w.-]+==", line)]
-        self.versions = {
-            canonicalize_name(pin.name): str(pin.specifier).removeprefix("==")
-            for pin in pins
-            if pin.marker is None or pin.marker.evaluate()
-        }
+        self.versions = versions_here(path.read_text(encoding="utf-8"))
 
     def check(self, requirement: Requirement, needed: bool) -> Check:
         locked = self.versions.get(canonicalize_name(requirement.name))

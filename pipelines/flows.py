@@ -28,6 +28,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from prefect.types.entrypoint import EntrypointType
 
+from pipelines import git
 from pipelines.engine import Outcome
 from pipelines.following import Following
 from pipelines.runner import Job, Result, Runner
@@ -86,7 +87,7 @@ def reproduce(
 def nightly(jobs: int | None = None, since: str | None = None) -> State[Any]:
     """Reproduce everything, then show how the metrics differ from those of a revision: the last tag, if not given."""
     state: State[Any] = reproduce(jobs=jobs, keep_going=True, return_state=True)
-    revision = since or _last_tag()
+    revision = since or git.ask("describe", "--tags", "--abbrev=0")
     shown = _metrics_diff(revision) if revision else "There is no tag to compare with."
     create_markdown_artifact(f"Metrics since `{revision}`\n\n{shown}", key=METRICS)
     return state
@@ -232,11 +233,6 @@ def _result(state: State[Any]) -> Any:
     if isinstance(result, BaseException):
         raise result
     return result
-
-
-def _last_tag() -> str | None:
-    said = subprocess.run(["git", "describe", "--tags", "--abbrev=0"], capture_output=True, text=True, check=False)
-    return said.stdout.strip() or None
 
 
 def _metrics_diff(revision: str) -> str:

@@ -78,10 +78,10 @@ def study_targets(study: str, root: Path) -> list[str]:
     """
     if found := _of_study(_groups(root), study):
         return found
-    raise InputError(str(PIPELINE), f"has no study `{study}`", f"it has: {', '.join(studies(root)) or 'none'}")
+    raise InputError(str(PIPELINE), f"has no study `{study}`", f"it has: {', '.join(staged_studies(root)) or 'none'}")
 
 
-def studies(root: Path) -> list[str]:
+def staged_studies(root: Path) -> list[str]:
     """Return the studies of dvc.yaml: what its groups are named after, behind the verb."""
     return list(dict.fromkeys(name.rpartition("-")[2] for name in _groups(root) if "-" in name))
 

@@ -8,7 +8,6 @@ import base64
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from pipelines import git
 from pipelines.committer import StageError, reason, update_lock
 from pipelines.repository import Repository, locked_stages, overlap
 from pipelines.runner import Job, Result, Runner, environment
@@ -109,12 +109,9 @@ def _job(repository: Repository, name: str, processes: int) -> Job:
 
 
 def _check_commit(root: Path, commit: str) -> None:
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(root), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    if (here := git("rev-parse", "HEAD")) != commit:
-        raise InputError(str(root), f"is at commit {here[:12]}, the run at {commit[:12]}", "check the same one out")
+    remedy = "check the same one out"
+    if (here := git.demand("rev-parse", "HEAD", root=root, remedy=remedy)) != commit:
+        raise InputError(str(root), f"is at commit {here[:12]}, the run at {commit[:12]}", remedy)
 
 
 def _end_with_worker(runner: Runner) -> None:

@@ -3,42 +3,25 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pkgutil import resolve_name
 from typing import Any
 
 from pipelines.compare import DiffSettings
 from pipelines.profiles import FOLDER, available
-from stages.attack.settings import AttackSettings
-from stages.audit.settings import AuditSettings
 from stages.common.cells import SHARED, Cell, cells, read_cell
 from stages.common.errors import InputError
 from stages.common.settings import PARAMETERS, Settings, block, parse
-from stages.distill.settings import DistillSettings
-from stages.extract.settings import ExtractSettings
-from stages.federate.settings import FederateSettings
-from stages.invert.settings import InvertSettings
 from stages.models.settings import FOR_LANGUAGE_MODELS, LanguageModelSettings, parse_model, read_any_model
 from stages.partition.settings import PartitionSettings
 from stages.partition.settings import read as partition_settings
 from stages.prepare.settings import dataset_settings
-from stages.report.settings import profile, targets
-from stages.report.settings import studies as reported
+from stages.report.settings import profile, reported_studies, targets
 from stages.results.sources import sources
-from stages.results.verbs import FITTING
-from stages.score.settings import ScoreSettings
+from stages.results.verbs import FITTING, OF_STUDIES, VERBS
 from stages.shadow.settings import ShadowSettings
 from stages.train.settings import TrainSettings
 
-SCHEMAS: dict[str, type[Settings]] = {
-    "train": TrainSettings,
-    "federate": FederateSettings,
-    "distill": DistillSettings,
-    "shadow": ShadowSettings,
-    "attack": AttackSettings,
-    "audit": AuditSettings,
-    "extract": ExtractSettings,
-    "invert": InvertSettings,
-    "score": ScoreSettings,
-}
+SCHEMAS: dict[str, type[Settings]] = {name: resolve_name(VERBS[name].schema) for name in OF_STUDIES}
 NO_STUDIES = ("profile", "datasets", "partitions", "models", "report", "diff")
 # Study names end stage names after a hyphen; cell names are parts of stage names and of paths.
 STUDY = re.compile(r"[a-z][a-z0-9_]*")
@@ -58,7 +41,7 @@ def validate(parameters: dict[str, Any]) -> None:
     verbs = {study: _verbs(parameters, study) for study in studies(parameters)}
     for study in verbs:
         _check_cells(parameters, study, verbs[study], partitions)
-    for key, named in {"report.studies": reported(parameters), "report.targets": targets(parameters)}.items():
+    for key, named in {"report.studies": reported_studies(parameters), "report.targets": targets(parameters)}.items():
         for study in named:
             if study not in studies(parameters):
                 raise _error(key, f"has no study `{study}`", f"there are: {', '.join(studies(parameters))}")
@@ -146,7 +129,7 @@ class _References:
                 raise InputError(self.cell.key(name), f"{section} has no `{value}`", f"it has: {known}")
         if teacher := self.settings.get("teacher"):
             self._check_teacher(teacher)
-        if self.cell.place.verb in ("shadow", "audit"):
+        if VERBS[self.cell.place.verb].trained:
             self._check_training()
         match self.cell.place.verb:
             case "extract":
@@ -162,7 +145,7 @@ class _References:
     def _check_kind(self) -> None:
         """Refuse a language model where a classifier is needed."""
         place = self.cell.place
-        if place.verb in ("train", "extract"):
+        if VERBS[place.verb].language_models:
             return
         if name := self.settings.get("model"):
             if isinstance(read_any_model(self.parameters, name), LanguageModelSettings):
@@ -257,7 +240,7 @@ class _References:
                 self.cell.key("partition"), f"`{name}` deals `{partition.dataset}`", f"name one that deals `{ours}`"
             )
         self._check_seeds(partition.seeds, f"partitions.{name}")
-        split = self.settings.get("train_on", "member" if self.cell.place.verb in ("shadow", "attack") else "train")
+        split = self.settings.get("train_on", "member")
         if split != "train" and partition.membership is None:
             raise InputError(
                 self.cell.key("train_on" if "train_on" in self.settings else "partition"),

@@ -2,7 +2,6 @@
 
 import io
 import json
-import subprocess
 import tarfile
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,12 +9,13 @@ from typing import Any, Protocol
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from pipelines import git
 from stages.common.errors import InputError
-from stages.report import versions
+from stages.results import locks
 
 METRICS = "reports/metrics"
 # What a comparison reads, if it is there.
-PINS = tuple(map(str, (*versions.PINS, versions.CARRYING)))
+PINS = tuple(map(str, (*locks.PINS, locks.CARRYING)))
 READ = (METRICS, "params.yaml", "dvc.lock", *PINS)
 
 
@@ -52,13 +52,13 @@ class Revision:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        commit = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+        commit = git.ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
         if commit is None:
-            shallow = (_git("rev-parse", "--is-shallow-repository") or b"").strip() == b"true"
+            shallow = git.ask("rev-parse", "--is-shallow-repository") == "true"
             remedy = "`git fetch --unshallow`: this clone is shallow" if shallow else "give a commit, a tag or a branch"
             raise InputError(name, "git knows no such revision", remedy)
-        self.commit = commit.decode().strip()
-        there = (_git("ls-tree", "--name-only", "-z", self.commit, "--", *READ) or b"").decode().split("\0")
+        self.commit = commit
+        there = (git.ask("ls-tree", "--name-only", "-z", commit, "--", *READ) or "").split("\0")
         self._texts = self._extract([path for path in there if path])
 
     def read(self, path: str) -> str | None:
@@ -68,7 +68,7 @@ class Revision:
     def _extract(self, paths: list[str]) -> dict[str, str]:
         if not paths:
             return {}
-        packed = _git("archive", "--format=tar", self.commit, "--", *paths)
+        packed = git.ask_bytes("archive", "--format=tar", self.commit, "--", *paths)
         if packed is None:
             raise InputError(self.name, "git cannot read its files", "`git fsck` says more")
         with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
@@ -102,8 +102,3 @@ def read_yaml(files: Files, path: str) -> dict[str, Any]:
     except YAMLError as error:
         raise InputError(f"{path} ({files.name})", f"not YAML ({error})", "mend the line it names") from None
     return content if isinstance(content, dict) else {}
-
-
-def _git(*arguments: str) -> bytes | None:
-    said = subprocess.run(["git", *arguments], capture_output=True, check=False)
-    return said.stdout if said.returncode == 0 else None

@@ -17,7 +17,7 @@ from pipelines.repository import locked_stages
 from stages.common.cells import Cell, Place, read_cell
 from stages.common.paths import partition_path, prepared_path
 from stages.common.settings import read_parameters
-from stages.report.settings import studies
+from stages.report.settings import reported_studies
 from stages.results.sources import sources
 from stages.results.verbs import FITTING, OF_STUDIES, VERBS
 from stages.train.settings import TrainSettings
@@ -54,7 +54,7 @@ def test_every_cell_of_the_grids_is_a_stage(project: tuple[Stages, Any]) -> None
     found = {(cell.place.study, cell.place.verb, cell.place.cell) for _, cell in cells(project)}
     reported = {
         (source.study, source.verb, source.cell)
-        for study in studies(parameters)
+        for study in reported_studies(parameters)
         for source in sources(parameters, study)
         if source.verb != "partition"
     }
@@ -64,10 +64,10 @@ def test_every_cell_of_the_grids_is_a_stage(project: tuple[Stages, Any]) -> None
 def test_a_cell_reads_what_is_declared(project: tuple[Stages, Any]) -> None:
     for stage, cell in cells(project):
         read = cell.settings.inputs()
-        if cell.place.verb in ("attack", "audit", "score"):
-            read.append(cell.place.models)
-        if cell.place.verb in ("extract", "invert"):
+        if VERBS[cell.place.verb].targets:
             read.append(Place(cell.place.study, "train", cell.settings.target).models)
+        elif cell.place.verb not in (*FITTING, "shadow"):
+            read.append(cell.place.models)
         if cell.place.verb == "attack" and cell.settings.shadows:
             read.append(Place(cell.place.study, "shadow", cell.settings.shadows).shadows)
         declared = [Path(dep.def_path) for dep in stage.deps if dep.def_path.startswith("data/")]
@@ -119,8 +119,10 @@ def test_a_cell_writes_what_is_declared(project: tuple[Stages, Any]) -> None:
             "score": place.scores,
         }
         made = {place.metrics} if verb == "audit" else {place.metrics, folders.get(verb, place.models)}
-        if verb in FITTING or VERBS[verb].curve:
-            made.add(place.curve("history" if verb in FITTING else str(VERBS[verb].curve)))
+        if verb in FITTING:
+            made.add(place.curve("history"))
+        elif curve := VERBS[verb].curve:
+            made.add(place.curve(curve.name))
         assert {Path(out.def_path) for out in stage.outs} == made, stage.addressing
         private = {Path(out.def_path) for out in stage.outs if out.use_cache}
         assert private == {Path(out.def_path) for out in stage.outs if not out.can_push}, stage.addressing

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from stages.attack import membership, methods
 from stages.attack.methods import Shadows
@@ -10,6 +9,7 @@ from stages.attack.settings import AttackSettings
 from stages.common import artifacts, measurements
 from stages.common.cells import Cell, Place
 from stages.common.errors import InputError
+from stages.measuring.seeds import measure_seeds
 from stages.models.examples import read_split, splits_of
 from stages.models.fitted import about_measuring, load_fitted, stated_guarantee
 from stages.models.signals import PARTS, signals
@@ -32,8 +32,7 @@ def attack_cell(cell: Cell[AttackSettings]) -> None:
             )
         read.append(folder)
     about = about_measuring(place, settings.dataset, read)
-    watched = tqdm(settings.seeds, desc="seeds", disable=None)
-    scores = {seed: _attack(cell, pool, shadows, seed) for seed in watched}
+    scores = measure_seeds(_attack, dict.fromkeys(settings.seeds, pool), cell, shadows)
     measured = {seed: membership.measure(table, settings.methods) for seed, table in scores.items()}
     first, every = settings.seeds[0], pd.concat(scores.values(), ignore_index=True)
     measured[first] |= membership.measure_pooled(every, settings.methods, first)
@@ -51,7 +50,7 @@ def attack_cell(cell: Cell[AttackSettings]) -> None:
     measurements.write(place.metrics, about, measured)
 
 
-def _attack(cell: Cell[AttackSettings], pool: pd.DataFrame, shadows: Shadows | None, seed: int) -> pd.DataFrame:
+def _attack(seed: int, pool: pd.DataFrame, cell: Cell[AttackSettings], shadows: Shadows | None) -> pd.DataFrame:
     """Return seed, example_id, member and a column of scores per method, and per method and part if there are two."""
     settings = cell.settings
     model = load_fitted(cell.place.study, cell.place.cell, seed)

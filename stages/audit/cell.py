@@ -2,7 +2,6 @@
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from stages.audit.one_run import lower_bound
 from stages.audit.settings import AuditSettings
@@ -11,9 +10,12 @@ from stages.common.cells import Cell
 from stages.common.command import warn
 from stages.common.errors import InputError
 from stages.common.measurements import Measurement, proportion
+from stages.measuring.seeds import measure_seeds
 from stages.models.examples import read_split
 from stages.models.fitted import about_measuring, load_fitted, stated_guarantee
 from stages.models.signals import signals
+
+BOUND, REFUTED = "canaries/epsilon_lower_bound", "canaries/refuted"
 
 
 def audit_cell(cell: Cell[AuditSettings]) -> None:
@@ -21,11 +23,15 @@ def audit_cell(cell: Cell[AuditSettings]) -> None:
     settings, place = cell.settings, cell.place
     pool = read_split(settings.dataset, "train").set_index("example_id")
     about = about_measuring(place, settings.dataset, settings.inputs())
-    watched = tqdm(settings.seeds, desc="seeds", disable=None)
-    measurements.write(place.metrics, about, {seed: _audit(cell, pool, seed) for seed in watched})
+    measured = measure_seeds(_audit, dict.fromkeys(settings.seeds, pool), cell)
+    for seed, found in measured.items():
+        if (refuted := found.get(REFUTED)) and refuted.value:
+            stated, bound = stated_guarantee(place, seed)["epsilon"], found[BOUND].value
+            warn(f"seed {seed}: the audit refutes epsilon {stated:.3g}: at 95% it is above {bound:.3g}")
+    measurements.write(place.metrics, about, measured)
 
 
-def _audit(cell: Cell[AuditSettings], pool: pd.DataFrame, seed: int) -> dict[str, Measurement]:
+def _audit(seed: int, pool: pd.DataFrame, cell: Cell[AuditSettings]) -> dict[str, Measurement]:
     place, guesses = cell.place, cell.settings.guesses
     canaries = artifacts.read_table(place.models / str(seed) / "canaries.parquet")
     if guesses > len(canaries):
@@ -41,10 +47,8 @@ def _audit(cell: Cell[AuditSettings], pool: pd.DataFrame, seed: int) -> dict[str
     bound = lower_bound(len(canaries), guesses, correct, stated.get("delta") or 0.0)
     measured = {
         "canaries/correct_guesses": proportion(correct, guesses),
-        "canaries/epsilon_lower_bound": Measurement(bound, guesses),
+        BOUND: Measurement(bound, guesses),
     }
     if stated["epsilon"] is not None:
-        measured["canaries/refuted"] = Measurement(float(bound > stated["epsilon"]), 1)
-        if bound > stated["epsilon"]:
-            warn(f"seed {seed}: the audit refutes epsilon {stated['epsilon']:.3g}: at 95% it is above {bound:.3g}")
+        measured[REFUTED] = Measurement(float(bound > stated["epsilon"]), 1)
     return measured

@@ -7,12 +7,12 @@ import pandas as pd
 from stages.common import artifacts, measurements
 from stages.common.cells import Cell
 from stages.common.errors import SettingError
-from stages.common.pool import run_seeds
 from stages.extract.measure import measure
 from stages.extract.settings import ExtractSettings, GradientSearchSettings
 from stages.extract.trial import Trial, trial_of_classifier, trial_of_language_model
 from stages.fitting import secrets
 from stages.fitting.secrets import Secret
+from stages.measuring.seeds import measure_seeds
 from stages.models.fitted import about_measuring, load_any_fitted
 from stages.models.language import LanguageModel
 
@@ -25,7 +25,7 @@ def extract_cell(cell: Cell[ExtractSettings]) -> None:
     about = replace(about, cell=place.cell, role=settings.role or about.role, command=place.command)
     hidden = {seed: secrets.read(attacked.models / str(seed)) for seed in settings.seeds}
     with cell.naming():
-        trials = run_seeds(_extract, hidden, place.study, settings)
+        trials = measure_seeds(_extract, hidden, place.study, settings)
     with artifacts.atomic_folder(place.extractions) as folder:
         artifacts.write_table(folder / "trials.parquet", pd.DataFrame([asdict(trial) for trial in trials.values()]))
     measurements.write(place.metrics, about, {seed: measure(trial) for seed, trial in trials.items()})

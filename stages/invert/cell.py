@@ -6,10 +6,10 @@ import pandas as pd
 
 from stages.common import artifacts, measurements
 from stages.common.cells import Cell, Place
-from stages.common.pool import run_seeds
 from stages.invert.guarantee import guarantee
 from stages.invert.reconstruction import Reconstruction, measure, reconstruct
 from stages.invert.settings import InvertSettings
+from stages.measuring.seeds import measure_seeds
 from stages.models.examples import read_split
 from stages.models.fitted import about_measuring, load_fitted
 
@@ -23,7 +23,7 @@ def invert_cell(cell: Cell[InvertSettings]) -> None:
     with cell.naming(without="privacy."):
         guaranteed = guarantee(settings)
         noise_multiplier = guaranteed.noise_multiplier
-        found = run_seeds(_reconstruct, dict.fromkeys(settings.seeds, private), place, settings, noise_multiplier)
+        found = measure_seeds(_reconstruct, dict.fromkeys(settings.seeds, private), place, settings, noise_multiplier)
     about = replace(
         attacked,
         cell=place.cell,

@@ -17,7 +17,7 @@ def main() -> str:
     study = _arguments().study
     parameters = read_parameters()
     if study is None:
-        build(parameters, settings.studies(parameters), REPORTS)
+        build(parameters, settings.reported_studies(parameters), REPORTS)
         return "report"
     preview = REPORTS / "preview" / study
     for found in build(parameters, [study], preview, only=True):

@@ -7,13 +7,8 @@ from numpy.typing import NDArray
 from stages.common import artifacts
 from stages.common.errors import InputError
 from stages.results.sources import Source
+from stages.results.verbs import VERBS
 
-NUMBERS = {
-    "partition": ["seed", "client", "count"],
-    "federate": ["seed", "step", "value"],
-    "attack": ["seed", "false_positive_rate", "true_positive_rate"],
-}
-NAMES = {"partition": ["label"], "federate": ["metric"], "attack": ["method"]}
 POINTS = 120  # of an averaged ROC
 
 
@@ -23,9 +18,10 @@ def read(source: Source) -> pd.DataFrame:
     Raises:
         InputError: The file is absent, lacks a column, or holds text or NaN where a number belongs.
     """
-    path = source.curve
+    path, columns = source.curve, VERBS[source.verb].curve
     assert path is not None
-    numbers, names = NUMBERS[source.verb], NAMES[source.verb]
+    assert columns is not None
+    numbers, names = list(columns.numbers), list(columns.names)
     try:
         table = artifacts.read_table(path, [*numbers, *names])
         table = table.astype(dict.fromkeys(numbers, "float64") | dict.fromkeys(names, "str"))

@@ -51,8 +51,11 @@ class Study:
 
     @property
     def notes(self) -> str:
-        """The page of docs/ that says what it is and what to be careful about, or nothing."""
-        return _described(self.name).get("notes", "")
+        """The page of docs/ that says what it is and what to be careful about, or nothing.
+
+        A study of which no more is here than what its paper states has none, nor has one that studies.yaml lacks.
+        """
+        return f"docs/studies/{self.name}.md" if self.tables and _described(self.name) else ""
 
     @property
     def outcome(self) -> str:

@@ -22,7 +22,7 @@ class ReportSettings(Settings):
         return studies
 
 
-def studies(parameters: dict[str, Any]) -> list[str]:
+def reported_studies(parameters: dict[str, Any]) -> list[str]:
     """Return the studies that params.yaml puts on the page."""
     return parse(ReportSettings, block(parameters, "report"), "report").studies
 

@@ -10,21 +10,11 @@ import pandas as pd
 from stages.report import formats
 from stages.results.metrics import METRICS
 from stages.results.summaries import headline
-from stages.results.verbs import VERBS
+from stages.results.verbs import STEPS, VERBS
 
-# Steps of a study, each with the verbs whose metrics its table compares.
-STEPS = {verb.step: tuple(each.name for each in VERBS.values() if each.step == verb.step) for verb in VERBS.values()}
-TITLES = {
-    "joint": "Joint: utility, guarantee and what was measured further, of the same models",
-    "partition": "Partition: who holds what",
-    "train": "Train: what the models can do, and what their training guarantees",
-    "shadow": "Shadow: the models that attacks compare with, on the examples that each did not see",
-    "attack": "Attack: what an attacker finds",
-    "audit": "Audit: what canaries say of the epsilon that is stated",
-    "extract": "Extract: which secrets of the training text an attacker gets from the models",
-    "invert": "Invert: what of private texts a server gets from the gradients that clients send",
-    "score": "Score: how the models treat groups",
-}
+# Verbs whose metrics a step's table compares.
+COMPARED = {name: tuple(verb.name for verb in VERBS.values() if verb.step.name == name) for name in STEPS}
+JOINT = "Joint: utility, guarantee and what was measured further, of the same models"
 # What an epsilon holds under, by the mechanism that gives it.
 GUARANTEES = {
     "dpsgd": "adding or removing one example, Poisson sampling of examples",
@@ -35,39 +25,8 @@ GUARANTEES = {
 }
 # What it is of, by the step that states it.
 RELEASED = {"train": "the release of one model", "invert": "one update of one client"}
-ATTACKS = (
-    "Attacks are membership inference, by a threshold on the loss unless another is named. That one is weak; LiRA and "
-    "RMIA compare with shadow models, and are stronger where those were trained as the attacked model was. What an "
-    "attack finds leaks; what none finds may leak all the same."
-)
-EXTRACTION = (
-    "A secret is extracted by an attacker who has the model and the pattern around it. The oracle tries every code: "
-    "what it misses is not lowest in loss, whatever the search. For whole secrets each seed is one trial, and the "
-    "interval is Wilson's. Read both against the control, whose models never saw the secret."
-)
-INVERSION = (
-    "A server sees the mean gradient of a batch of texts, and knows their lengths, labels and tags. Read off without "
-    "any search are the bag of tokens, from the gradient of the token embeddings, and the order of a lone text, from "
-    "that of the places; a batch takes a search. A guess draws tokens from the bag at random. Read all against the "
-    "control, whose gradients are those of other texts."
-)
-# Columns of the joint table, in order: utility and guarantee, leakage, group gaps and sensitivity.
-JOINT_METRICS = {
-    "train": ("accuracy", "macro_f1", "slot_f1", "perplexity", "epsilon", "replace_one_epsilon", "claimed_epsilon"),
-    "attack": (
-        *("auc", "true_positive_rate_at_1_percent", "lira_auc", "lira_true_positive_rate_at_1_percent"),
-        *("rmia_auc", "rmia_true_positive_rate_at_1_percent", "rmia_true_positive_rate_at_0_1_percent"),
-        "rmia_epsilon_estimate",
-    ),
-    "audit": ("epsilon_lower_bound",),
-    "extract": ("canary_accuracy", "oracle_accuracy", "canary_token_accuracy", "canary_exposure"),
-    "invert": ("bag_recall", "token_accuracy", "rouge1", "rouge2", "rougel"),
-    "score": ("true_positive_rate_gap", "false_positive_rate_gap", "counterfactual_flip_rate"),
-}
-# What is said of each step's numbers.
-NOTES = {"attack": ATTACKS, "extract": EXTRACTION, "invert": INVERSION}
 # Steps that measure trained models further.
-FURTHER = tuple(step for step in JOINT_METRICS if step != "train")
+FURTHER = tuple(step.name for step in STEPS.values() if step.joint and step.name != "train")
 ESTIMATE = ["mean", "ci_low", "ci_high", "seeds", "n", "sampling_half_width"]
 # Rows that fit on a page.
 LONGEST = 40
@@ -110,7 +69,7 @@ def guarantees(results: pd.DataFrame) -> dict[str, str]:
     """
     found = {}
     for step, released in RELEASED.items():
-        rows = results[results["verb"].isin(STEPS[step])]
+        rows = results[results["verb"].isin(COMPARED[step])]
         # A control states a delta, and no epsilon.
         stating = rows.loc[rows["metric"] == "epsilon", "cell"]
         deltas = rows[(rows["metric"] == "delta") & rows["cell"].isin(stating)]
@@ -137,10 +96,10 @@ def tables(summary: pd.DataFrame, guaranteed: Mapping[str, str] = MappingProxyTy
         summary: The study's rows of `summaries.summarise`.
         guaranteed: What its epsilons hold under, see `guarantees`.
     """
-    steps = {name: summary[summary["verb"].isin(verbs)] for name, verbs in STEPS.items()}
+    steps = {name: summary[summary["verb"].isin(verbs)] for name, verbs in COMPARED.items()}
     further = sum(len(steps[name]) for name in FURTHER)
     joint = [_joint(steps, guaranteed)] if len(steps["train"]) and further else []
-    notes = {name: " ".join(said[name] for said in (NOTES, guaranteed) if name in said) for name in steps}
+    notes = {name: f"{STEPS[name].note} {guaranteed.get(name, '')}".strip() for name in steps}
     return joint + [_step(name, rows, notes[name]) for name, rows in steps.items() if len(rows)]
 
 
@@ -196,7 +155,7 @@ def _step(name: str, rows: pd.DataFrame, note: str) -> Table:
         sections.setdefault(title, []).append([*names, formats.estimate(row), *precision])
     return Table(
         name=name,
-        title=TITLES[name],
+        title=STEPS[name].title,
         numbers=_numbers(rows),
         headings=["cell", *optional, formats.seeds_heading(rows["seeds"]), "seeds", "sampling ±", "n"],
         labels=1 + len(optional),
@@ -219,9 +178,9 @@ def _joint(steps: dict[str, pd.DataFrame], guaranteed: Mapping[str, str]) -> Tab
     cells = cells[cells.index.isin(measured)]
     numbers, shown = [cells], [list(cells.index), [formats.text(role) for role in cells["role"]]]
     headings = ["cell", "role"]
-    for step, metric in ((step, metric) for step, metrics in JOINT_METRICS.items() for metric in metrics):
+    for name, metric in ((name, metric) for name, step in STEPS.items() for metric in step.joint):
         # An update has an epsilon as a model has.
-        stating = ("train", "invert") if step == "train" else (step,)
+        stating = ("train", "invert") if name == "train" else (name,)
         values = pd.concat([headline(steps[each], metric) for each in stating]).set_index("cell")
         # Epsilon stays when no cell has one: that is a result.
         if len(values) or metric == "epsilon":
@@ -230,11 +189,11 @@ def _joint(steps: dict[str, pd.DataFrame], guaranteed: Mapping[str, str]) -> Tab
             numbers.append(column[ESTIMATE].add_prefix(f"{metric}_"))
             headings.append(_title(metric))
             shown.append([formats.estimate(row, missing) for row in column.itertuples()])
-    every = pd.concat([steps[step]["seeds"] for step in JOINT_METRICS])
-    said = [note for step, note in NOTES.items() if len(steps[step])]
+    every = pd.concat([steps[name]["seeds"] for name, step in STEPS.items() if step.joint])
+    said = [step.note for name, step in STEPS.items() if step.note and len(steps[name])]
     return Table(
         name="joint",
-        title=TITLES["joint"],
+        title=JOINT,
         numbers=pd.concat(numbers, axis=1).reset_index(),
         headings=headings,
         labels=2,

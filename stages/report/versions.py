@@ -1,16 +1,12 @@
 """Which packages the numbers were made with."""
 
-import re
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from stages.common.errors import InputError
+from stages.results.locks import CARRYING, OR, PINS, locked_versions
 
-# What pins versions: torch stands in the first, since each machine takes the build that suits it.
-PINS = (Path("pyproject.toml"), Path("requirements/lock.txt"))
-# Data and weights that come as packages: all of them.
-CARRYING = Path("requirements/packages.txt")
 # Those that decide numbers; the others are in the files.
 COMPUTING = (
     "torch",
@@ -25,7 +21,6 @@ COMPUTING = (
     "datasets",
     "dvc",
 )
-OR = " or "
 
 
 @dataclass(frozen=True)
@@ -35,14 +30,6 @@ class Package:
     name: str
     locked: str
     installed: str | None
-
-
-def locked_versions(*texts: str) -> dict[str, str]:
-    """Return name -> version of what requirements files or a pyproject.toml pin; `2.4.6 or 2.5.5` if it depends."""
-    found: dict[str, set[str]] = {}
-    for name, version_ in re.findall(r'^\s*"?([A-Za-z0-9._-]+)==([^\s",;]+)', "\n".join(texts), re.MULTILINE):
-        found.setdefault(name, set()).add(version_)
-    return {name: OR.join(sorted(versions)) for name, versions in found.items()}
 
 
 def packages() -> list[Package]:

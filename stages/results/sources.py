@@ -39,8 +39,8 @@ class Source:
     @property
     def curve(self) -> Path | None:
         """The file that a figure is drawn from, for the verbs that have one."""
-        name = VERBS[self.verb].curve
-        return self.place.curve(name) if name else None
+        curve = VERBS[self.verb].curve
+        return self.place.curve(curve.name) if curve else None
 
 
 def sources(parameters: dict[str, Any], study: str) -> list[Source]:

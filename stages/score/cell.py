@@ -2,12 +2,12 @@
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from stages.common import artifacts, measurements
-from stages.common.cells import Cell
+from stages.common.cells import Cell, Place
 from stages.common.errors import InputError
 from stages.common.measurements import Measurement, proportion
+from stages.measuring.seeds import measure_seeds
 from stages.models.evaluate import predict
 from stages.models.examples import read_split
 from stages.models.fitted import FittedModel, about_measuring, load_fitted
@@ -62,11 +62,14 @@ def score_cell(cell: Cell[ScoreSettings]) -> None:
     test, swaps = read_split(settings.dataset, "test"), read_swaps(settings.swaps)
     check_positive_label(cell, test)
     about = about_measuring(place, settings.dataset, settings.inputs())
-    results = {
-        seed: score(load_fitted(place.study, place.cell, seed), test, settings, swaps, seed)
-        for seed in tqdm(settings.seeds, desc="seeds", disable=None)
-    }
+    results = measure_seeds(_score, dict.fromkeys(settings.seeds, test), place, settings, swaps)
     with artifacts.atomic_folder(place.scores) as folder:
         artifacts.write_table(folder / "predictions.parquet", pd.concat([table for table, _ in results.values()]))
     measured = {seed: values for seed, (_, values) in results.items()}
     measurements.write(place.metrics, about, measured)
+
+
+def _score(
+    seed: int, test: pd.DataFrame, place: Place, settings: ScoreSettings, swaps: dict[str, str]
+) -> tuple[pd.DataFrame, dict[str, Measurement]]:
+    return score(load_fitted(place.study, place.cell, seed), test, settings, swaps, seed)

@@ -13,7 +13,7 @@ import pytest
 from stages.common import artifacts, measurements
 from stages.common.measurements import About, Measurement, proportion
 from stages.report.build import build
-from stages.report.settings import studies
+from stages.report.settings import reported_studies
 from stages.results.sources import Source, sources
 
 SEEDS = [0, 1, 2]
@@ -65,7 +65,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         write_project(SYNTHETIC)
-        build(SYNTHETIC, studies(SYNTHETIC), Path("reports"))
+        build(SYNTHETIC, reported_studies(SYNTHETIC), Path("reports"))
     return root / "reports"
 
 
@@ -82,7 +82,7 @@ def write_project(parameters: dict[str, Any]) -> None:
     Path("pyproject.toml").write_text('dependencies = [\n    "torch==2.13.0",\n]\n', encoding="utf-8")
     Path("requirements/lock.txt").write_text("scipy==0.1 \\\n    --hash=sha256:0\n", encoding="utf-8")
     Path("requirements/packages.txt").write_text("words==1.0\n", encoding="utf-8")
-    for study in studies(parameters):
+    for study in reported_studies(parameters):
         seeds = parameters[study].get("seeds", SEEDS)
         for source in sources(parameters, study):
             write_cell(source, seeds)

@@ -5,7 +5,7 @@ import pytest
 
 from stages.common.errors import InputError
 from stages.common.settings import read_parameters
-from stages.report.settings import profile, studies
+from stages.report.settings import profile, reported_studies
 from stages.results.long_table import long_table
 from stages.results.sources import Source, sources
 
@@ -34,7 +34,7 @@ def test_files_are_the_metrics_and_the_curves_of_exactly_these_cells(parameters:
     del parameters["whole"]["score"], parameters["whole"]["train"]
     parameters["whole"]["attack"]["grid"]["variant"] = ["fedavg"]
 
-    found = [source for study in studies(parameters) for source in sources(parameters, study)]
+    found = [source for study in reported_studies(parameters) for source in sources(parameters, study)]
     files = {file for source in found for file in (source.metrics, source.curve) if file}
     assert sorted(map(str, files)) == [
         "reports/curves/partitions/halves/holdings.csv",
@@ -52,7 +52,7 @@ def test_files_are_the_metrics_and_the_curves_of_exactly_these_cells(parameters:
 def test_the_projects_own_parameters_are_understood() -> None:
     parameters = read_parameters(ROOT / "params.yaml")
 
-    assert all(sources(parameters, study) for study in studies(parameters))
+    assert all(sources(parameters, study) for study in reported_studies(parameters))
 
 
 def test_an_attack_on_a_cell_nobody_trains_is_refused(parameters: dict[str, Any]) -> None:
@@ -93,7 +93,7 @@ def test_the_list_of_studies_is_validated(parameters: dict[str, Any], listed: An
     parameters["report"]["studies"] = listed
 
     with pytest.raises(InputError, match=r"params\.yaml: report\.studies"):
-        studies(parameters)
+        reported_studies(parameters)
 
 
 def test_a_profile_has_a_name(parameters: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from ruamel.yaml import YAML
 
 from stages.common.errors import InputError
 from stages.common.settings import read_parameters
-from stages.report.settings import studies
+from stages.report.settings import reported_studies
 from stages.results.claims import CLAIMS, read_claims
 
 ROOT = Path(__file__).parents[3]
@@ -43,7 +43,7 @@ def test_all_studies_have_claims_and_every_study_of_a_paper_on_the_page_is_among
     names = {path.stem for path in FILES}
     assert len(names) == 11
     # The joint grid is nobody's paper.
-    assert set(studies(read_parameters(ROOT / "params.yaml"))) - {"joint"} <= names
+    assert set(reported_studies(read_parameters(ROOT / "params.yaml"))) - {"joint"} <= names
 
 
 @pytest.mark.parametrize(
