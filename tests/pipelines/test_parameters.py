@@ -110,11 +110,16 @@ def test_studies_are_the_blocks_that_are_not_shared():
         ("joint/trian", {}, "joint.trian", "no such setting; allowed: dataset, .*train, federate, distill"),
         ("joint/dataset", "reddit", "joint.dataset", "datasets has no `reddit`; it has: atis"),
         ("joint/model", "bert", "joint.model", "models has no `bert`; it has: mean, "),
-        ("joint/partition", "halves", "joint.partition", "partitions has no `halves`; it has: newsgroups-iid"),
         (
-            "joint/partition",
+            "joint/train/base/partition",
+            "halves",
+            "joint.train.base.partition",
+            "partitions has no `halves`; it has: newsgroups-iid",
+        ),
+        (
+            "joint/train/base/partition",
             "newsgroups-iid",
-            "joint.partition",
+            "joint.train.base.partition",
             "`newsgroups-iid` deals `newsgroups`; .* `redditbias`",
         ),
         (
@@ -164,7 +169,11 @@ def test_studies_are_the_blocks_that_are_not_shared():
         ("joint/attack/variant/none/shadows", "gone", "joint.attack.variant.none.shadows", "no cell of .* none, dpsgd"),
         (
             "joint/shadow",
-            {"grid": {"variant": ["fedavg"]}, "base": {"shadows": 8}, "variant": {"fedavg": {}}},
+            {
+                "grid": {"variant": ["fedavg"]},
+                "base": {"shadows": 8, "partition": "redditbias-halves"},
+                "variant": {"fedavg": {}},
+            },
             "joint.shadow.grid",
             "`fedavg` is no cell of joint.train",
         ),
@@ -309,7 +318,7 @@ def test_study_name_must_fit_stage_names():
 def test_two_verbs_must_not_write_the_same_cell():
     parameters = copy.deepcopy(PARAMETERS)
     parameters["joint"]["federate"]["grid"]["variant"] = ["none"]
-    parameters["joint"]["federate"]["variant"]["none"] = {"mechanism": "fedavg"}
+    parameters["joint"]["federate"]["variant"]["none"] = parameters["joint"]["federate"]["variant"]["fedavg"]
     with pytest.raises(
         InputError, match=r"joint\.federate\.grid: `none` is a cell of train too.*data/models/joint/none"
     ):
