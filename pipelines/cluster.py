@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import git, node
+from pipelines.records import hashes
 from pipelines.repository import Repository, overlap
 from pipelines.resources import Budget, Needs
 from pipelines.runner import Job, Result, Runner
@@ -139,7 +140,7 @@ def order(repository: Repository, name: str, needs: Needs) -> dict[str, Any] | N
     return {
         "stage": repository.address(stage),
         "entries": entries,
-        "inputs": node.hashes(stage),
+        "inputs": node.as_text(hashes(stage)),
         "needs": needs,
         # Ray keeps one core for a stage that asks for none.
         "processes": max(1, int(needs.cpus)),

@@ -6,8 +6,6 @@ A killed run loses nothing of that: the next one reads the journal first.
 """
 
 import base64
-import io
-import json
 import re
 import time
 from collections.abc import Iterable, Mapping
@@ -15,18 +13,16 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from pipelines.repository import Repository, locked_stages
-from pipelines.workplace import Workplace, incomplete, write
+from pipelines.records import StageError, check_inputs, hashes, locked_stages, reason, update_lock
+from pipelines.recovery import mend_file_locks
+from pipelines.repository import Repository
+from pipelines.workplace import Workplace, write
 from stages.common.errors import InputError
 
 Decision = Literal["skipped", "restored", "ran", "busy"]
 # dvc.lock is written at most this often, and not more than a tenth of the time.
 INTERVAL = 2.0
 SHARE = 10
-
-
-class StageError(Exception):
-    """A stage cannot be run or recorded; the message says why."""
 
 
 class Committer:
@@ -197,7 +193,7 @@ class Committer:
         except (DvcException, OSError, AssertionError):
             # DVC writes its list of locked files in place: a full disk loses it. Then nobody holds any.
             with suppress(DvcException, OSError):
-                _mend_file_locks(self._repository)
+                mend_file_locks(self._repository)
 
     def _inputs_now(self, stage: Any, force: bool) -> dict[str, Any]:
         from dvc.exceptions import DvcException
@@ -209,7 +205,7 @@ class Committer:
                 # DVC does not look at them before a forced run, and fails after it, unless they are there by then.
                 return {}
             raise
-        return _hashes(stage)
+        return hashes(stage)
 
     def _changed(self, stage: Any) -> bool:
         # As Stage.changed, which would lock the stage's files twice more.
@@ -271,11 +267,7 @@ class Committer:
     def _save(self, name: str, brought: Mapping[str, Any] | None) -> None:
         stage = self._stages[name]
         self._check_definition(name)
-        before = self._inputs.pop(name)
-        stage.save_deps()
-        after = _hashes(stage)
-        if moved := [path for path in before if before[path] != after[path]]:
-            raise StageError(f"changed while it ran: {', '.join(moved)}; nothing is recorded, run again")
+        check_inputs(stage, self._inputs.pop(name))
         if brought:
             self._fetch(stage, brought)
         self._commit(name)
@@ -341,83 +333,6 @@ class Committer:
             raise StageError("dvc.yaml defines it otherwise since this run began; nothing is recorded, run again")
 
 
-def update_lock(
-    repository: Repository, lock: Path, entries: Iterable[Mapping[str, Any]], known: list[str], order: list[str]
-) -> None:
-    """Write entries into a lock file, whole or not at all, byte for byte as DVC would.
-
-    Args:
-        repository: DVC's repository.
-        lock: A dvc.lock.
-        entries: What the journal holds.
-        known: The stages in it when the run began: they keep their places.
-        order: All its stages in the order of `dvc repro`: new ones stand in it after the others.
-    """
-    from dvc.utils.serialize._yaml import _dump, parse_yaml_for_update
-
-    data = parse_yaml_for_update(lock.read_text(encoding="utf-8"), lock) if lock.exists() else {}
-    if not data:
-        data.update({"schema": "2.0"})
-    stages = data.setdefault("stages", {})
-    modified = False
-    for entry in entries:
-        modified = modified or any(stages.get(name, {}) != each for name, each in entry["stages"].items())
-        stages.update(entry["stages"])
-    new = [name for name in order if name in stages and name not in known]
-    if [name for name in stages if name in new] != new:
-        moved = {name: stages.pop(name) for name in new}
-        stages.update(moved)
-    stream = io.StringIO()
-    _dump(data, stream)
-    write(lock, stream.getvalue())
-    if modified:
-        repository.dvc.scm_context.track_file(str(lock))
-
-
-def recover(repository: Repository, workplace: Workplace) -> list[str]:
-    """Record what an earlier, killed run finished and return the stages; to be called before the plan is read."""
-    paths = sorted(workplace.journal.glob("*.yaml"))
-    entries = [_read_entry(path) for path in paths]
-    with repository.locked():
-        _mend_file_locks(repository)
-        # Where the lock file is younger, another process, or git, has written it since: what it says holds.
-        fresh = [entry for path, entry in zip(paths, entries, strict=True) if not _is_older(path, Path(entry["lock"]))]
-        for lock in sorted({entry["lock"] for entry in fresh}):
-            mine = [entry for entry in fresh if entry["lock"] == lock]
-            order = [name for entry in mine for name in entry["stages"]]
-            update_lock(repository, Path(lock), mine, locked_stages(Path(lock)), order)
-    for path in paths:
-        path.unlink()
-    return [name for entry in fresh for name in entry["stages"]]
-
-
-def sweep(repository: Repository) -> None:
-    """Remove what a killed run left half-written beside the files of DVC and git; the plan must have been read."""
-    for stage in repository.stages.values():
-        ignored = [Path(output.fspath).parent / ".gitignore" for output in stage.outs if output.is_in_repo]
-        for path in {Path(stage.path).with_suffix(".lock"), *ignored}:
-            incomplete(path).unlink(missing_ok=True)
-
-
-def _mend_file_locks(repository: Repository) -> None:
-    """Remove DVC's list of locked files if its writer was killed amid it: DVC would refuse all work."""
-    from dvc.lock import make_lock
-    from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK
-
-    folder = Path(repository.dvc.tmp_dir)
-    hard = repository.dvc.config["core"].get("hardlink_lock", False)
-    # Whoever writes the list holds this lock.
-    with make_lock(str(folder / RWLOCK_LOCK), tmp_dir=str(folder), hardlink_lock=hard), suppress(FileNotFoundError):
-        try:
-            json.loads((folder / RWLOCK_FILE).read_text(encoding="utf-8"))
-        except ValueError:
-            (folder / RWLOCK_FILE).unlink()
-
-
-def _is_older(path: Path, other: Path) -> bool:
-    return other.exists() and path.stat().st_mtime_ns < other.stat().st_mtime_ns
-
-
 def _sort_ignored(file: Path, names: list[str]) -> None:
     wanted = ["/" + re.sub(r"([][\\!*#?])", r"\\\1", name) + "\n" for name in names]
     lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -427,26 +342,3 @@ def _sort_ignored(file: Path, names: list[str]) -> None:
     for place, line in zip(places, wanted, strict=True):
         lines[place] = line
     write(file, "".join(lines))
-
-
-def _read_entry(path: Path) -> dict[str, Any]:
-    from dvc.utils.serialize import load_yaml
-
-    entry: dict[str, Any] = load_yaml(str(path))
-    return entry
-
-
-def _hashes(stage: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for item in stage.deps:
-        value = item.hash_info.value
-        if isinstance(value, dict):
-            found |= {f"{item.def_path}: {key}": each for key, each in value.items()}
-        else:
-            found[item.def_path] = (value, item.def_path)
-    return found
-
-
-def reason(error: BaseException) -> str:
-    causes = [error, error.__cause__, error.__context__]
-    return ": ".join(dict.fromkeys(str(cause) for cause in causes if cause))

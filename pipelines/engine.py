@@ -20,8 +20,9 @@ from typing import Any, Literal, Protocol
 
 from pipelines.cluster import Cluster, offered
 from pipelines.cluster import order as cluster_order
-from pipelines.committer import Committer, StageError
+from pipelines.committer import Committer
 from pipelines.graph import Stage, affected
+from pipelines.records import StageError
 from pipelines.repository import Repository
 from pipelines.resources import Budget, Use
 from pipelines.runner import GRACE, Job, Result, Runner, environment

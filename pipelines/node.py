@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import git
-from pipelines.committer import StageError, reason, update_lock
-from pipelines.repository import Repository, locked_stages, overlap
+from pipelines.records import StageError, check_inputs, hashes, locked_stages, reason, update_lock
+from pipelines.repository import Repository, overlap
 from pipelines.runner import Job, Result, Runner, environment
 from pipelines.watchdog import Watchdog, marked
 from pipelines.workplace import Workplace, write
@@ -63,7 +63,8 @@ def carry_out(order: Mapping[str, Any], root: Path, runner: Runner) -> dict[str,
             except Exception as error:
                 raise StageError(f"fetching its inputs: {reason(error)}") from error
         here = hashes(stage)
-        if moved := [path for path, value in order["inputs"].items() if here.get(path) != value]:
+        said = as_text(here)
+        if moved := [path for path, value in order["inputs"].items() if said.get(path) != value]:
             raise StageError(f"its inputs on this node are not those of the head: {', '.join(moved)}")
         # Ray kills this process with its worker before it can end the stage itself.
         with Watchdog(root, order["stage"]):
@@ -76,25 +77,23 @@ def carry_out(order: Mapping[str, Any], root: Path, runner: Runner) -> dict[str,
             return {"code": 0, "seconds": result.seconds, "tail": result.tail, **_save(repository, stage, here)}
 
 
-def hashes(stage: Any) -> dict[str, str]:
-    """Return the hash of each dependency of a stage, as text that travels."""
-    return {item.def_path: json.dumps(item.hash_info.value, sort_keys=True, default=str) for item in stage.deps}
+def as_text(found: Mapping[str, Any]) -> dict[str, str]:
+    """Return what `hashes` found as text that travels."""
+    return {name: json.dumps(value, sort_keys=True, default=str) for name, value in found.items()}
 
 
-def _save(repository: Repository, stage: Any, before: Mapping[str, str]) -> dict[str, Any]:
+def _save(repository: Repository, stage: Any, before: Mapping[str, Any]) -> dict[str, Any]:
     from dvc.stage.serialize import to_single_stage_lockfile
 
     try:
-        stage.save_deps()
-        moved = [path for path, value in hashes(stage).items() if before[path] != value]
-        if not moved:
-            stage.save(run_cache=False)
-            stage.commit()
-            repository.push(stage)
+        check_inputs(stage, before)
+        stage.save(run_cache=False)
+        stage.commit()
+        repository.push(stage)
+    except StageError:
+        raise
     except Exception as error:
         raise StageError(reason(error)) from error
-    if moved:
-        raise StageError(f"changed while it ran: {', '.join(moved)}; nothing is recorded, run again")
     plain = {out.def_path: Path(out.fs_path) for out in stage.outs if not out.use_cache}
     files = {name: base64.b64encode(path.read_bytes()).decode() for name, path in plain.items()}
     return {"entry": to_single_stage_lockfile(stage), "files": files}

@@ -196,15 +196,6 @@ class Repository:
         return {name: values[name] for name in dependency.params if name in values}
 
 
-def locked_stages(lock: Path) -> list[str]:
-    """Return the names of the stages in a lock file."""
-    from dvc.utils.serialize import load_yaml
-
-    with suppress(FileNotFoundError):
-        return list((load_yaml(str(lock)) or {}).get("stages") or {})
-    return []
-
-
 def overlap(one: str, other: str) -> bool:
     """Whether one path is the other, or within it."""
     first, second = Path(one), Path(other)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.cluster import Cluster
-from pipelines.committer import recover, sweep
 from pipelines.engine import Engine, Observer, Options
 from pipelines.graph import Selection, Stage, affected, read_plan
+from pipelines.recovery import recover, sweep
 from pipelines.repository import Repository
 from pipelines.resources import Budget, cores
 from pipelines.watchdog import kill_leftovers

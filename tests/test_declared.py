@@ -18,13 +18,13 @@ from stages.common.cells import Cell, Place, read_cell
 from stages.common.paths import partition_path, prepared_path
 from stages.common.settings import read_parameters
 from stages.report.settings import reported_studies
+from stages.results.claims import PROFILES
 from stages.results.sources import sources
 from stages.results.verbs import FITTING, OF_STUDIES, VERBS
 from stages.train.settings import TrainSettings
 
 ROOT = Path(__file__).parents[1]
 COMMAND = re.compile(r"python -m stages\.(?P<verb>\w+) --study (?P<study>\w+) --cell (?P<cell>\S+)")
-PROFILES = ("quick", "smoke", "grid", "full", "paper")
 Stages = dict[str, Any]
 
 

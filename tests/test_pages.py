@@ -10,6 +10,8 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs/studies").glob("*.md"))
 RESULTS = re.compile(r"^\*\*What came of it\*\*.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 ROW = re.compile(r"^\| `([^`]+)` \|(.+)\|$", re.MULTILINE)
+# Pages that show no results as a table.
+WITHOUT = {"device_selection", "distillation", "joint"}
 NUMBER = re.compile(r"-?\d*\.?\d+")
 SHOWN = ["mean", "ci_low", "ci_high"]
 
@@ -23,13 +25,18 @@ def stale(page: str, results: pd.DataFrame) -> list[str]:
     """
     known = {str(cell): rows[SHOWN].to_numpy().tolist() for cell, rows in results.groupby("cell")}
     wrong = []
-    for cell, row in ROW.findall("".join(RESULTS.findall(page))):
+    for cell, row in rows_of_results(page):
         for text in map(str.strip, row.split("|")):
             shown = NUMBER.findall(text)
             fits = (all(map(is_rounded, shown, numbers)) for numbers in known.get(cell, []))
             if len(shown) > len(SHOWN) or not any(fits):
                 wrong.append(f"{cell}: {text}")
     return wrong
+
+
+def rows_of_results(page: str) -> list[tuple[str, str]]:
+    """Return the cell and the rest of each row of a page's result tables."""
+    return ROW.findall("".join(RESULTS.findall(page)))
 
 
 def is_rounded(shown: str, value: float) -> bool:
@@ -42,6 +49,10 @@ def test_a_page_shows_what_the_last_run_gave(page: Path) -> None:
     # The joint table has a row per cell, and nothing that the tables of verbs do not have.
     verbs = [path for path in (ROOT / "reports/tables" / page.stem).glob("*.csv") if path.stem != "joint"]
     assert stale(page.read_text(encoding="utf-8"), pd.concat(map(pd.read_csv, verbs))) == []
+
+
+def test_every_other_page_has_a_table_of_results() -> None:
+    assert {page.stem for page in PAGES if not rows_of_results(page.read_text(encoding="utf-8"))} == WITHOUT
 
 
 def test_a_number_of_another_run_is_found() -> None:

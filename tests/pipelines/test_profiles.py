@@ -10,9 +10,9 @@ from pipelines.repository import Repository
 from stages.common.cells import cells
 from stages.common.errors import InputError
 from stages.common.settings import read_parameters
+from stages.results.claims import PROFILES
 
 ROOT = Path(__file__).parents[2]
-NAMES = ["quick", "full", "grid", "paper", "smoke"]
 BASE = """\
 # A comment at the top.
 profile: quick
@@ -129,12 +129,12 @@ def test_broken_overlay_is_named(small, text, problem):
         profiles.render("bad")
 
 
-def test_the_real_profiles_are_these(monkeypatch):
+def test_the_real_profiles_are_these_the_base_first(monkeypatch):
     monkeypatch.chdir(ROOT)
-    assert profiles.available() == NAMES
+    assert profiles.available() == ["quick", *sorted({*PROFILES} - {"quick"})]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PROFILES)
 def test_real_profile_is_valid(name, monkeypatch):
     monkeypatch.chdir(ROOT)
     parameters = loaded(profiles.render(name))
@@ -155,7 +155,7 @@ def pin(parameters: dict) -> dict[str, dict]:
     return {key: block for key, block in found.items() if block.get("source") == "hub"}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PROFILES)
 def test_numbers_survive_every_reader(name, monkeypatch):
     import yaml
 
@@ -208,7 +208,7 @@ def test_smoke_is_small_and_has_two_seeds_in_the_joint_grid(checkout):
     }
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "smoke"])
+@pytest.mark.parametrize("name", [name for name in PROFILES if name != "smoke"])
 def test_the_matched_cell_has_the_schedule_of_dp_sgd(name, monkeypatch):
     monkeypatch.chdir(ROOT)
     variants = loaded(profiles.render(name))["joint"]["train"]["variant"]
@@ -236,7 +236,7 @@ def test_paper_trains_and_attacks_canaries_like_full(monkeypatch):
 
 
 # The grids of `grid` and `full` are those of the papers.
-@pytest.mark.parametrize("name", sorted({*NAMES} - {"grid", "full"}))
+@pytest.mark.parametrize("name", sorted({*PROFILES} - {"grid", "full"}))
 def test_a_study_has_at_most_twenty_cells(name, monkeypatch):
     monkeypatch.chdir(ROOT)
     parameters = loaded(profiles.render(name))
