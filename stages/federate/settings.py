@@ -134,6 +134,10 @@ class FederateSettings(CellSettings):
         """Each example belongs to a client."""
         return True
 
+    @property
+    def takes_any_model(self) -> bool:
+        return True
+
     @model_validator(mode="after")
     def _mu_is_of_a_proximal_term(self) -> Self:
         if self.mechanism == "fedprox" and self.mu is None:

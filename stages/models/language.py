@@ -4,6 +4,7 @@ Pretrained networks stay frozen but for their adapters.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,8 @@ class LanguageModel(TextModel):
         """Return the mean loss of each text's own tokens."""
         # By the example's own length, as a classifier's tags; the mark of the beginning is not predicted.
         counts = (examples.text.lengths - 1).clamp(min=1).to(self.device)
-        return lambda by_token, rows: by_token.sum(dim=1) / counts[rows]
+        # No lambda: processes that train the clients of a federation are sent it.
+        return partial(_mean_losses, counts)
 
     def utility(self, examples: Examples, known: Vocabulary, split: str, seed: int) -> dict[str, Measurement]:
         """Return the perplexity per token, which for a network over bytes is one per byte."""
@@ -68,6 +70,10 @@ class LanguageModel(TextModel):
             losses[rows.numpy()] = by_token.double().sum(dim=1).cpu().numpy()
         # The mark of the beginning is not predicted.
         return {f"{split}/perplexity": perplexity(losses, examples.text.lengths.numpy() - 1, seed)}
+
+
+def _mean_losses(counts: Tensor, by_token: Tensor, rows: Tensor) -> Tensor:
+    return by_token.sum(dim=1) / counts[rows]
 
 
 class Adapted(nn.Module):

@@ -5,7 +5,7 @@ To bring your own, add an entry:
     mine:
       source: file                # or package (a file inside an installed package), or hub
       watch: texts                # DVC looks here for changes: the file, or a folder that holds all files
-      format: csv                 # csv, tsv, jsonl, parquet, slots (word:TAG ... <=> label) or orange (.tab)
+      format: csv                 # csv, tsv, jsonl, parquet, slots (word:TAG ... <=> label), orange (.tab) or bbq
       files: {train: [{path: texts/mine.csv}]}
       columns: {text: comment, label: topic}
       splits: {valid: 0.1, test: 0.2}
@@ -38,10 +38,11 @@ from stages.common.settings import PARAMETERS, Settings, block, parse
 
 SPLITS = ("train", "valid", "test")
 # What a column can mean, in the order of the prepared tables.
-ROLES = ("text", "label", "tokens", "tags", "group", "author", "time")
+ROLES = ("text", "label", "tokens", "tags", "question", "answers", "target", "group", "author", "time")
 
-Format = Literal["csv", "tsv", "jsonl", "parquet", "slots", "orange"]
+Format = Literal["csv", "tsv", "jsonl", "parquet", "slots", "orange", "bbq"]
 OnProblem = Literal["error", "drop"]
+OnUnseen = Literal["error", "drop", "keep"]
 Name = Annotated[str, Field(min_length=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(gt=0)]
@@ -71,12 +72,21 @@ FileLists = Files[Annotated[list[File], Field(min_length=1)]]
 
 
 class Columns(Settings):
-    """The source's columns by the role they play; tokens and tags are lists, or texts split at white space."""
+    """The source's columns by the role they play; tokens and tags are lists, or texts split at white space.
+
+    Attributes:
+        question: Asked of the text, which its `answers` stand in: each a text, a list of texts, or SQuAD's
+            {text: [...], answer_start: [...]}. The first is trained on; any of them is right.
+        target: What a model is to write when it has read the text.
+    """
 
     text: Name
     label: Name
     tokens: Name | None = None
     tags: Name | None = None
+    question: Name | None = None
+    answers: Name | None = None
+    target: Name | None = None
     group: Name | None = None
     author: Name | None = None
     time: Name | None = None
@@ -89,6 +99,12 @@ class Columns(Settings):
     def _tags_have_tokens(self) -> Self:
         if self.tags and not self.tokens:
             raise ValueError("`tags` belong to `tokens`: declare both")
+        return self
+
+    @model_validator(mode="after")
+    def _questions_have_answers(self) -> Self:
+        if bool(self.question) != bool(self.answers):
+            raise ValueError("`question` and `answers` belong together: declare both")
         return self
 
 
@@ -122,7 +138,7 @@ class Dataset(Settings):
     seed: Annotated[int, Field(ge=0)]
     limit: Limits = Limits()
     when_missing: OnProblem = "error"
-    when_unseen: OnProblem = "error"
+    when_unseen: OnUnseen = "error"
     licence: Name
 
     @model_validator(mode="after")

@@ -26,6 +26,8 @@ METRICS: dict[str, Metric] = {
     "accuracy": Metric("fraction", "max", "accuracy"),
     "macro_f1": Metric("fraction", "max", "macro-F1"),
     "slot_f1": Metric("fraction", "max", "slot F1 (spans)"),
+    "exact_match": Metric("fraction", "max", "exact match of answers"),
+    "answer_f1": Metric("fraction", "max", "F1 of the words of answers"),
     "perplexity": Metric("ratio", "min", "perplexity per token or byte"),
     "epsilon": Metric("epsilon", "min", "epsilon"),
     "replace_one_epsilon": Metric("epsilon", "min", "epsilon, replacing one"),

@@ -73,7 +73,7 @@ def test_studies_are_the_blocks_that_are_not_shared():
             "private_training/train/variant/control/model",
             "byte-llama",
             "private_training.attack.grid",
-            "`control` trains the language model `byte-llama`; train and extract take",
+            "`control` trains `byte-llama`, which is a language model; train and federate take",
         ),
         (
             "private_training/shadow/variant/none/model",
@@ -103,7 +103,7 @@ def test_studies_are_the_blocks_that_are_not_shared():
             "joint/model",
             "byte-llama",
             "joint.model",
-            "`byte-llama` is a language model; train and extract take",
+            "`byte-llama` is a language model; train and federate take",
         ),
         ("extra", {"a": 1}, "extra", "{'a': 1} is no study; allowed: profile, .* one of train, federate"),
         ("extra", 3, "extra", "3 is no study; allowed: profile, datasets"),

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from stages.common import command
 from stages.common.cells import SHARED
-from stages.models.settings import LanguageModelSettings, ModelSettings
+from stages.models.settings import LanguageModelSettings, ModelSettings, SpanSettings
 from stages.results.verbs import FITTING
 
 # As in the commands, which import `stages` before torch.
@@ -56,7 +56,7 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("bert")
     tokenizer = _tokenizer()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
     tokenizer.save(str(folder / "tokenizer.json"))
     config = BertConfig(
@@ -102,6 +102,36 @@ def _pretrained(build: Callable[[], Any], folder: Path) -> dict[str, Any]:
         torch.manual_seed(0)
         build().save_pretrained(folder)
     return {"source": "directory", "path": str(folder), "sha256": sha256(folder / "model.safetensors")}
+
+
+@pytest.fixture(scope="session")
+def span_settings(bert: dict[str, Any]) -> Callable[..., SpanSettings]:
+    """Return SpanSettings of the BERT, without dropout, with changes."""
+
+    def settings(**changes: Any) -> SpanSettings:
+        usual = {"kind": "span", "encoder": bert, "dropout": 0.0, "max_length": 16, "max_answer": 2}
+        return SpanSettings.model_validate(usual | changes)
+
+    return settings
+
+
+@pytest.fixture(scope="session")
+def questions() -> Callable[..., pd.DataFrame]:
+    """Return a prepared table of n questions: a context of 2 to 8 words, and which two of them follow one another."""
+
+    def table(n: int, seed: int = 0) -> pd.DataFrame:
+        draws = np.random.default_rng(seed)
+        rows = []
+        for number in range(n):
+            words = [WORDS[word] for word in draws.permutation(len(WORDS))[: draws.integers(2, 9)]]
+            place = int(draws.integers(len(words) - 1))
+            row = {"example_id": f"q{seed}-{number}", "text": " ".join(words), "label": LABELS[number % len(LABELS)]}
+            start = len(" ".join(["", *words[:place]]).lstrip()) + (place > 0)
+            answer = " ".join(words[place : place + 2])
+            rows.append(row | {"question": words[place], "answers": [answer], "answer_start": start})
+        return pd.DataFrame(rows)
+
+    return table
 
 
 @pytest.fixture(scope="session")
