@@ -19,6 +19,7 @@ from stages.invert.settings import InvertSettings
 from stages.models.settings import (
     FOR_OTHER_MODELS,
     NAMES,
+    LanguageModelSettings,
     ModelSettings,
     SpanSettings,
     TransformerEncoder,
@@ -189,11 +190,13 @@ class _References:
         if name is None or dataset is None:
             return
         columns = dataset_settings(self.parameters, dataset).columns
-        if isinstance(read_any_model(self.parameters, name), SpanSettings) and not columns.question:
+        model, declare = read_any_model(self.parameters, name), f"in datasets.{dataset}.columns"
+        if isinstance(model, SpanSettings) and not columns.question:
             problem = f"`{name}` reads questions, and `{dataset}` has none"
-            raise InputError(
-                self.cell.key("model"), problem, f"declare `question` and `answers` in datasets.{dataset}.columns"
-            )
+            raise InputError(self.cell.key("model"), problem, f"declare `question` and `answers` {declare}")
+        if isinstance(model, LanguageModelSettings) and model.sequence_to_sequence and not columns.target:
+            problem = f"`{name}` writes targets, and `{dataset}` has none"
+            raise InputError(self.cell.key("model"), problem, f"declare `target` {declare}")
 
     def _check_teacher(self, teacher: str) -> None:
         fitted = {

@@ -64,6 +64,8 @@ def check(settings: SecretSettings, known: Vocabulary, model: AnyModelSettings) 
     if isinstance(model, SpanSettings):
         raise SettingError("secret", "a canary asks no question, which a span model reads", "train another model")
     if isinstance(model, LanguageModelSettings):
+        if model.sequence_to_sequence is not None:
+            raise SettingError("secret", "a canary has no target to be written", "train another model")
         _check_text(settings, model)
     else:
         _check_tagged(settings, known, model)

@@ -146,6 +146,22 @@ def question_scores(found: Sequence[str], answers: Sequence[Sequence[str]]) -> N
     return scores
 
 
+def rouge_scores(written: Sequence[str], targets: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    """Return (n,) ROUGE-1, -2 and -L F of words of each text (Lin 2004), by metric.
+
+    Case does not count, and no sign but a-z and 0-9 does.
+    """
+    from torchmetrics.functional.text import rouge_score
+
+    keys = {"rouge1": "rouge1_f", "rouge2": "rouge2_f", "rougeL": "rougel_f"}
+    scores = {name: np.empty(len(written)) for name in keys.values()}
+    for row, (text, target) in enumerate(zip(written, targets, strict=True)):
+        found = rouge_score(text, target, rouge_keys=tuple(keys))
+        for key, name in keys.items():
+            scores[name][row] = float(found[f"{key}_fmeasure"])
+    return scores
+
+
 def mean(values: NDArray[np.float64], seed: int) -> Measurement:
     """Return the mean of a value of each of n texts, with a percentile bootstrap over texts."""
     low, high = _interval(_resampled(values[:, None], seed)[:, 0] / len(values))

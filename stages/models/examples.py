@@ -1,7 +1,7 @@
 """Prepared tables as the tensors a model is trained and measured on."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -13,9 +13,10 @@ from torch.nn.functional import pad
 from stages.common import artifacts
 from stages.common.errors import InputError
 from stages.common.paths import partition_path, prepared_path
+from stages.models import reading, sequences
 from stages.models.encoders import IGNORED_TAG, EncodedText, encode, tokenizer
 from stages.models.pretrained import tokenizer as language_tokenizer
-from stages.models.reading import Reading, read
+from stages.models.reading import Reading
 from stages.models.settings import AnyModelSettings, ModelSettings, SpanSettings
 
 
@@ -38,6 +39,7 @@ class Examples:
         tags: (n, length) tag index of the token that begins each word, IGNORED_TAG elsewhere; None without tags.
         words: The tags of all words of each text, also those that were cut off; empty without tags.
         reading: Contexts and answers, for a span model alone.
+        targets: What is to be written, for a language model with `sequence_to_sequence` alone; otherwise empty.
     """
 
     example_ids: NDArray[np.object_]
@@ -46,6 +48,7 @@ class Examples:
     tags: Tensor | None
     words: list[list[str]]
     reading: Reading | None = None
+    targets: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -53,8 +56,9 @@ class Examples:
     def __getitem__(self, rows: NDArray[np.int64]) -> "Examples":
         tags = None if self.tags is None else self.tags[rows]
         words = [self.words[row] for row in rows] if self.words else []
-        reading = None if self.reading is None else self.reading[rows]
-        return Examples(self.example_ids[rows], self.text[rows], self.labels[rows], tags, words, reading)
+        asked = None if self.reading is None else self.reading[rows]
+        targets = [self.targets[row] for row in rows] if self.targets else []
+        return Examples(self.example_ids[rows], self.text[rows], self.labels[rows], tags, words, asked, targets)
 
 
 def joined(first: Examples, second: Examples) -> Examples:
@@ -101,8 +105,11 @@ def examples(table: pd.DataFrame, settings: AnyModelSettings, known: Vocabulary)
     if not isinstance(settings, ModelSettings):
         names, unlabelled = table["example_id"].to_numpy(), torch.zeros(len(table), dtype=torch.int64)
         if isinstance(settings, SpanSettings):
-            text, reading = read(table, settings)
-            return Examples(names, text, unlabelled, None, [], reading)
+            text, found = reading.read(table, settings)
+            return Examples(names, text, unlabelled, None, [], found)
+        if settings.sequence_to_sequence is not None:
+            text, targets = sequences.read(table, settings)
+            return Examples(names, text, unlabelled, None, [], targets=targets)
         text = encode(language_tokenizer(settings), list(table["text"]), special=True)
         return Examples(names, text, unlabelled, None, [])
     label_index = {label: index for index, label in enumerate(known.labels)}

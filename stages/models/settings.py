@@ -117,12 +117,36 @@ class ByteNetwork(Settings):
         return self
 
 
+class SequenceToSequence(Settings):
+    """How a language model is given a source and writes its target: stages/models/sequences.py.
+
+    Attributes:
+        max_source: Tokens of a source that are read; what remains of `max_length` is the target's.
+        prompt: What stands between source and target.
+    """
+
+    max_source: int = Field(ge=1)
+    prompt: str = Field(min_length=1)
+
+
 class LanguageModelSettings(Settings):
-    """A causal language model, which reads `max_length` tokens of a text, the mark of its beginning among them."""
+    """A causal language model, which reads `max_length` tokens of a text, the mark of its beginning among them.
+
+    With `sequence_to_sequence` it learns and writes the data's targets, else it learns their texts.
+    """
 
     kind: Literal["language_model"]
     network: Annotated[ByteNetwork | PretrainedNetwork, Field(discriminator="kind")]
     max_length: int = Field(ge=2, le=4096)
+    sequence_to_sequence: SequenceToSequence | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_later_settings(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # As of a transformer.
+        content: dict[str, Any] = dump(self)
+        if self.sequence_to_sequence is None:
+            del content["sequence_to_sequence"]
+        return content
 
 
 class SpanSettings(Settings):

@@ -4,6 +4,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -37,6 +38,8 @@ def clean(table: RawTable, settings: Dataset) -> tuple[pd.DataFrame, Counter[str
         dropped[f"{role} {reason}"] += int(bad.sum())
         return rows[~bad]
 
+    for kept, pattern in settings.patterns.items():
+        rows = rows.assign(**{kept: rows[kept].map(partial(_found, re.compile(pattern))).astype(object)})
     for role in table.rows.columns:
         rows = drop(rows[role].map(_is_missing).astype(bool), role, "missing")
     as_given = rows
@@ -63,6 +66,11 @@ def normalised(value: Any) -> str:
 def canonical_label(value: Any) -> str:
     """Return a label as text; a whole number that was read as 1.0, beside missing numbers, is 1 again."""
     return re.sub(r"^(-?\d+)\.0*$", r"\1", normalised(value))
+
+
+def _found(pattern: re.Pattern[str], value: Any) -> str | None:
+    match = pattern.search(value) if isinstance(value, str) else None
+    return match[1] if match else None
 
 
 def _as_list(value: Any) -> list[str]:

@@ -31,7 +31,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from stages.common.errors import InputError
 from stages.common.settings import PARAMETERS, Settings, block, parse
@@ -40,6 +40,8 @@ SPLITS = ("train", "valid", "test")
 # What a column can mean, in the order of the prepared tables.
 ROLES = ("text", "label", "tokens", "tags", "question", "answers", "target", "group", "author", "time")
 
+# Those whose values are one text each, and no part of what answers stand in.
+Plain = Literal["label", "target", "group", "author", "time"]
 Format = Literal["csv", "tsv", "jsonl", "parquet", "slots", "orange", "bbq"]
 OnProblem = Literal["error", "drop"]
 OnUnseen = Literal["error", "drop", "keep"]
@@ -127,13 +129,30 @@ class Limits(Settings):
     test: Count | None = None
 
 
+def _one_group(pattern: str) -> str:
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        raise ValueError(f"{pattern!r} is no regular expression ({error})") from None
+    if groups != 1:
+        raise ValueError(f"{pattern!r} has {groups} groups, and one is to be kept: (...); (?:...) is none")
+    return pattern
+
+
 class Dataset(Settings):
-    """What every data set says, whatever its source."""
+    """What every data set says, whatever its source.
+
+    Attributes:
+        patterns: Role -> regular expression: of its values only what the group finds is kept, and a value without a
+            match is missing.
+        labels: Value in the source -> label; other rows are missing.
+    """
 
     watch: Name
     files: Files[Any]
     columns: Columns
-    labels: Annotated[dict[str, str], Field(min_length=1)] | None = None  # value in the source -> label
+    patterns: dict[Plain, Annotated[str, AfterValidator(_one_group)]] = Field({})
+    labels: Annotated[dict[str, str], Field(min_length=1)] | None = None
     splits: Fractions = Fractions()
     seed: Annotated[int, Field(ge=0)]
     limit: Limits = Limits()
@@ -151,6 +170,12 @@ class Dataset(Settings):
                 raise ValueError(f"`{split}` stands in neither `files` nor `splits`: give its files or a fraction")
         if sum(drawn.values()) >= 1:
             raise ValueError("`splits` leave nothing of train: their sum must be below 1")
+        return self
+
+    @model_validator(mode="after")
+    def _patterns_are_of_columns(self) -> Self:
+        if other := [role for role in self.patterns if role not in self.columns.declared()]:
+            raise ValueError(f"`patterns` has {other[0]}, of which `columns` names none")
         return self
 
 

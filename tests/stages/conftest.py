@@ -146,6 +146,42 @@ def language_settings(llama: dict[str, Any]) -> Callable[..., LanguageModelSetti
 
 
 @pytest.fixture(scope="session")
+def writer_settings(llama: dict[str, Any]) -> Callable[..., LanguageModelSettings]:
+    """Return LanguageModelSettings of a network that writes targets, with changes of the pretrained one."""
+
+    def settings(
+        kind: str, max_length: int = 32, max_source: int = 12, prompt: str | None = None, **changes: Any
+    ) -> LanguageModelSettings:
+        adapters = llama["adapters"] | changes.pop("adapters", {})
+        pretrained = llama | {"adapters": adapters} | changes
+        network = pretrained if kind == "pretrained" else {"kind": "bytes", "layers": 2, "hidden": 32, "heads": 2}
+        asked = {"max_source": max_source, "prompt": prompt or {"pretrained": "lu", "bytes": ">"}[kind]}
+        content = {"kind": "language_model", "network": network, "max_length": max_length}
+        return LanguageModelSettings.model_validate(content | {"sequence_to_sequence": asked})
+
+    return settings
+
+
+@pytest.fixture(scope="session")
+def pairs() -> Callable[..., pd.DataFrame]:
+    """Return a prepared table of n texts of four words, whose target is the first two."""
+
+    def table(n: int, seed: int = 0) -> pd.DataFrame:
+        draws = np.random.default_rng(seed)
+        words = [[WORDS[word] for word in draws.integers(len(WORDS), size=4)] for _ in range(n)]
+        return pd.DataFrame(
+            {
+                "example_id": [f"p{seed}-{number}" for number in range(n)],
+                "text": [" ".join(each) for each in words],
+                "label": [LABELS[number % len(LABELS)] for number in range(n)],
+                "target": [" ".join(each[:2]) for each in words],
+            }
+        )
+
+    return table
+
+
+@pytest.fixture(scope="session")
 def byte_settings() -> LanguageModelSettings:
     """A network of two layers over bytes."""
     network = {"kind": "bytes", "layers": 2, "hidden": 16, "heads": 2}

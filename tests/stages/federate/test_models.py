@@ -19,13 +19,27 @@ from tests.stages.federate.federated_cases import federation
 ROWS = 24
 
 
-@pytest.fixture(params=["span", "bytes", "pretrained"])
-def made(request, span_settings, byte_settings, language_settings, questions, texts):
+KINDS = ["span", "bytes", "pretrained", "writer of bytes", "pretrained writer"]
+
+
+@pytest.fixture(params=KINDS)
+def made(request, prepared):
     """Return settings of a model, and data of which one client holds all."""
-    settings = {"span": span_settings(), "bytes": byte_settings, "pretrained": language_settings()}[request.param]
-    source = questions if request.param == "span" else texts
-    parts = [examples(source(n, seed=seed), settings, Vocabulary([], [])) for n, seed in ((ROWS, 1), (9, 2), (9, 3))]
-    return settings, Data(Vocabulary([], []), *parts, clients=np.full(ROWS, "c", object))
+    return prepared(request.param)
+
+
+@pytest.fixture
+def prepared(span_settings, byte_settings, language_settings, writer_settings, questions, texts, pairs):
+    models = [span_settings(), byte_settings, language_settings(), *map(writer_settings, ["bytes", "pretrained"])]
+    settings = dict(zip(KINDS, models, strict=True))
+    sources = dict(zip(KINDS, [questions, texts, texts, pairs, pairs], strict=True))
+
+    def prepare(kind):
+        sizes = ((ROWS, 1), (9, 2), (9, 3))
+        parts = [examples(sources[kind](n, seed=seed), settings[kind], Vocabulary([], [])) for n, seed in sizes]
+        return settings[kind], Data(Vocabulary([], []), *parts, clients=np.full(ROWS, "c", object))
+
+    return prepare
 
 
 def one_step(**changes):
@@ -69,8 +83,9 @@ def test_every_round_has_the_loss_on_validation_data(made):
     assert found["train/loss"].iloc[-1] < found["train/loss"].iloc[0]
 
 
-def test_processes_change_no_bit(made):
-    settings, data = made
+@pytest.mark.parametrize("kind", ["span", "pretrained writer"])
+def test_processes_change_no_bit(kind, prepared):
+    settings, data = prepared(kind)
     data = replace(data, clients=np.repeat(["a", "b", "c"], 8).astype(object))
     one, two = (fit(one_step(clients_per_round=3, rounds=2), settings, data, 0, processes=n) for n in (1, 2))
     assert torch.equal(weights(one.model), weights(two.model))
@@ -85,6 +100,24 @@ def test_what_is_sent_to_processes_survives_it(made):
     rows = torch.tensor([2, 0])
     found = [each.objective(each.model(*(tensor[rows] for tensor in each.inputs)), rows) for each in (workload, again)]
     assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("kind", ["bytes", "pretrained"])
+def test_a_writer_learns_with_one_client_a_round(kind, writer_settings, pairs):
+    """FedML-AI/FedML#476: ROUGE stayed the same from round to round."""
+    settings = writer_settings(kind, adapters={"rank": 8, "alpha": 32.0, "layers": 2})
+    parts = [examples(pairs(ROWS, seed=seed).assign(target="lu ba"), settings, Vocabulary([], [])) for seed in range(3)]
+    data = Data(Vocabulary([], []), *parts, clients=np.repeat(["a", "b", "c"], 8).astype(object))
+    learning = {"client": {"kind": "adamw"}, "learning_rate": 0.02, "batch_size": 8, "local_epochs": 5}
+    fitted = fit(one_step(rounds=12, **learning), settings, data, 0)
+    losses = fitted.history.set_index("metric")["value"]["valid/loss"]
+    assert losses.is_unique
+    assert losses.iloc[-1] < losses.iloc[0]
+    before, after = (
+        model.utility(data.test, data.vocabulary, "test", 0)["test/rouge1_f"].value
+        for model in (files.build(settings, [], [], 0), fitted.model)
+    )
+    assert after > before + 0.3
 
 
 def test_clients_of_adapters_are_trained_at_once(language_settings, byte_settings, span_settings):
