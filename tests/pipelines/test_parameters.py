@@ -48,9 +48,9 @@ def test_studies_are_the_blocks_that_are_not_shared():
         ("partitions/newsgroups-iid/scheme", "idd", "partitions.newsgroups-iid.scheme", "'idd' .* 'iid'.*'natural'"),
         (
             "partitions/newsgroups-iid/dataset",
-            "news",
+            "mails",
             "partitions.newsgroups-iid.dataset",
-            "there is no data set `news`; there are: atis, atis-small, newsgroups",
+            "there is no data set `mails`; there are: atis, atis-small, newsgroups",
         ),
         ("partitions/newsgroups-iid/clients", 0, "partitions.newsgroups-iid.clients", "0 is not allowed; .*than 0"),
         ("models/mean/head", "max", "models.mean.head", "'max' is not allowed; .*'mean' or 'bilstm'"),
@@ -240,6 +240,18 @@ def test_studies_are_the_blocks_that_are_not_shared():
             "byte-llama",
             "gradient_inversion.invert.base.target",
             "`clients` is trained with `byte-llama`, a language model; .*`trained_embeddings: true`",
+        ),
+        (
+            "federated_tagging/model",
+            "reader",
+            "federated_tagging.model",
+            "`reader` reads questions, and `atis` has none; declare `question` and `answers` in datasets.atis.columns",
+        ),
+        (
+            "federated_tagging/model",
+            "writer",
+            "federated_tagging.model",
+            "`writer` writes targets, and `atis` has none; declare `target` in datasets.atis.columns",
         ),
         (
             "gradient_inversion/invert/base/target",

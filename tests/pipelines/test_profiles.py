@@ -192,7 +192,7 @@ def test_smoke_is_small_and_has_two_seeds_in_the_joint_grid(checkout):
     (checkout / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
     profiles.use("smoke", force=True)
     with Repository(checkout) as repository:
-        assert len(graph.read_plan(repository)) <= 35
+        assert len(graph.read_plan(repository)) <= 43
     parameters = read_parameters()
     assert {study: parameters[study]["seeds"] for study in studies(parameters)} == {
         "joint": [0, 1],
@@ -202,6 +202,8 @@ def test_smoke_is_small_and_has_two_seeds_in_the_joint_grid(checkout):
         "gradient_inversion": [0],
         "federated_nlp": [0],
         "federated_tagging": [0],
+        "federated_question_answering": [0],
+        "federated_headlines": [0],
         "device_selection": [0],
         "distillation": [0],
     }
