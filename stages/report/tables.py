@@ -53,7 +53,10 @@ INVERSION = (
 )
 # Columns of the joint table, in order: utility and guarantee, leakage, group gaps and sensitivity.
 JOINT_METRICS = {
-    "train": ("accuracy", "macro_f1", "slot_f1", "perplexity", "epsilon", "replace_one_epsilon", "claimed_epsilon"),
+    "train": (
+        *("accuracy", "macro_f1", "slot_f1", "exact_match", "answer_f1", "rouge1_f", "rouge2_f", "rougel_f"),
+        *("perplexity", "epsilon", "replace_one_epsilon", "claimed_epsilon"),
+    ),
     "attack": (
         *("auc", "true_positive_rate_at_1_percent", "lira_auc", "lira_true_positive_rate_at_1_percent"),
         *("rmia_auc", "rmia_true_positive_rate_at_1_percent", "rmia_true_positive_rate_at_0_1_percent"),
