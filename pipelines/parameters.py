@@ -11,7 +11,16 @@ from pipelines.profiles import FOLDER, available
 from stages.common.cells import SHARED, Cell, cells, read_cell
 from stages.common.errors import InputError
 from stages.common.settings import PARAMETERS, Settings, block, parse
-from stages.models.settings import FOR_LANGUAGE_MODELS, LanguageModelSettings, parse_model, read_any_model
+from stages.models.settings import (
+    FOR_OTHER_MODELS,
+    NAMES,
+    LanguageModelSettings,
+    ModelSettings,
+    SpanSettings,
+    TransformerEncoder,
+    parse_model,
+    read_any_model,
+)
 from stages.partition.settings import PartitionSettings
 from stages.partition.settings import read as partition_settings
 from stages.prepare.settings import dataset_settings
@@ -137,24 +146,40 @@ class _References:
             case "invert":
                 self._check_target(self.settings["target"])
         self._check_kind()
+        self._check_columns()
         if (shadows := self.settings.get("shadows")) and self.cell.place.verb == "attack":
             self._check_shadows(shadows)
         if partition := self.settings.get("partition"):
             self._check_partition(partition, self.partitions[partition])
 
     def _check_kind(self) -> None:
-        """Refuse a language model where a classifier is needed."""
+        """Refuse another model where a classifier is needed."""
         place = self.cell.place
-        if VERBS[place.verb].language_models:
+        if VERBS[place.verb].any_model:
             return
         if name := self.settings.get("model"):
-            if isinstance(read_any_model(self.parameters, name), LanguageModelSettings):
-                raise InputError(self.cell.key("model"), f"`{name}` is a language model", FOR_LANGUAGE_MODELS)
-        elif place.cell in self._cells("train"):
-            training = read_cell(self.parameters, place.study, "train", place.cell, TrainSettings)
-            if isinstance(read_any_model(self.parameters, training.settings.model), LanguageModelSettings):
-                problem = f"`{place.cell}` trains the language model `{training.settings.model}`"
-                raise _error(f"{place.study}.{place.verb}.grid", problem, FOR_LANGUAGE_MODELS)
+            if not isinstance(model := read_any_model(self.parameters, name), ModelSettings):
+                raise InputError(self.cell.key("model"), f"`{name}` is {NAMES[type(model)]}", FOR_OTHER_MODELS)
+        elif fitting := next((verb for verb in ("train", "federate") if place.cell in self._cells(verb)), None):
+            fitted = read_cell(self.parameters, place.study, fitting, place.cell, SCHEMAS[fitting]).settings
+            name = fitted.model_dump()["model"]
+            if not isinstance(model := read_any_model(self.parameters, name), ModelSettings):
+                problem = f"`{place.cell}` trains `{name}`, which is {NAMES[type(model)]}"
+                raise _error(f"{place.study}.{place.verb}.grid", problem, FOR_OTHER_MODELS)
+
+    def _check_columns(self) -> None:
+        """Refuse a model of what the data have not."""
+        name, dataset = self.settings.get("model"), self.settings.get("dataset")
+        if name is None or dataset is None:
+            return
+        columns = dataset_settings(self.parameters, dataset).columns
+        model, declare = read_any_model(self.parameters, name), f"in datasets.{dataset}.columns"
+        if isinstance(model, SpanSettings) and not columns.question:
+            problem = f"`{name}` reads questions, and `{dataset}` has none"
+            raise InputError(self.cell.key("model"), problem, f"declare `question` and `answers` {declare}")
+        if isinstance(model, LanguageModelSettings) and model.sequence_to_sequence and not columns.target:
+            problem = f"`{name}` writes targets, and `{dataset}` has none"
+            raise InputError(self.cell.key("model"), problem, f"declare `target` {declare}")
 
     def _check_teacher(self, teacher: str) -> None:
         fitted = {
@@ -202,9 +227,10 @@ class _References:
 
     def _check_target(self, target: str) -> None:
         study, training = self.cell.place.study, self._target(target)
-        encoder = self.parameters["models"][training.model].get("encoder")
-        if not encoder or not encoder.get("trained_embeddings"):
-            what = "whose token embeddings are frozen" if encoder else "a language model"
+        model = read_any_model(self.parameters, training.model)
+        encoder = model.encoder if isinstance(model, ModelSettings) else None
+        if not (isinstance(encoder, TransformerEncoder) and encoder.trained_embeddings):
+            what = NAMES.get(type(model), "whose token embeddings are frozen")
             raise InputError(
                 self.cell.key("target"),
                 f"`{target}` is trained with `{training.model}`, {what}",

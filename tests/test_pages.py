@@ -48,7 +48,10 @@ def is_rounded(shown: str, value: float) -> bool:
 def test_a_page_shows_what_the_last_run_gave(page: Path) -> None:
     # The joint table has a row per cell, and nothing that the tables of verbs do not have.
     verbs = [path for path in (ROOT / "reports/tables" / page.stem).glob("*.csv") if path.stem != "joint"]
-    assert stale(page.read_text(encoding="utf-8"), pd.concat(map(pd.read_csv, verbs))) == []
+    text = page.read_text(encoding="utf-8")
+    if not verbs and not ROW.findall("".join(RESULTS.findall(text))):
+        pytest.skip("a study that has not been run, whose page shows no results")
+    assert stale(text, pd.concat(map(pd.read_csv, verbs))) == []
 
 
 def test_every_other_page_has_a_table_of_results() -> None:

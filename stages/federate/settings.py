@@ -201,6 +201,10 @@ class FederateSettings(CellSettings):
         sgd = isinstance(self.client, SGD) and not self.client.momentum
         return sgd and not self.mu and self.mechanism != "scaffold"
 
+    @property
+    def takes_any_model(self) -> bool:
+        return True
+
     @model_validator(mode="after")
     def _mu_is_of_a_proximal_term(self) -> Self:
         if self.mechanism == "fedprox" and self.mu is None:

@@ -19,22 +19,23 @@ from stages.federate.weights import Layout
 from stages.fitting.cell import Data, Fitted
 from stages.models import files
 from stages.models.classifier import TextClassifier
-from stages.models.evaluate import predict
-from stages.models.settings import ModelSettings
+from stages.models.evaluate import mean_loss, predict
+from stages.models.settings import AnyModelSettings
+from stages.models.text_model import TextModel
 
 if TYPE_CHECKING:
     from stages.federate.privacy import PrivateMean
 
 
-def fit(settings: FederateSettings, model: ModelSettings, data: Data, seed: int, processes: int = 1) -> Fitted:
+def fit(settings: FederateSettings, model: AnyModelSettings, data: Data, seed: int, processes: int = 1) -> Fitted:
     """Return the model of one seed of a federated cell.
 
     Its history has, for each round, the mean loss of the clients that reported, the accuracy on the validation split
-    after it, and the bytes that were sent.
+    after it (of other models than classifiers the mean loss), and the bytes that were sent.
 
     Args:
         settings: Of the cell.
-        model: Of the classifier.
+        model: What is trained.
         data: Examples and who holds them.
         seed: Of all draws.
         processes: How many may train clients at once (a GPU takes one); the result does not depend on it.
@@ -56,7 +57,7 @@ def fit(settings: FederateSettings, model: ModelSettings, data: Data, seed: int,
 
 
 def _train(
-    settings: FederateSettings, data: Data, seed: int, server: TextClassifier, processes: int
+    settings: FederateSettings, data: Data, seed: int, server: TextModel, processes: int
 ) -> tuple[pd.DataFrame, dict[str, Any] | None]:
     """Train the model in place; return rows of step, metric, value, and what is guaranteed of clients, if anything."""
     inputs, valid_inputs = server.inputs(data.train.text), server.inputs(data.valid.text)
@@ -71,7 +72,7 @@ def _train(
             layout.write(server, federation.weights)
             if made.loss is not None:
                 rows += [(number, "train/loss", made.loss)]
-            rows += [(number, "valid/accuracy", _accuracy(server, data, valid_inputs))]
+            rows += [(number, *_validation(server, data, valid_inputs))]
             rows += [(number, "train/bytes_up", made.bytes_up), (number, "train/bytes_down", made.bytes_down)]
             if private is not None:
                 rows += [(number, "train/clipping_norm", private.clipping_norm)]
@@ -108,5 +109,9 @@ def _engine(workload: Workload, settings: FederateSettings, processes: int) -> E
     return RayEngine(workload, settings.clients_per_round)
 
 
-def _accuracy(model: TextClassifier, data: Data, inputs: tuple[Tensor, ...]) -> float:
-    return float((predict(model, data.valid, inputs=inputs).labels == data.valid.labels.numpy()).mean())
+def _validation(model: TextModel, data: Data, inputs: tuple[Tensor, ...]) -> tuple[str, float]:
+    """Return what a model is judged by after a round, and its value."""
+    if not isinstance(model, TextClassifier):
+        return "valid/loss", mean_loss(model, data.valid, model.objective(data.valid), inputs)
+    predicted = predict(model, data.valid, inputs=inputs).labels
+    return "valid/accuracy", float((predicted == data.valid.labels.numpy()).mean())

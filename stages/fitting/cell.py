@@ -28,7 +28,13 @@ from stages.models.examples import (
     vocabulary,
 )
 from stages.models.process import set_up_process
-from stages.models.settings import AnyModelSettings, LanguageModelSettings, read_any_model, read_model
+from stages.models.settings import (
+    NAMES,
+    AnyModelSettings,
+    ModelSettings,
+    read_any_model,
+    read_model,
+)
 from stages.models.text_model import TextModel
 
 
@@ -37,8 +43,8 @@ class Data:
     """What one seed of a cell fits and is measured on.
 
     Attributes:
-        vocabulary: Labels and tags of the whole training split, and those of canaries with a secret; a language model
-            has none.
+        vocabulary: Labels and tags of the whole training split, and those of canaries with a secret; a model that is
+            no classifier has none.
         train: The examples the model may see.
         valid: The validation split, for all that is looked at while sizes are chosen.
         test: The test split, measured once at the end.
@@ -112,7 +118,7 @@ def run_cell(cell: Cell[CellT], parameters: dict[str, Any], fit: Fit[CellT], see
         seeds_at_once: For a verb whose seeds use several processes each: `pool.share`.
     """
     settings, place = cell.settings, cell.place
-    model = (read_any_model if settings.takes_language_models else read_model)(parameters, settings.model)
+    model = (read_any_model if settings.takes_any_model else read_model)(parameters, settings.model)
     with cell.naming():
         by_seed = _data(settings, model)
     for data in by_seed.values():
@@ -134,13 +140,13 @@ def run_cell(cell: Cell[CellT], parameters: dict[str, Any], fit: Fit[CellT], see
 def whole(dataset: str, model: AnyModelSettings) -> Data:
     """Return a data set for a model, of which it may see the whole training split."""
     train, valid, test = (read_split(dataset, split) for split in SPLITS)
-    known = Vocabulary([], []) if isinstance(model, LanguageModelSettings) else vocabulary(train)
+    known = vocabulary(train) if isinstance(model, ModelSettings) else Vocabulary([], [])
     return Data(known, examples(train, model, known), examples(valid, model, known), examples(test, model, known))
 
 
 def _data(settings: CellSettings, model: AnyModelSettings) -> dict[int, Data]:
-    if settings.planted and isinstance(model, LanguageModelSettings):
-        mislabelled = "these canaries are mislabelled, and a language model knows no labels"
+    if settings.planted and not isinstance(model, ModelSettings):
+        mislabelled = f"these canaries are mislabelled, and {NAMES[type(model)]} knows no labels"
         raise SettingError("canaries", mislabelled, "hide a `secret`, or train a classifier")
     data = whole(settings.dataset, model)
     if settings.train_on == "train" and not settings.dealt:

@@ -26,7 +26,7 @@ from stages.fitting.settings import OPENING, SecretSettings
 from stages.models.encoders import tokenizer
 from stages.models.examples import Examples, Vocabulary, examples, joined
 from stages.models.pretrained import tokenizer as language_tokenizer
-from stages.models.settings import AnyModelSettings, LanguageModelSettings, ModelSettings
+from stages.models.settings import AnyModelSettings, LanguageModelSettings, ModelSettings, SpanSettings
 
 LABEL, OUTSIDE, BEGIN, INSIDE = "canary", "O", "B-canary", "I-canary"
 FILE = "secret.json"
@@ -61,7 +61,11 @@ class Planted(NamedTuple):
 
 def check(settings: SecretSettings, known: Vocabulary, model: AnyModelSettings) -> None:
     """Raise SettingError for a secret that these data or this model cannot hold."""
+    if isinstance(model, SpanSettings):
+        raise SettingError("secret", "a canary asks no question, which a span model reads", "train another model")
     if isinstance(model, LanguageModelSettings):
+        if model.sequence_to_sequence is not None:
+            raise SettingError("secret", "a canary has no target to be written", "train another model")
         _check_text(settings, model)
     else:
         _check_tagged(settings, known, model)

@@ -89,8 +89,8 @@ class CellSettings(Settings):
         return None
 
     @property
-    def takes_language_models(self) -> bool:
-        """Whether the verb fits language models too."""
+    def takes_any_model(self) -> bool:
+        """Whether the verb fits other models than classifiers too."""
         return False
 
     def cautions(self, examples: int) -> list[tuple[str, str, str]]:

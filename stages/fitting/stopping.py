@@ -2,7 +2,7 @@
 
 import torch
 
-from stages.models.evaluate import scored
+from stages.models.evaluate import mean_loss
 from stages.models.examples import Examples
 from stages.models.files import trained_state
 from stages.models.text_model import TextModel
@@ -32,11 +32,7 @@ class EarlyStopping:
 
     def __call__(self) -> bool:
         """Measure the model after an epoch; return whether that was the last."""
-        total = sum(
-            float(self._objective(scores, rows.to(self._model.device)).sum())
-            for rows, scores in scored(self._model, self._validation, self._inputs)
-        )
-        self.losses.append(total / len(self._validation))
+        self.losses.append(mean_loss(self._model, self._validation, self._objective, self._inputs))
         *before, now = self.losses
         if now < min(before, default=torch.inf):
             self._best = {name: tensor.clone() for name, tensor in trained_state(self._model).items()}

@@ -36,14 +36,18 @@ class EncodedText:
         ids: (n, length) token ids.
         lengths: (n,) tokens of each text, at least 1.
         words: (n, length) index of the word that a token begins, -1 on all other tokens.
+        part: (n, 2) first token of a part, and the one behind its last: of the context of a question, or of a
+            target; None where there are neither.
     """
 
     ids: Tensor
     lengths: Tensor
     words: Tensor
+    part: Tensor | None = None
 
     def __getitem__(self, rows: Any) -> "EncodedText":
-        return EncodedText(self.ids[rows], self.lengths[rows], self.words[rows])
+        part = None if self.part is None else self.part[rows]
+        return EncodedText(self.ids[rows], self.lengths[rows], self.words[rows], part)
 
 
 def locate(settings: Weights, path: str) -> Path:
@@ -121,14 +125,21 @@ def encode(tokenize: Tokenizer, words: Sequence[Sequence[str]] | Sequence[str], 
     """
     split = bool(words) and not isinstance(words[0], str)
     encodings = tokenize.encode_batch(list(words), is_pretokenized=split, add_special_tokens=special)
-    lengths = np.array([max(1, len(encoding.ids)) for encoding in encodings], dtype=np.int64)
-    shape = (len(encodings), int(lengths.max(initial=1)))
-    ids, starts = np.zeros(shape, dtype=np.int32), np.full(shape, -1, dtype=np.int16)
-    for row, encoding in enumerate(encodings):
-        ids[row, : len(encoding.ids)] = encoding.ids
-        if split:
+    ids, lengths = padded_ids([encoding.ids for encoding in encodings])
+    starts = np.full(ids.shape, -1, dtype=np.int16)
+    if split:
+        for row, encoding in enumerate(encodings):
             starts[row, : len(encoding.ids)] = _word_starts(encoding.word_ids)
     return EncodedText(torch.from_numpy(ids), torch.from_numpy(lengths), torch.from_numpy(starts))
+
+
+def padded_ids(texts: Sequence[Sequence[int]]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Return (n, longest) token ids of n texts, padded with 0, and (n,) lengths of at least 1."""
+    lengths = np.array([max(1, len(text)) for text in texts], dtype=np.int64)
+    ids = np.zeros((len(texts), int(lengths.max(initial=1))), dtype=np.int32)
+    for row, text in enumerate(texts):
+        ids[row, : len(text)] = text
+    return ids, lengths
 
 
 def _word_starts(word_ids: list[int | None]) -> NDArray[np.int16]:
@@ -233,9 +244,14 @@ class Transformer(nn.Module):
         vectors: nn.Embedding = self.model.embeddings.position_embeddings
         return vectors
 
-    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+    def forward(self, ids: Tensor, lengths: Tensor, second: Tensor | None = None) -> Tensor:
+        """Return the states of texts; of pairs, `second` (n,) is where the second text begins."""
+        kinds = {}
+        # Not every one of BERT's kin tells the two texts of a pair apart.
+        if second is not None and getattr(self.model.config, "type_vocab_size", 1) > 1:
+            kinds["token_type_ids"] = (torch.arange(ids.shape[1], device=ids.device) >= second[:, None]).long()
         states: Tensor = self.model(
-            input_ids=ids.long(), attention_mask=mask(lengths, ids.shape[1]).long()
+            input_ids=ids.long(), attention_mask=mask(lengths, ids.shape[1]).long(), **kinds
         ).last_hidden_state
         return states
 

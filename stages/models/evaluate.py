@@ -1,4 +1,4 @@
-"""What a model says of examples, and how well that agrees with them: predictions, span F1, perplexity."""
+"""What a model says of examples, and how well that agrees with them: predictions, losses, and their measures."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from stages.common.measurements import BOOTSTRAP_REPLICATES, CONFIDENCE, Measurement
 from stages.models.crf import best
 from stages.models.examples import Examples
-from stages.models.text_model import TextModel
+from stages.models.text_model import Objective, TextModel
 
 if TYPE_CHECKING:
     # Models measure themselves by what is here.
@@ -76,7 +76,8 @@ def scored(
     """Yield rows of examples and what the model says of them, chunk by chunk in eval mode; the mode is restored.
 
     Args:
-        model: A classifier, which gives Scores, or a language model, which gives losses of tokens.
+        model: A classifier, which gives Scores, a span model, which gives SpanScores, or a language model, which
+            gives losses of tokens.
         examples: What to score.
         inputs: What `model.inputs(examples.text)` returned, if the caller has it already.
     """
@@ -129,6 +130,59 @@ def perplexity(losses: NDArray[np.float64], predicted: NDArray[np.int64], seed: 
     value, *_ = _perplexity(sums.sum(axis=0)[None])
     low, high = _interval(_perplexity(_resampled(sums, seed)))
     return Measurement(float(value), len(losses), low, high)
+
+
+def question_scores(found: Sequence[str], answers: Sequence[Sequence[str]]) -> NDArray[np.float64]:
+    """Return (n, 2) exact match and F1 of words of each text found, the best over its answers, by SQuAD's rules."""
+    # torchmetrics takes two seconds to import.
+    from torchmetrics.functional.text import squad
+
+    scores = np.empty((len(found), 2))
+    for row, (text, right) in enumerate(zip(found, answers, strict=True)):
+        # Which asks for the places of answers, and does not look at them.
+        said: dict[str, list[str] | list[int]] = {"text": list(right), "answer_start": [0] * len(right)}
+        score = squad({"prediction_text": text, "id": "0"}, {"answers": said, "id": "0"})
+        scores[row] = float(score["exact_match"]) / 100, float(score["f1"]) / 100
+    return scores
+
+
+def rouge_scores(written: Sequence[str], targets: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    """Return (n,) ROUGE-1, -2 and -L F of words of each text (Lin 2004), by metric.
+
+    Case does not count, and no sign but a-z and 0-9 does.
+    """
+    from torchmetrics.functional.text import rouge_score
+
+    keys = {"rouge1": "rouge1_f", "rouge2": "rouge2_f", "rougeL": "rougel_f"}
+    scores = {name: np.empty(len(written)) for name in keys.values()}
+    for row, (text, target) in enumerate(zip(written, targets, strict=True)):
+        found = rouge_score(text, target, rouge_keys=tuple(keys))
+        for key, name in keys.items():
+            scores[name][row] = float(found[f"{key}_fmeasure"])
+    return scores
+
+
+def mean(values: NDArray[np.float64], seed: int) -> Measurement:
+    """Return the mean of a value of each of n texts, with a percentile bootstrap over texts."""
+    low, high = _interval(_resampled(values[:, None], seed)[:, 0] / len(values))
+    return Measurement(float(values.mean()), len(values), low, high)
+
+
+def mean_loss(
+    model: TextModel, examples: Examples, objective: Objective, inputs: tuple[Tensor, ...] | None = None
+) -> float:
+    """Return the mean of the objective over examples, dropout off.
+
+    Args:
+        model: Whose objective it is.
+        examples: What it is measured on.
+        objective: What `model.objective(examples)` returned.
+        inputs: What `model.inputs(examples.text)` returned, if the caller has it already.
+    """
+    total = sum(
+        float(objective(scores, rows.to(model.device)).sum()) for rows, scores in scored(model, examples, inputs)
+    )
+    return total / len(examples)
 
 
 def _perplexity(sums: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,7 +1,7 @@
-"""Prepared tables as the tensors a classifier is trained and measured on."""
+"""Prepared tables as the tensors a model is trained and measured on."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -13,9 +13,11 @@ from torch.nn.functional import pad
 from stages.common import artifacts
 from stages.common.errors import InputError
 from stages.common.paths import partition_path, prepared_path
+from stages.models import reading, sequences
 from stages.models.encoders import IGNORED_TAG, EncodedText, encode, tokenizer
 from stages.models.pretrained import tokenizer as language_tokenizer
-from stages.models.settings import AnyModelSettings, LanguageModelSettings
+from stages.models.reading import Reading
+from stages.models.settings import AnyModelSettings, ModelSettings, SpanSettings
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,11 @@ class Examples:
     Attributes:
         example_ids: (n,) names of the examples.
         text: Encoded text, n rows.
-        labels: (n,) label indices; all 0 for a language model, which has no labels.
+        labels: (n,) label indices; all 0 for other models than classifiers, which look at no label.
         tags: (n, length) tag index of the token that begins each word, IGNORED_TAG elsewhere; None without tags.
         words: The tags of all words of each text, also those that were cut off; empty without tags.
+        reading: Contexts and answers, for a span model alone.
+        targets: What is to be written, for a language model with `sequence_to_sequence` alone; otherwise empty.
     """
 
     example_ids: NDArray[np.object_]
@@ -43,6 +47,8 @@ class Examples:
     labels: Tensor
     tags: Tensor | None
     words: list[list[str]]
+    reading: Reading | None = None
+    targets: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -50,11 +56,13 @@ class Examples:
     def __getitem__(self, rows: NDArray[np.int64]) -> "Examples":
         tags = None if self.tags is None else self.tags[rows]
         words = [self.words[row] for row in rows] if self.words else []
-        return Examples(self.example_ids[rows], self.text[rows], self.labels[rows], tags, words)
+        asked = None if self.reading is None else self.reading[rows]
+        targets = [self.targets[row] for row in rows] if self.targets else []
+        return Examples(self.example_ids[rows], self.text[rows], self.labels[rows], tags, words, asked, targets)
 
 
 def joined(first: Examples, second: Examples) -> Examples:
-    """Return the examples of both, which must be of one model; the shorter rows are padded."""
+    """Return the examples of both, which must be of one model that reads whole texts; the shorter rows are padded."""
     width = max(first.text.ids.shape[1], second.text.ids.shape[1])
 
     def both(left: Tensor, right: Tensor, padding: int) -> Tensor:
@@ -94,9 +102,16 @@ def vocabulary(train: pd.DataFrame) -> Vocabulary:
 
 def examples(table: pd.DataFrame, settings: AnyModelSettings, known: Vocabulary) -> Examples:
     """Encode a prepared table for a model; InputError for a label that training never saw."""
-    if isinstance(settings, LanguageModelSettings):
+    if not isinstance(settings, ModelSettings):
+        names, unlabelled = table["example_id"].to_numpy(), torch.zeros(len(table), dtype=torch.int64)
+        if isinstance(settings, SpanSettings):
+            text, found = reading.read(table, settings)
+            return Examples(names, text, unlabelled, None, [], found)
+        if settings.sequence_to_sequence is not None:
+            text, targets = sequences.read(table, settings)
+            return Examples(names, text, unlabelled, None, [], targets=targets)
         text = encode(language_tokenizer(settings), list(table["text"]), special=True)
-        return Examples(table["example_id"].to_numpy(), text, torch.zeros(len(table), dtype=torch.int64), None, [])
+        return Examples(names, text, unlabelled, None, [])
     label_index = {label: index for index, label in enumerate(known.labels)}
     if unseen := sorted(set(table["label"]) - set(label_index)):
         raise InputError(

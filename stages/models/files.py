@@ -12,7 +12,8 @@ from stages.common import artifacts
 from stages.common.errors import InputError
 from stages.models.classifier import TextClassifier
 from stages.models.language import LanguageModel
-from stages.models.settings import AnyModelSettings, LanguageModelSettings, ModelSettings
+from stages.models.settings import AnyModelSettings, LanguageModelSettings, ModelSettings, SpanSettings, schema
+from stages.models.span import SpanModel
 from stages.models.text_model import TextModel
 
 FORMAT = 1
@@ -31,12 +32,18 @@ def build(settings: ModelSettings, labels: Sequence[str], tags: Sequence[str], s
 def build(settings: LanguageModelSettings, labels: Sequence[str], tags: Sequence[str], seed: int) -> LanguageModel: ...
 
 
+@overload
+def build(settings: AnyModelSettings, labels: Sequence[str], tags: Sequence[str], seed: int) -> TextModel: ...
+
+
 def build(settings: AnyModelSettings, labels: Sequence[str], tags: Sequence[str], seed: int) -> TextModel:
     """Return a new model on `device()`, its own layers drawn from `seed` (the global generator is not touched)."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if isinstance(settings, LanguageModelSettings):
             return LanguageModel(settings).to(device())
+        if isinstance(settings, SpanSettings):
+            return SpanModel(settings).to(device())
         return TextClassifier(settings, len(labels), len(tags)).to(device())
 
 
@@ -61,8 +68,7 @@ def load(folder: Path) -> tuple[TextModel, AnyModelSettings, list[str], list[str
     config = artifacts.read_json(folder / "config.json")
     if config.get("format") != FORMAT:
         raise InputError(str(folder), f"format {config.get('format')}", f"this version reads format {FORMAT}")
-    schema = LanguageModelSettings if "kind" in config["model"] else ModelSettings
-    settings: AnyModelSettings = schema.model_validate(config["model"])
+    settings = schema(config["model"]).model_validate(config["model"])
     model = build(settings, config["labels"], config["tags"], seed=0)
     tensors = load_file(folder / "model.safetensors")
     if set(tensors) != set(trained_state(model)):

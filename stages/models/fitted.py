@@ -15,7 +15,8 @@ from stages.models import files
 from stages.models.classifier import TextClassifier
 from stages.models.examples import Examples, Vocabulary, examples
 from stages.models.language import LanguageModel
-from stages.models.settings import FOR_LANGUAGE_MODELS, ModelSettings
+from stages.models.settings import FOR_OTHER_MODELS, NAMES, ModelSettings
+from stages.models.span import SpanModel
 
 
 @dataclass(frozen=True)
@@ -32,23 +33,23 @@ class FittedModel:
 
 
 def load_fitted(study: str, cell: str, seed: int) -> FittedModel:
-    """Return one seed's classifier of a cell; InputError if there is none, or a language model instead."""
+    """Return one seed's classifier of a cell; InputError if there is none, or another model instead."""
     found = load_any_fitted(study, cell, seed)
-    if isinstance(found, LanguageModel):
-        where = str(paths.MODELS / study / cell / str(seed))
-        raise InputError(where, "is a language model, and this needs a classifier", FOR_LANGUAGE_MODELS)
+    if not isinstance(found, FittedModel):
+        where, kind = str(paths.MODELS / study / cell / str(seed)), NAMES[type(found.settings)]
+        raise InputError(where, f"is {kind}, and this needs a classifier", FOR_OTHER_MODELS)
     return found
 
 
-def load_any_fitted(study: str, cell: str, seed: int) -> FittedModel | LanguageModel:
-    """Return one seed's classifier or language model of a cell, in eval mode; InputError if there is none."""
+def load_any_fitted(study: str, cell: str, seed: int) -> FittedModel | LanguageModel | SpanModel:
+    """Return one seed's model of a cell, in eval mode; InputError if there is none."""
     folder = paths.MODELS / study / cell / str(seed)
     if not folder.is_dir():
         raise InputError(
             str(folder), "no model of this seed", f"add {seed} to params.yaml: {study}.seeds, run `dvc repro`"
         )
     model, settings, labels, tags = files.load(folder)
-    if isinstance(model, LanguageModel):
+    if isinstance(model, LanguageModel | SpanModel):
         return model
     assert isinstance(model, TextClassifier)
     assert isinstance(settings, ModelSettings)

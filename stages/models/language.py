@@ -3,7 +3,9 @@
 Pretrained networks stay frozen but for their adapters.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,14 +15,17 @@ from torch import Tensor, nn
 from stages.common.errors import InputError
 from stages.common.measurements import Measurement
 from stages.models.encoders import CHUNK, EncodedText, encode, hide_progress, mask
-from stages.models.evaluate import perplexity, scored
+from stages.models.evaluate import mean, perplexity, rouge_scores, scored
 from stages.models.examples import Examples, Vocabulary
-from stages.models.pretrained import BYTES, pretrained_folder, tokenizer
+from stages.models.pretrained import BYTES, end_of_text, pretrained_folder, tokenizer
+from stages.models.sequences import padded_left, room, words
 from stages.models.settings import Adapters, ByteNetwork, LanguageModelSettings, PretrainedNetwork
 from stages.models.text_model import Objective, TextModel
 
 # Logits in one pass that keeps no gradient, a quarter of a gigabyte of them.
 LOGITS = 2**26
+# Targets that are written at once.
+WRITTEN = 64
 
 
 class LanguageModel(TextModel):
@@ -38,6 +43,11 @@ class LanguageModel(TextModel):
         if settings.max_length > (longest := int(self.network.config.max_position_embeddings)):
             limit = f"allowed: at most {longest}, the network's positions"
             raise InputError("params.yaml: models: max_length", str(settings.max_length), limit)
+        # The layers below the first that is trained: what they say of a text stays the same. Of Llama's kin some tell a
+        # layer by its number, and cannot be run in part.
+        self._below = 0
+        if isinstance(network, PretrainedNetwork) and self.network.config.model_type == "llama":
+            self._below = len(self.network.model.layers) - network.adapters.layers
         # So that their logits fit in memory.
         self.chunk = min(CHUNK, max(1, LOGITS // (settings.max_length * int(self.network.config.vocab_size))))
 
@@ -45,29 +55,118 @@ class LanguageModel(TextModel):
         """Return texts as the model reads them."""
         return encode(tokenizer(self.settings), texts, special=True)
 
-    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        """Return (n, longest - 1) losses in nats of the tokens after the first one, 0 past a text's end."""
+    def inputs(self, text: EncodedText) -> tuple[Tensor, ...]:
+        """Return token ids and lengths; with targets also their places and, if there are any, the states below them."""
+        if text.part is None:
+            return super().inputs(text)
+        ids, lengths, part = *super().inputs(text), text.part.to(self.device)
+        if not self._below:
+            return ids, lengths, part
+        states = torch.empty((*ids.shape, int(self.network.config.hidden_size)), device=self.device)
+        for rows in torch.arange(len(ids), device=self.device).split(self.chunk):
+            with torch.no_grad(), self._layers(0, self._below, last=False) as network:
+                states[rows] = network(input_ids=ids[rows].long(), use_cache=False).last_hidden_state
+        return ids, lengths, part, states
+
+    def forward(self, ids: Tensor, lengths: Tensor, *target: Tensor) -> Tensor:
+        """Return losses in nats, 0 past a text's end.
+
+        Of a text they are (n, longest - 1), of the tokens after the first one; of a pair, of which `target` is the
+        rest of what `inputs` returned, (n, longest target), of the target's.
+        """
         width = int(lengths.max())
+        if target:
+            return self._target_losses(ids[:, :width].long(), target[0], *(states[:, :width] for states in target[1:]))
         ids = ids[:, :width].long()
         # No token looks at those behind it, so padding needs no mask; it costs nothing but time.
         logits = self.network(input_ids=ids, use_cache=False).logits[:, :-1]
         losses = nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
         return losses * mask(lengths, width)[:, 1:]
 
+    def _target_losses(self, ids: Tensor, part: Tensor, states: Tensor | None = None) -> Tensor:
+        if states is None:
+            states = self.network.model(input_ids=ids, use_cache=False).last_hidden_state
+        else:
+            with self._layers(self._below, None, last=True) as network:
+                states = network(inputs_embeds=states, use_cache=False).last_hidden_state
+        counts = part[:, 1] - part[:, 0]
+        places = part[:, :1] + torch.arange(int(counts.max()), device=ids.device)
+        within = places < part[:, 1:]
+        # What the token before says of the next. Of the others, most of a text, no logits are needed.
+        places = places.where(within, 1)
+        rows = torch.arange(len(ids), device=ids.device)[:, None]
+        logits = self.network.lm_head(states[rows, places - 1])
+        losses = nn.functional.cross_entropy(logits.transpose(1, 2), ids[rows, places], reduction="none")
+        return losses * within
+
+    @contextmanager
+    def _layers(self, first: int, end: int | None, last: bool) -> Iterator[nn.Module]:
+        """Lend the network with some of its layers, and the norm behind the last one only if that is among them."""
+        network = self.network.model
+        layers, norm = network.layers, network.norm
+        network.layers = nn.ModuleList(list(layers)[first:end])
+        network.norm = norm if last else nn.Identity()
+        try:
+            yield network
+        finally:
+            network.layers, network.norm = layers, norm
+
     def objective(self, examples: Examples) -> Objective:
-        """Return the mean loss of each text's own tokens."""
-        # By the example's own length, as a classifier's tags; the mark of the beginning is not predicted.
-        counts = (examples.text.lengths - 1).clamp(min=1).to(self.device)
-        return lambda by_token, rows: by_token.sum(dim=1) / counts[rows]
+        """Return the mean loss of each text's own tokens, or of its target's."""
+        # By the example's own length, as a classifier's tags.
+        counts = _predicted(examples.text).clamp(min=1).to(self.device)
+        # No lambda: processes that train the clients of a federation are sent it.
+        return partial(_mean_losses, counts)
 
     def utility(self, examples: Examples, known: Vocabulary, split: str, seed: int) -> dict[str, Measurement]:
-        """Return the perplexity per token, which for a network over bytes is one per byte."""
+        """Return the perplexity per token, which for a network over bytes is one per byte.
+
+        Of targets it is that of their tokens, with ROUGE F of what is written, as against them; on training
+        examples nothing is measured: to read them anew is most of what training costs.
+        """
         del known
+        if self.settings.sequence_to_sequence is not None and split == "train":
+            return {}
         losses = np.empty(len(examples))
         for rows, by_token in scored(self, examples):
             losses[rows.numpy()] = by_token.double().sum(dim=1).cpu().numpy()
-        # The mark of the beginning is not predicted.
-        return {f"{split}/perplexity": perplexity(losses, examples.text.lengths.numpy() - 1, seed)}
+        measured = {f"{split}/perplexity": perplexity(losses, _predicted(examples.text).numpy(), seed)}
+        if self.settings.sequence_to_sequence is not None:
+            rouge = rouge_scores(self.write(examples.text), examples.targets)
+            measured |= {f"{split}/{name}": mean(values, seed) for name, values in rouge.items()}
+        return measured
+
+    def write(self, text: EncodedText) -> list[str]:
+        """Return what the model writes as targets: always the likeliest token, until the mark of an end."""
+        from transformers import GenerationConfig
+
+        settings = self.settings
+        assert text.part is not None
+        begun = [ids[:begin].tolist() for ids, begin in zip(text.ids, text.part[:, 0], strict=True)]
+        end = end_of_text(settings)
+        greedy = GenerationConfig(
+            do_sample=False, num_beams=1, max_new_tokens=room(settings), eos_token_id=end, pad_token_id=end
+        )
+        training = self.training
+        self.eval()
+        found: list[str] = [""] * len(begun)
+        # Beginnings of like length together, and few are padded.
+        for rows in torch.argsort(text.part[:, 0], stable=True).split(WRITTEN):
+            ids, kept = (each.to(self.device) for each in padded_left([begun[row] for row in rows]))
+            made = self.network.generate(ids, attention_mask=kept, generation_config=greedy)
+            for row, target in zip(rows.tolist(), words(made[:, ids.shape[1] :], settings), strict=True):
+                found[row] = target
+        self.train(training)
+        return found
+
+
+def _predicted(text: EncodedText) -> Tensor:
+    """Return (n,) how many tokens are predicted: those of a target, or all but the mark of the beginning."""
+    return text.lengths - 1 if text.part is None else text.part[:, 1] - text.part[:, 0]
+
+
+def _mean_losses(counts: Tensor, by_token: Tensor, rows: Tensor) -> Tensor:
+    return by_token.sum(dim=1) / counts[rows]
 
 
 class Adapted(nn.Module):

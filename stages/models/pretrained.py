@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from stages.common import artifacts
 from stages.common.errors import InputError
@@ -31,6 +31,7 @@ def tokenizer(settings: LanguageModelSettings) -> Tokenizer:
         # Every byte is a token, and none is joined with another.
         loaded = Tokenizer(models.BPE({sign: number for number, sign in enumerate(_signs())}, []))
         loaded.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        loaded.decoder = decoders.ByteLevel()
         beginning, number = BEGINNING, BYTES
     else:
         folder = pretrained_folder(network)
@@ -47,6 +48,18 @@ def tokenizer(settings: LanguageModelSettings) -> Tokenizer:
     loaded.no_padding()
     loaded.enable_truncation(settings.max_length)
     return loaded
+
+
+def end_of_text(settings: LanguageModelSettings) -> int:
+    """Return the token that marks the end of a text; of bytes it is that of a beginning."""
+    if isinstance(settings.network, ByteNetwork):
+        return BYTES
+    config = pretrained_folder(settings.network) / "config.json"
+    number = artifacts.read_json(config).get("eos_token_id")
+    if not isinstance(number, int):
+        problem = f"eos_token_id is {number}, and a target must end"
+        raise InputError(str(config), problem, "give a model that marks where a text ends by one token")
+    return number
 
 
 def pretrained_folder(settings: PretrainedNetwork) -> Path:

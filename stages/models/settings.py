@@ -7,7 +7,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from stages.common.errors import InputError
 from stages.common.settings import PARAMETERS, Settings, block, parse
 
-FOR_LANGUAGE_MODELS = "train and extract take language models"
+FOR_OTHER_MODELS = "train and federate take every model, extract language models"
 
 
 class Weights(Settings):
@@ -117,12 +117,51 @@ class ByteNetwork(Settings):
         return self
 
 
+class SequenceToSequence(Settings):
+    """How a language model is given a source and writes its target: stages/models/sequences.py.
+
+    Attributes:
+        max_source: Tokens of a source that are read; what remains of `max_length` is the target's.
+        prompt: What stands between source and target.
+    """
+
+    max_source: int = Field(ge=1)
+    prompt: str = Field(min_length=1)
+
+
 class LanguageModelSettings(Settings):
-    """A causal language model, which reads `max_length` tokens of a text, the mark of its beginning among them."""
+    """A causal language model, which reads `max_length` tokens of a text, the mark of its beginning among them.
+
+    With `sequence_to_sequence` it learns and writes the data's targets, else it learns their texts.
+    """
 
     kind: Literal["language_model"]
     network: Annotated[ByteNetwork | PretrainedNetwork, Field(discriminator="kind")]
     max_length: int = Field(ge=2, le=4096)
+    sequence_to_sequence: SequenceToSequence | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_later_settings(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # As of a transformer.
+        content: dict[str, Any] = dump(self)
+        if self.sequence_to_sequence is None:
+            del content["sequence_to_sequence"]
+        return content
+
+
+class SpanSettings(Settings):
+    """A reader of questions, which finds the span of a context that answers one.
+
+    Attributes:
+        max_length: Tokens of question, context and marks; a longer context is cut.
+        max_answer: Tokens of the longest answer that is looked for.
+    """
+
+    kind: Literal["span"]
+    encoder: TransformerEncoder
+    dropout: float = Field(ge=0, lt=1)
+    max_length: int = Field(ge=1, le=4096)
+    max_answer: int = Field(ge=1)
 
 
 class ModelSettings(Settings):
@@ -155,14 +194,20 @@ class ModelSettings(Settings):
         return self
 
 
-AnyModelSettings = ModelSettings | LanguageModelSettings
+AnyModelSettings = ModelSettings | LanguageModelSettings | SpanSettings
+# What a model is called in messages.
+NAMES = {LanguageModelSettings: "a language model", SpanSettings: "a span model"}
+
+
+def schema(value: Any) -> type[AnyModelSettings]:
+    """Return the settings that a model's block is of: others say so by their `kind`, a classifier has none."""
+    kind = value.get("kind") if isinstance(value, dict) else None
+    return ModelSettings if kind is None else SpanSettings if kind == "span" else LanguageModelSettings
 
 
 def parse_model(value: Any, key: str) -> AnyModelSettings:
-    """Return the validated settings of a model: a language model says so by its `kind`, a classifier has none."""
-    if isinstance(value, dict) and "kind" in value:
-        return parse(LanguageModelSettings, value, key)
-    return parse(ModelSettings, value, key)
+    """Return the validated settings of a model."""
+    return parse(schema(value), value, key)
 
 
 def read_any_model(parameters: dict[str, Any], name: str) -> AnyModelSettings:
@@ -172,9 +217,9 @@ def read_any_model(parameters: dict[str, Any], name: str) -> AnyModelSettings:
 
 
 def read_model(parameters: dict[str, Any], name: str) -> ModelSettings:
-    """Return the same of a text classifier; InputError if it is a language model."""
+    """Return the same of a text classifier; InputError if it is another model."""
     settings = read_any_model(parameters, name)
-    if isinstance(settings, LanguageModelSettings):
+    if not isinstance(settings, ModelSettings):
         where = f"{PARAMETERS}: models.{name}"
-        raise InputError(where, "is a language model", f"name a classifier here; {FOR_LANGUAGE_MODELS}")
+        raise InputError(where, f"is {NAMES[type(settings)]}", f"name a classifier here; {FOR_OTHER_MODELS}")
     return settings

@@ -4,11 +4,13 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pandas as pd
 
 from stages.common.errors import InputError
+from stages.prepare import answers
 from stages.prepare.settings import ROLES, Dataset
 from stages.prepare.sources import RawTable
 
@@ -21,8 +23,9 @@ def clean(table: RawTable, settings: Dataset) -> tuple[pd.DataFrame, Counter[str
     """Return the rows that have a value in every column and a label that counts, and the others by reason.
 
     Returns:
-        A table with a column per role, in the order of `ROLES`: text, and lists of text for tokens and
-        tags. And reason -> number of rows dropped.
+        A table with a column per role, in the order of `ROLES`: text, and lists of text for tokens, tags
+        and answers; with answers also answer_start, the first one's place in the text. And reason -> number of
+        rows dropped.
 
     Raises:
         InputError: A row is to be dropped and `when_missing` is `error`; or a value has the wrong shape.
@@ -35,8 +38,11 @@ def clean(table: RawTable, settings: Dataset) -> tuple[pd.DataFrame, Counter[str
         dropped[f"{role} {reason}"] += int(bad.sum())
         return rows[~bad]
 
+    for kept, pattern in settings.patterns.items():
+        rows = rows.assign(**{kept: rows[kept].map(partial(_found, re.compile(pattern))).astype(object)})
     for role in table.rows.columns:
         rows = drop(rows[role].map(_is_missing).astype(bool), role, "missing")
+    as_given = rows
     rows = pd.DataFrame(
         {role: _cleaned(rows[role], role, table, settings) for role in ROLES if role in rows.columns},
         index=rows.index,
@@ -46,6 +52,9 @@ def clean(table: RawTable, settings: Dataset) -> tuple[pd.DataFrame, Counter[str
         rows = rows.assign(label=rows["label"].map(settings.labels))
     if "tags" in rows.columns:
         _check_lengths(rows, table)
+    if "answers" in rows.columns:
+        rows = _located(rows, as_given)
+        rows = drop(rows["answer_start"] == answers.NOWHERE, "answers", "not in the text")
     return rows, +dropped
 
 
@@ -59,6 +68,11 @@ def canonical_label(value: Any) -> str:
     return re.sub(r"^(-?\d+)\.0*$", r"\1", normalised(value))
 
 
+def _found(pattern: re.Pattern[str], value: Any) -> str | None:
+    match = pattern.search(value) if isinstance(value, str) else None
+    return match[1] if match else None
+
+
 def _as_list(value: Any) -> list[str]:
     return value.split() if isinstance(value, str) else [str(item) for item in value]
 
@@ -66,6 +80,8 @@ def _as_list(value: Any) -> list[str]:
 def _is_missing(value: Any) -> bool:
     if isinstance(value, str):
         return not value.strip() or value.strip() in NOT_A_NUMBER
+    if isinstance(value, dict):
+        return answers.well_formed(value) and answers.is_empty(value)
     return value is None or value == [] or (isinstance(value, float) and math.isnan(value))
 
 
@@ -73,16 +89,29 @@ def _cleaned(values: "pd.Series[Any]", role: str, table: RawTable, settings: Dat
     wrong = values.map(lambda value: _has_wrong_shape(value, role)).astype(bool)
     if wrong.any():
         expected = "a list, or text split at white space" if role in LISTS else "text or a number"
+        expected = answers.ALLOWED if role == "answers" else expected
         raise InputError(
             f"{table.name}: {_column(settings, role)}",
             f"data row {_number(wrong)} holds a {type(values[wrong].iloc[0]).__name__}",
             f"{role} must be {expected}",
         )
+    if role == "answers":
+        return values
     convert: Callable[[Any], Any] = _as_list if role in LISTS else canonical_label if role == "label" else normalised
     return values.map(convert).astype(object if role in LISTS else "str")
 
 
+def _located(rows: pd.DataFrame, as_given: pd.DataFrame) -> pd.DataFrame:
+    """Return rows with the texts of their answers, and `answer_start` behind them."""
+    found = [answers.located(*each) for each in zip(rows["answers"], as_given.loc[rows.index, "text"], strict=True)]
+    rows = rows.assign(answers=pd.Series([texts for texts, _ in found], index=rows.index, dtype=object))
+    rows.insert(list(rows.columns).index("answers") + 1, "answer_start", [start for _, start in found])
+    return rows
+
+
 def _has_wrong_shape(value: Any, role: str) -> bool:
+    if role == "answers":
+        return not answers.well_formed(value)
     if isinstance(value, (dict, bytes)):
         return True
     return not isinstance(value, str) and isinstance(value, list) != (role in LISTS)

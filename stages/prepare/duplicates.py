@@ -1,4 +1,4 @@
-"""Name examples by their text, and keep one example of each text."""
+"""Name examples by their text, or by text and question, and keep one example of each."""
 
 import hashlib
 
@@ -19,8 +19,10 @@ def remove_duplicates(
 ) -> tuple[dict[str, pd.DataFrame], dict[str, dict[str, int]]]:
     """Keep one row of each text: the first one in test, else in valid, else in train.
 
+    Several questions may be asked of one text; all that are kept are in one split, the first of these.
+
     Args:
-        frames: Split -> rows with text and label.
+        frames: Split -> rows with text, label and perhaps question.
 
     Returns:
         The frames with `example_id`, unique over all of them; and per split the rows removed, and how
@@ -28,8 +30,12 @@ def remove_duplicates(
     """
     order = [split for split in KEEP_IN if split in frames]
     stacked = pd.concat([frames[split].assign(split=split) for split in order], ignore_index=True)
-    fingerprints = stacked["text"].map(fingerprint)
-    repeated = fingerprints.duplicated()
+    texts = stacked["text"].map(fingerprint)
+    fingerprints = texts
+    if "question" in stacked:
+        # No text holds the sign between the two.
+        fingerprints = (stacked["text"] + "\0" + stacked["question"]).map(fingerprint)
+    repeated = fingerprints.duplicated() | (stacked["split"] != stacked.groupby(texts)["split"].transform("first"))
     conflicting = repeated & (stacked["label"] != stacked.groupby(fingerprints)["label"].transform("first"))
     counts = {
         split: {

@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
+from itertools import compress
 from typing import Any
 
 import pyarrow as pa
@@ -134,6 +136,36 @@ def _slots(text: str, wanted: Sequence[str], where: str) -> Columns:
     return {name: columns[name] for name in wanted}
 
 
+def _bbq(text: str, wanted: Sequence[str], where: str) -> Columns:
+    """Read the questions of BBQ (Parrish et al. 2022) that its context answers, and the answer as it stands there.
+
+    The answer is None where the context words it otherwise.
+    """
+    fields = ["context", "question", "category", "context_condition", "label", "answer_info", "ans0", "ans1", "ans2"]
+    check_columns(["text", "label", "question", "answers"], wanted, where)
+    rows = _jsonl(text, fields, where)
+    columns: Columns = {"text": rows["context"], "label": rows["category"], "question": rows["question"]}
+    right = [f"ans{label}" for label in rows["label"]]
+    columns["answers"] = [
+        _as_worded(context, rows[answer][row])
+        for row, (context, answer) in enumerate(zip(rows["context"], right, strict=True))
+    ]
+    answered = [
+        condition == "disambig" and about[answer][1] != "unknown"
+        for condition, about, answer in zip(rows["context_condition"], rows["answer_info"], right, strict=True)
+    ]
+    return {name: list(compress(columns[name], answered)) for name in wanted}
+
+
+def _as_worded(context: str, answer: str) -> str | None:
+    """Return the first place in a context that reads as an answer, with or without its article; None if none does."""
+    answer = answer.strip()
+    for words in dict.fromkeys((answer, re.sub("^the ", "", answer, flags=re.IGNORECASE))):
+        if found := re.search(rf"(?<!\w){re.escape(words)}(?!\w)", context, re.IGNORECASE):
+            return found[0]
+    return None
+
+
 def _parquet(content: bytes, wanted: Sequence[str], where: str) -> Columns:
     try:
         with pq.ParquetFile(pa.BufferReader(content)) as file:
@@ -150,4 +182,5 @@ _READERS: dict[str, Callable[[str, Sequence[str], str], Columns]] = {
     "jsonl": _jsonl,
     "slots": _slots,
     "orange": _orange,
+    "bbq": _bbq,
 }

@@ -35,7 +35,8 @@ def prepare(name: str, settings: DatasetSettings) -> Prepared:
 
     Returns:
         For train, valid and test a table with example_id, text, label and, where the source has them,
-        tokens, tags, group, author and time; no text is in two of them or twice in one.
+        tokens, tags, question, answers, answer_start, target, group, author and time; no text is in two of them,
+        and none twice in one but with another question.
 
     Raises:
         InputError: The source or its settings cannot give three splits that hold rows.
@@ -102,7 +103,7 @@ def _limited(
     limited, unseen, beyond = {}, {}, {}
     for split, rows in frames.items():
         known = rows
-        if split != "train" and (labels := unseen_labels(rows, train)):
+        if split != "train" and settings.when_unseen != "keep" and (labels := unseen_labels(rows, train)):
             if settings.when_unseen == "error":
                 raise _unseen_refusal(labels, split, where, limits["train"])
             unseen[split] = labels
@@ -120,7 +121,7 @@ def _unseen_refusal(labels: dict[str, int], split: str, where: str, limit: int |
     return InputError(
         where,
         f"label {first!r} occurs {labels[first]} times in {split} and never in train{more}",
-        f"{remedy}set `when_unseen: drop`",
+        f"{remedy}set `when_unseen: drop`, or `keep` for models that look at no label",
     )
 
 

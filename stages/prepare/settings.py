@@ -5,7 +5,7 @@ To bring your own, add an entry:
     mine:
       source: file                # or package (a file inside an installed package), or hub
       watch: texts                # DVC looks here for changes: the file, or a folder that holds all files
-      format: csv                 # csv, tsv, jsonl, parquet, slots (word:TAG ... <=> label) or orange (.tab)
+      format: csv                 # csv, tsv, jsonl, parquet, slots (word:TAG ... <=> label), orange (.tab) or bbq
       files: {train: [{path: texts/mine.csv}]}
       columns: {text: comment, label: topic}
       splits: {valid: 0.1, test: 0.2}
@@ -31,17 +31,20 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from stages.common.errors import InputError
 from stages.common.settings import PARAMETERS, Settings, block, parse
 
 SPLITS = ("train", "valid", "test")
 # What a column can mean, in the order of the prepared tables.
-ROLES = ("text", "label", "tokens", "tags", "group", "author", "time")
+ROLES = ("text", "label", "tokens", "tags", "question", "answers", "target", "group", "author", "time")
 
-Format = Literal["csv", "tsv", "jsonl", "parquet", "slots", "orange"]
+# Those whose values are one text each, and no part of what answers stand in.
+Plain = Literal["label", "target", "group", "author", "time"]
+Format = Literal["csv", "tsv", "jsonl", "parquet", "slots", "orange", "bbq"]
 OnProblem = Literal["error", "drop"]
+OnUnseen = Literal["error", "drop", "keep"]
 Name = Annotated[str, Field(min_length=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(gt=0)]
@@ -71,12 +74,21 @@ FileLists = Files[Annotated[list[File], Field(min_length=1)]]
 
 
 class Columns(Settings):
-    """The source's columns by the role they play; tokens and tags are lists, or texts split at white space."""
+    """The source's columns by the role they play; tokens and tags are lists, or texts split at white space.
+
+    Attributes:
+        question: Asked of the text, which its `answers` stand in: each a text, a list of texts, or SQuAD's
+            {text: [...], answer_start: [...]}. The first is trained on; any of them is right.
+        target: What a model is to write when it has read the text.
+    """
 
     text: Name
     label: Name
     tokens: Name | None = None
     tags: Name | None = None
+    question: Name | None = None
+    answers: Name | None = None
+    target: Name | None = None
     group: Name | None = None
     author: Name | None = None
     time: Name | None = None
@@ -89,6 +101,12 @@ class Columns(Settings):
     def _tags_have_tokens(self) -> Self:
         if self.tags and not self.tokens:
             raise ValueError("`tags` belong to `tokens`: declare both")
+        return self
+
+    @model_validator(mode="after")
+    def _questions_have_answers(self) -> Self:
+        if bool(self.question) != bool(self.answers):
+            raise ValueError("`question` and `answers` belong together: declare both")
         return self
 
 
@@ -111,18 +129,35 @@ class Limits(Settings):
     test: Count | None = None
 
 
+def _one_group(pattern: str) -> str:
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        raise ValueError(f"{pattern!r} is no regular expression ({error})") from None
+    if groups != 1:
+        raise ValueError(f"{pattern!r} has {groups} groups, and one is to be kept: (...); (?:...) is none")
+    return pattern
+
+
 class Dataset(Settings):
-    """What every data set says, whatever its source."""
+    """What every data set says, whatever its source.
+
+    Attributes:
+        patterns: Role -> regular expression: of its values only what the group finds is kept, and a value without a
+            match is missing.
+        labels: Value in the source -> label; other rows are missing.
+    """
 
     watch: Name
     files: Files[Any]
     columns: Columns
-    labels: Annotated[dict[str, str], Field(min_length=1)] | None = None  # value in the source -> label
+    patterns: dict[Plain, Annotated[str, AfterValidator(_one_group)]] = Field({})
+    labels: Annotated[dict[str, str], Field(min_length=1)] | None = None
     splits: Fractions = Fractions()
     seed: Annotated[int, Field(ge=0)]
     limit: Limits = Limits()
     when_missing: OnProblem = "error"
-    when_unseen: OnProblem = "error"
+    when_unseen: OnUnseen = "error"
     licence: Name
 
     @model_validator(mode="after")
@@ -135,6 +170,12 @@ class Dataset(Settings):
                 raise ValueError(f"`{split}` stands in neither `files` nor `splits`: give its files or a fraction")
         if sum(drawn.values()) >= 1:
             raise ValueError("`splits` leave nothing of train: their sum must be below 1")
+        return self
+
+    @model_validator(mode="after")
+    def _patterns_are_of_columns(self) -> Self:
+        if other := [role for role in self.patterns if role not in self.columns.declared()]:
+            raise ValueError(f"`patterns` has {other[0]}, of which `columns` names none")
         return self
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import pandas as pd
 
@@ -70,9 +71,20 @@ def _local(settings: FileDataset) -> tuple[dict[str, Any], Callable[[File], tupl
 
 def _content(path: Path, name: str) -> bytes:
     try:
-        return path.read_bytes()
+        return _only_member(path, name) if path.suffix == ".zip" else path.read_bytes()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
         raise InputError(name, (error.strerror or "cannot be read").lower(), "name a file under `files`") from None
+
+
+def _only_member(path: Path, name: str) -> bytes:
+    try:
+        with ZipFile(path) as archive:
+            members = [member for member in archive.infolist() if not member.is_dir()]
+            if len(members) != 1:
+                raise InputError(name, f"holds {len(members)} files", "pack each in a zip of its own, or unpack it")
+            return archive.read(members[0])
+    except BadZipFile as error:
+        raise InputError(name, f"no zip archive ({error})", "give a zip of one file, or the file") from None
 
 
 def _table(settings: PackageDataset | FileDataset, split: str, entry: File, content: bytes) -> RawTable:

@@ -11,10 +11,10 @@ _DRAW, *_LIMIT = range(1 + len(SPLITS))
 
 
 def draw_splits(train: pd.DataFrame, fractions: dict[str, float], seed: int, where: str) -> dict[str, pd.DataFrame]:
-    """Draw further splits from train, which keeps at least one example of each label.
+    """Draw further splits from train, which keeps at least one text of each label.
 
     Args:
-        train: Rows with `label`.
+        train: Rows with `text` and `label`; those of one text stay together.
         fractions: Split -> its part of the rows of train.
         seed: Of the draw.
         where: What a message calls the data set.
@@ -22,22 +22,22 @@ def draw_splits(train: pd.DataFrame, fractions: dict[str, float], seed: int, whe
     Returns:
         Train and the drawn splits, each in the order of the source.
     """
-    order = np.random.default_rng([seed, _DRAW]).permutation(len(train))
-    spare = order[train["label"].iloc[order].duplicated().to_numpy()]
-    sizes = {split: round(fraction * len(train)) for split, fraction in fractions.items()}
+    texts = train.drop_duplicates("text")
+    order = np.random.default_rng([seed, _DRAW]).permutation(len(texts))
+    spare = order[texts["label"].iloc[order].duplicated().to_numpy()]
+    sizes = {split: round(fraction * len(texts)) for split, fraction in fractions.items()}
     if sum(sizes.values()) > len(spare):
         raise InputError(
             where,
-            f"{len(train)} rows with {train['label'].nunique()} labels cannot give {sum(sizes.values())} to "
+            f"{len(texts)} rows with {train['label'].nunique()} labels cannot give {sum(sizes.values())} to "
             f"{' and '.join(sizes)}, since train keeps one row of each label",
             "lower `splits`, or give more rows",
         )
     frames, start = {}, 0
     for split, size in sizes.items():
-        frames[split] = train.iloc[np.sort(spare[start : start + size])]
+        frames[split] = train[train["text"].isin(texts["text"].iloc[spare[start : start + size]])]
         start += size
-    taken = spare[:start]
-    return {"train": train.iloc[np.setdiff1d(np.arange(len(train)), taken)], **frames}
+    return {"train": train[~train["text"].isin(texts["text"].iloc[spare[:start]])], **frames}
 
 
 def limit_rows(rows: pd.DataFrame, split: str, limit: int | None, seed: int) -> pd.DataFrame:

@@ -14,7 +14,19 @@ from stages.results.sources import Source
 from stages.results.summaries import headline
 from stages.results.verbs import FITTING
 
-UTILITY = ("accuracy", "macro_f1", "slot_f1", "perplexity")
+UTILITY = (
+    "accuracy",
+    "macro_f1",
+    "slot_f1",
+    "exact_match",
+    "answer_f1",
+    "rouge1_f",
+    "rouge2_f",
+    "rougel_f",
+    "perplexity",
+)
+# Of models without accuracy a federation follows the loss.
+FOLLOWED = (*UTILITY, "valid/loss")
 # Of an attack's metrics, the first there is.
 LEAKAGE = ("rmia_auc", "lira_auc", "auc")
 ATTACKS = {"loss": "a threshold on the loss"} | {method: METHODS[method] for method in ("lira", "rmia")}
@@ -185,10 +197,10 @@ def _points(table: pd.DataFrame, x: alt.X, y: dict[str, Any], cells: list[str], 
 
 
 def _followed(histories: dict[str, pd.DataFrame]) -> list[str]:
-    """Return the metrics that every federation followed round by round, utility first."""
+    """Return the metrics that every federation followed round by round, those of utility first."""
     followed = [set(history["metric"]) for history in histories.values()]
     names = sorted(set.intersection(*followed)) if followed else []
-    return sorted(names, key=lambda name: not name.endswith(UTILITY))
+    return sorted(names, key=lambda name: not name.endswith(FOLLOWED))
 
 
 def _rounds(histories: dict[str, pd.DataFrame], metric: str) -> Figure:

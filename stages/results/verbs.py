@@ -57,7 +57,7 @@ class Verb:
         trained: Whether its cells are cells of `train`, and of no other verb that leaves a model.
         targets: Whether its cells name the cell of `train` that they attack.
         guarantees: Whether what it attacks has a guarantee of its own, so that its cells have names of their own.
-        language_models: Whether it takes language models, not classifiers alone.
+        any_model: Whether it takes models of any kind, not classifiers alone.
         curve: What a figure of it is drawn from, if it has one.
     """
 
@@ -67,7 +67,7 @@ class Verb:
     trained: bool = False
     targets: bool = False
     guarantees: bool = False
-    language_models: bool = False
+    any_model: bool = False
     curve: Curve | None = None
 
     @property
@@ -80,7 +80,10 @@ class Verb:
 TRAIN = Step(
     "train",
     "Train: what the models can do, and what their training guarantees",
-    ("accuracy", "macro_f1", "slot_f1", "perplexity", "epsilon", "replace_one_epsilon", "claimed_epsilon"),
+    (
+        *("accuracy", "macro_f1", "slot_f1", "exact_match", "answer_f1", "rouge1_f", "rouge2_f", "rougel_f"),
+        *("perplexity", "epsilon", "replace_one_epsilon", "claimed_epsilon"),
+    ),
 )
 VERBS = {
     verb.name: verb
@@ -90,8 +93,14 @@ VERBS = {
             Step("partition", "Partition: who holds what"),
             curve=Curve("holdings", ("seed", "client", "count"), ("label",)),
         ),
-        Verb("train", TRAIN, fits=True, language_models=True),
-        Verb("federate", TRAIN, fits=True, curve=Curve("history", ("seed", "step", "value"), ("metric",))),
+        Verb("train", TRAIN, fits=True, any_model=True),
+        Verb(
+            "federate",
+            TRAIN,
+            fits=True,
+            any_model=True,
+            curve=Curve("history", ("seed", "step", "value"), ("metric",)),
+        ),
         Verb("distill", TRAIN, fits=True),
         Verb(
             "shadow",
@@ -126,7 +135,7 @@ VERBS = {
                 EXTRACTION,
             ),
             targets=True,
-            language_models=True,
+            any_model=True,
         ),
         Verb(
             "invert",

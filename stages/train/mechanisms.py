@@ -132,8 +132,8 @@ def _bounds(asked: PrivacySettings, model: TextModel, max_length: int, seed: int
             return bounds.by_size(model)
         case "public":
             if not isinstance(model, TextClassifier):
-                problem = "public takes random texts with labels, and a language model has none"
-                raise SettingError("privacy.layers", problem, "allowed for it: flat, equal, size")
+                problem = "public takes random texts with labels, which classifiers alone have"
+                raise SettingError("privacy.layers", problem, "allowed for other models: flat, equal, size")
             return bounds.by_public_norms(model, random_losses(model, max_length, seed))
     assert_never(asked.layers)
 

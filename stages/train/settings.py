@@ -76,7 +76,7 @@ class TrainSettings(CellSettings):
         return self.secret
 
     @property
-    def takes_language_models(self) -> bool:
+    def takes_any_model(self) -> bool:
         return True
 
     @model_validator(mode="after")

@@ -48,9 +48,9 @@ def test_studies_are_the_blocks_that_are_not_shared():
         ("partitions/newsgroups-iid/scheme", "idd", "partitions.newsgroups-iid.scheme", "'idd' .* 'iid'.*'natural'"),
         (
             "partitions/newsgroups-iid/dataset",
-            "news",
+            "mails",
             "partitions.newsgroups-iid.dataset",
-            "there is no data set `news`; there are: atis, atis-small, newsgroups",
+            "there is no data set `mails`; there are: atis, atis-small, newsgroups",
         ),
         ("partitions/newsgroups-iid/clients", 0, "partitions.newsgroups-iid.clients", "0 is not allowed; .*than 0"),
         ("models/mean/head", "max", "models.mean.head", "'max' is not allowed; .*'mean' or 'bilstm'"),
@@ -73,7 +73,7 @@ def test_studies_are_the_blocks_that_are_not_shared():
             "private_training/train/variant/control/model",
             "byte-llama",
             "private_training.attack.grid",
-            "`control` trains the language model `byte-llama`; train and extract take",
+            "`control` trains `byte-llama`, which is a language model; train and federate take",
         ),
         (
             "private_training/shadow/variant/none/model",
@@ -103,7 +103,7 @@ def test_studies_are_the_blocks_that_are_not_shared():
             "joint/model",
             "byte-llama",
             "joint.model",
-            "`byte-llama` is a language model; train and extract take",
+            "`byte-llama` is a language model; train and federate take",
         ),
         ("extra", {"a": 1}, "extra", "{'a': 1} is no study; allowed: profile, .* one of train, federate"),
         ("extra", 3, "extra", "3 is no study; allowed: profile, datasets"),
@@ -249,6 +249,18 @@ def test_studies_are_the_blocks_that_are_not_shared():
             "byte-llama",
             "gradient_inversion.invert.base.target",
             "`clients` is trained with `byte-llama`, a language model; .*`trained_embeddings: true`",
+        ),
+        (
+            "federated_tagging/model",
+            "reader",
+            "federated_tagging.model",
+            "`reader` reads questions, and `atis` has none; declare `question` and `answers` in datasets.atis.columns",
+        ),
+        (
+            "federated_tagging/model",
+            "writer",
+            "federated_tagging.model",
+            "`writer` writes targets, and `atis` has none; declare `target` in datasets.atis.columns",
         ),
         (
             "gradient_inversion/invert/base/target",

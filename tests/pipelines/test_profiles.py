@@ -202,6 +202,8 @@ def test_smoke_is_small_and_has_two_seeds_in_the_joint_grid(checkout):
         "gradient_inversion": [0],
         "federated_nlp": [0],
         "federated_tagging": [0],
+        "federated_question_answering": [0],
+        "federated_headlines": [0],
         "federated_freezing": [0, 1, 2],  # left out
         "device_selection": [0],
         "distillation": [0],

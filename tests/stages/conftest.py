@@ -19,7 +19,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from stages.common import command
 from stages.common.cells import SHARED
-from stages.models.settings import LanguageModelSettings, ModelSettings
+from stages.models.settings import LanguageModelSettings, ModelSettings, SpanSettings
 from stages.results.verbs import FITTING
 
 # As in the commands, which import `stages` before torch.
@@ -56,7 +56,7 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("bert")
     tokenizer = _tokenizer()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
     tokenizer.save(str(folder / "tokenizer.json"))
     config = BertConfig(
@@ -105,6 +105,36 @@ def _pretrained(build: Callable[[], Any], folder: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
+def span_settings(bert: dict[str, Any]) -> Callable[..., SpanSettings]:
+    """Return SpanSettings of the BERT, without dropout, with changes."""
+
+    def settings(**changes: Any) -> SpanSettings:
+        usual = {"kind": "span", "encoder": bert, "dropout": 0.0, "max_length": 16, "max_answer": 2}
+        return SpanSettings.model_validate(usual | changes)
+
+    return settings
+
+
+@pytest.fixture(scope="session")
+def questions() -> Callable[..., pd.DataFrame]:
+    """Return a prepared table of n questions: a context of 2 to 8 words, and which two of them follow one another."""
+
+    def table(n: int, seed: int = 0) -> pd.DataFrame:
+        draws = np.random.default_rng(seed)
+        rows = []
+        for number in range(n):
+            words = [WORDS[word] for word in draws.permutation(len(WORDS))[: draws.integers(2, 9)]]
+            place = int(draws.integers(len(words) - 1))
+            row = {"example_id": f"q{seed}-{number}", "text": " ".join(words), "label": LABELS[number % len(LABELS)]}
+            start = len(" ".join(["", *words[:place]]).lstrip()) + (place > 0)
+            answer = " ".join(words[place : place + 2])
+            rows.append(row | {"question": words[place], "answers": [answer], "answer_start": start})
+        return pd.DataFrame(rows)
+
+    return table
+
+
+@pytest.fixture(scope="session")
 def language_settings(llama: dict[str, Any]) -> Callable[..., LanguageModelSettings]:
     """Return LanguageModelSettings of the Llama, with changes of the network."""
 
@@ -113,6 +143,42 @@ def language_settings(llama: dict[str, Any]) -> Callable[..., LanguageModelSetti
         return LanguageModelSettings.model_validate(content)
 
     return settings
+
+
+@pytest.fixture(scope="session")
+def writer_settings(llama: dict[str, Any]) -> Callable[..., LanguageModelSettings]:
+    """Return LanguageModelSettings of a network that writes targets, with changes of the pretrained one."""
+
+    def settings(
+        kind: str, max_length: int = 32, max_source: int = 12, prompt: str | None = None, **changes: Any
+    ) -> LanguageModelSettings:
+        adapters = llama["adapters"] | changes.pop("adapters", {})
+        pretrained = llama | {"adapters": adapters} | changes
+        network = pretrained if kind == "pretrained" else {"kind": "bytes", "layers": 2, "hidden": 32, "heads": 2}
+        asked = {"max_source": max_source, "prompt": prompt or {"pretrained": "lu", "bytes": ">"}[kind]}
+        content = {"kind": "language_model", "network": network, "max_length": max_length}
+        return LanguageModelSettings.model_validate(content | {"sequence_to_sequence": asked})
+
+    return settings
+
+
+@pytest.fixture(scope="session")
+def pairs() -> Callable[..., pd.DataFrame]:
+    """Return a prepared table of n texts of four words, whose target is the first two."""
+
+    def table(n: int, seed: int = 0) -> pd.DataFrame:
+        draws = np.random.default_rng(seed)
+        words = [[WORDS[word] for word in draws.integers(len(WORDS), size=4)] for _ in range(n)]
+        return pd.DataFrame(
+            {
+                "example_id": [f"p{seed}-{number}" for number in range(n)],
+                "text": [" ".join(each) for each in words],
+                "label": [LABELS[number % len(LABELS)] for number in range(n)],
+                "target": [" ".join(each[:2]) for each in words],
+            }
+        )
+
+    return table
 
 
 @pytest.fixture(scope="session")

@@ -228,7 +228,7 @@ def test_no_text_twice_and_none_lost(train: list[tuple[str, str]], test: list[tu
 
 @given(labels=st.lists(st.sampled_from("abcdef"), min_size=1, max_size=60), seed=st.integers(0, 99))
 def test_drawn_splits_share_out_train_and_leave_it_every_label(labels: list[str], seed: int) -> None:
-    rows = pd.DataFrame({"label": labels})
+    rows = pd.DataFrame({"text": [f"sentence {i}" for i in range(len(labels))], "label": labels})
     try:
         frames = draw_splits(rows, {"valid": 0.2, "test": 0.3}, seed, "here")
     except InputError:

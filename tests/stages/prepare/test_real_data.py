@@ -11,8 +11,15 @@ from stages.prepare.settings import Limits, dataset_settings
 
 PARAMETERS = Path(__file__).parents[3] / "params.yaml"
 # Rows after cleaning and without limits, over all splits.
-ROWS = {"atis": 5471, "newsgroups": 18787, "redditbias": 11464, "friends": 43297}
-READ = {"atis": 4978 + 893, "newsgroups": 11293 + 7528, "redditbias": 28131, "friends": 61563}
+ROWS = {"atis": 5471, "newsgroups": 18787, "redditbias": 11464, "friends": 43297, "bbq": 23384, "news": 3722}
+READ = {
+    "atis": 4978 + 893,
+    "newsgroups": 11293 + 7528,
+    "redditbias": 28131,
+    "friends": 61563,
+    "bbq": 29246,
+    "news": 3824,
+}
 
 
 @pytest.fixture(scope="module", params=ROWS)
@@ -38,7 +45,10 @@ def test_every_row_read_is_kept_or_accounted_for(prepared: Prepared) -> None:
 
 def test_no_text_is_shared(prepared: Prepared) -> None:
     everything = pd.concat(prepared.frames.values())
-    assert everything["text"].str.casefold().is_unique
+    texts = [set(rows["text"].str.casefold()) for rows in prepared.frames.values()]
+    assert sum(map(len, texts)) == len(set.union(*texts))
+    # Several questions may be asked of a text.
+    assert not everything[[name for name in ("text", "question") if name in everything]].duplicated().any()
     assert everything["example_id"].is_unique
     assert not everything.isna().any(axis=None)
 
@@ -59,6 +69,13 @@ def test_own_columns(prepared: Prepared) -> None:
             case "redditbias":
                 assert set(rows["group"]) == {"female", "black", "jews", "muslims", "lgbtq"}
                 assert set(rows["label"]) == {"neutral", "stereotype"}
+            case "bbq":
+                assert rows["label"].nunique() == 11
+                for row in rows.itertuples():
+                    assert row.text.startswith(row.answers[0], row.answer_start)
+            case "news":
+                assert rows["label"].nunique() == 9
+                assert rows["target"].str.len().gt(0).all()
             case "friends":
                 assert rows["label"].nunique() == 6
                 assert (rows["author"] == rows["label"]).all()

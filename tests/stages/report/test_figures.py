@@ -124,6 +124,17 @@ def test_rounds_show_utility_rather_than_loss(drawn: dict[str, dict[str, Figure]
     assert "Federated rounds: test accuracy." in drawn["whole"]["rounds"].caption
 
 
+def test_rounds_without_accuracy_show_the_loss_on_validation_data(
+    report: Path, synthetic: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(report.parent)
+    measured = ["train/bytes_up", "train/loss", "valid/loss"]
+    history = pd.DataFrame({"seed": 0, "step": [1, 1, 1], "metric": measured, "value": [9.0, 2.0, 1.5]})
+    read = curves.read
+    monkeypatch.setattr(curves, "read", lambda source: history if source.verb == "federate" else read(source))
+    assert "Federated rounds: valid loss." in draw(synthetic, "whole")["rounds"].caption
+
+
 def test_a_partition_says_whether_all_clients_are_shown(drawn: dict[str, dict[str, Figure]]) -> None:
     assert "first seed, all 40 clients" in drawn["whole"]["partition-halves"].caption
 
