@@ -117,6 +117,7 @@ def test_mislabelled_canaries_are_refused(talkative):
 
 def test_other_verbs_refuse_language_models(talkative):
     message = "is a language model, and this needs a classifier; train and federate take every model"
+    talkative.parameters["toy"]["partition"] = "halves"
     talkative.done("train", "none")
     for verb in ("attack", "score"):
         assert message in talkative.refused(verb, "none")
