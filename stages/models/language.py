@@ -137,16 +137,18 @@ class LanguageModel(TextModel):
         return measured
 
     def write(self, text: EncodedText) -> list[str]:
-        """Return what the model writes as targets: always the likeliest token, until the mark of an end."""
+        """Return what the model writes as targets: always the likeliest token, until the mark of an end.
+
+        The first is no such mark: no target is empty, and where any word may come first the mark is often likeliest.
+        """
         from transformers import GenerationConfig
 
         settings = self.settings
         assert text.part is not None
         begun = [ids[:begin].tolist() for ids, begin in zip(text.ids, text.part[:, 0], strict=True)]
         end = end_of_text(settings)
-        greedy = GenerationConfig(
-            do_sample=False, num_beams=1, max_new_tokens=room(settings), eos_token_id=end, pad_token_id=end
-        )
+        limits = {"min_new_tokens": 1, "max_new_tokens": room(settings)}
+        greedy = GenerationConfig(do_sample=False, num_beams=1, eos_token_id=end, pad_token_id=end, **limits)
         training = self.training
         self.eval()
         found: list[str] = [""] * len(begun)

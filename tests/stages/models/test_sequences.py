@@ -105,7 +105,10 @@ def test_what_is_written_is_the_likeliest_token_each_time(kind, writer_settings,
         ids = data.text.ids[row, :first].long().tolist()
         for _ in range(settings.max_length - settings.sequence_to_sequence.max_source - 2):
             with torch.no_grad():
-                ids.append(int(model.network(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
+                says = model.network(input_ids=torch.tensor([ids])).logits[0, -1]
+            if len(ids) == first:
+                says[end] = -torch.inf
+            ids.append(int(says.argmax()))
             if ids[-1] == end:
                 break
         expected.append(" ".join(tokens.decode([number for number in ids[first:] if number != end]).split()))
@@ -134,6 +137,17 @@ def test_a_model_learns_to_write_and_is_measured_on_it(kind, writer_settings, pa
     again, found, *_ = files.load(tmp_path)
     assert found == settings
     assert again.utility(data, NOTHING, "test", seed=0) == after
+
+
+def test_no_target_is_empty_where_its_end_is_likeliest(writer_settings):
+    settings = writer_settings("pretrained")
+    model, data = files.build(settings, [], [], seed=0), read(settings)
+    # [SEP] is the likeliest token everywhere.
+    model.network.lm_head.register_forward_hook(
+        lambda _layer, _states, logits: logits.index_fill(2, torch.tensor(3), 99)
+    )
+    lengths = [len(text.split()) for text in model.write(data.text)]
+    assert lengths == [1, 1, 1]
 
 
 def test_rouge_is_as_computed_by_hand():
