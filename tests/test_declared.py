@@ -13,7 +13,7 @@ from dvc.repo import Repo
 
 from pipelines import profiles
 from pipelines.parameters import NO_STUDIES, SCHEMAS
-from pipelines.repository import locked_stages
+from pipelines.records import locked_stages
 from stages.common.cells import Cell, Place, read_cell
 from stages.common.paths import partition_path, prepared_path
 from stages.common.settings import read_parameters
