@@ -132,6 +132,13 @@ def _largest(counts: pd.DataFrame) -> pd.DataFrame:
 def _utility(rows: pd.DataFrame, metric: str) -> Figure:
     table = rows[["cell", "mean", "ci_low", "ci_high"]].assign(role=rows["role"].fillna("none"))
     title = METRICS[metric].title
+    if rows["seeds"].max() > 1:
+        interval = "mean over seeds; the line is the interval over seeds"
+    else:
+        # What examples alone leave open, or cells of one seed would seem further apart than anybody knows.
+        half = rows["sampling_half_width"].fillna(0.0)
+        table = table.assign(ci_low=table["mean"] - half, ci_high=table["mean"] + half)
+        interval = "of one seed; the line is the interval over examples, and of seeds there is none"
     base = alt.Chart(table).encode(y=alt.Y("cell:N", sort=list(table["cell"]), title=None))
     x = alt.X(
         "mean:Q", title=f"{title} ({rows['split'].iloc[0]})", scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5)
@@ -141,12 +148,11 @@ def _utility(rows: pd.DataFrame, metric: str) -> Figure:
     shape = alt.Shape("role:N", sort=list(table["role"].unique()), legend=legend)
     points = base.mark_point(size=90, filled=True, color=COLOURS[0], opacity=1).encode(x=x, shape=shape)
     means = [f"{row.cell} {row.mean:.3f}" for row in table.itertuples()]
-    interval = "the line is the interval over seeds" if rows["seeds"].max() > 1 else "one seed, so no interval"
     return draw(
         f"utility-{metric.replace('_', '-')}",
         "train",
         overlay([intervals, points], height=34 * len(table)),
-        f"{title[:1].upper()}{title[1:]} of each cell: mean over seeds; {interval}.",
+        f"{title[:1].upper()}{title[1:]} of each cell: {interval}.",
         f"{title} by cell: {', '.join(means)}.",
     )
 
@@ -207,7 +213,8 @@ def _rounds(histories: dict[str, pd.DataFrame], metric: str) -> Figure:
     averaged = {cell: curves.rounds(history, metric) for cell, history in histories.items()}
     followed = pd.concat([table.assign(cell=cell) for cell, table in averaged.items()])
     title = re.sub("[_/]", " ", metric)
-    x, y = alt.X("step:Q", title="round"), alt.Y("value:Q", title=title, scale=alt.Scale(zero=False))
+    x = alt.X("step:Q", title="round", axis=alt.Axis(tickMinStep=1))
+    y = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False))
     last = [f"{cell} {table.loc[table['seed'] == 'mean', 'value'].iloc[-1]:.3f}" for cell, table in averaged.items()]
     return draw(
         "rounds",

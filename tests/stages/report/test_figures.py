@@ -67,6 +67,29 @@ def test_every_trial_of_an_extraction_has_its_exposure_drawn() -> None:
     assert "13.3 bits" in figure.caption
 
 
+def test_of_one_seed_the_line_is_what_examples_leave_open() -> None:
+    base = {
+        "study": "s",
+        "verb": "train",
+        "seed": 0,
+        "metric": "accuracy",
+        "split": "test",
+        "unit": "fraction",
+        "n": 100,
+    }
+    rows = [
+        base | {"cell": cell, "value": value, "ci_low": value - 0.1, "ci_high": value + 0.1}
+        for cell, value in {"one": 0.50, "other": 0.51}.items()
+    ]
+    results = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+    [figure] = figures("s", summarise(results), results, [])
+    assert "the line is the interval over examples, and of seeds there is none" in figure.caption
+    # The axis has room for it, and does not begin and end at the two means.
+    ticks = [float(text) for text in re.findall(r">(0\.\d+)</text>", figure.svg)]
+    assert min(ticks) <= 0.45
+    assert max(ticks) >= 0.55
+
+
 def test_what_is_extracted_is_drawn_against_the_number_of_canaries() -> None:
     base = {"study": "s", "verb": "extract", "split": "canaries", "n": 1}
     roles = {"none": ("baseline", 100), "few": ("baseline", 10), "dropout": ("model", 100), "control": ("control", 100)}
