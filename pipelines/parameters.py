@@ -151,6 +151,8 @@ class _References:
             self._check_shadows(shadows)
         if partition := self.settings.get("partition"):
             self._check_partition(partition, self.partitions[partition])
+            if self.cell.place.verb in ("attack", "shadow"):
+                self._check_members(partition)
 
     def _check_kind(self) -> None:
         """Refuse another model where a classifier is needed."""
@@ -160,12 +162,30 @@ class _References:
         if name := self.settings.get("model"):
             if not isinstance(model := read_any_model(self.parameters, name), ModelSettings):
                 raise InputError(self.cell.key("model"), f"`{name}` is {NAMES[type(model)]}", FOR_OTHER_MODELS)
-        elif fitting := next((verb for verb in ("train", "federate") if place.cell in self._cells(verb)), None):
-            fitted = read_cell(self.parameters, place.study, fitting, place.cell, SCHEMAS[fitting]).settings
-            name = fitted.model_dump()["model"]
+        elif fitted := self._fitted():
+            name = fitted["model"]
             if not isinstance(model := read_any_model(self.parameters, name), ModelSettings):
                 problem = f"`{place.cell}` trains `{name}`, which is {NAMES[type(model)]}"
                 raise _error(f"{place.study}.{place.verb}.grid", problem, FOR_OTHER_MODELS)
+
+    def _fitted(self) -> dict[str, Any] | None:
+        """Return the settings of the cell of this name that fits a model, if there is one."""
+        study, cell = self.cell.place.study, self.cell.place.cell
+        verb = next((verb for verb in FITTING if cell in self._cells(verb)), None)
+        return (
+            None if verb is None else read_cell(self.parameters, study, verb, cell, SCHEMAS[verb]).settings.model_dump()
+        )
+
+    def _check_members(self, partition: str) -> None:
+        """Refuse the members of a partition that deals others than those the models saw."""
+        theirs = (self._fitted() or {}).get("partition")
+        if theirs is None or theirs not in self.partitions:
+            return
+        ours, other = self.partitions[partition], self.partitions[theirs]
+        # A seed deals the same halves under every scheme.
+        if (ours.dataset, ours.membership) != (other.dataset, other.membership):
+            problem = f"`{partition}` deals other members than `{theirs}`, by which the cell's models are trained"
+            raise InputError(self.cell.key("partition"), problem, f"name {theirs}, or give both the same `membership`")
 
     def _check_columns(self) -> None:
         """Refuse a model of what the data have not."""

@@ -75,7 +75,7 @@ class Engine:
     def __init__(self, workload: Workload, cohort: int, processes: int = 1) -> None:
         size = Layout(workload.model).size
         controlled = cohort if workload.settings.mechanism == "scaffold" else 0
-        self._at_once = _at_once(workload, size)
+        self._at_once = _at_once(workload, size, cohort)
         # A power of two, so that two or four processes have as much to do.
         self._lanes = min(LANES, 1 << (-(-cohort // self._at_once) - 1).bit_length())
         sums = "float64" if workload.settings.secure_aggregation is None else "int64"
@@ -162,12 +162,13 @@ def deal(tasks: Iterable[Task], lanes: int) -> list[list[Task]]:
     return [lane for lane in dealt if lane]
 
 
-def _at_once(workload: Workload, size: int) -> int:
-    """Return how many clients are trained together, of so many values each."""
+def _at_once(workload: Workload, size: int, cohort: int) -> int:
+    """Return how many clients of a cohort are trained together, of so many values each."""
     if not workload.vectorised:
         return 1
     values, most = (VALUES_SUMMED, TOGETHER_SUMMED) if workload.only_summed else (VALUES, TOGETHER)
-    return max(1, min(most, values // size))
+    # Of a small cohort at most half, or a second process would have nothing to do.
+    return max(1, min(most, values // size, -(-cohort // 2)))
 
 
 def prepare_torch() -> None:

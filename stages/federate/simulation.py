@@ -96,8 +96,15 @@ def _private(settings: FederateSettings, clients: int, seed: int) -> "PrivateMea
 def trained_at_once(server: nn.Module) -> bool:
     """Return whether clients can be trained at once: all that is trained is linear, and no module draws dropout."""
     # Of its own each client would have to draw it, and an encoder may have some that no setting of the model names.
-    draws = any(isinstance(module, nn.Dropout) and module.p > 0 for module in server.modules())
-    return layers(server) is not None and not draws
+    return layers(server) is not None and not any(map(_draws, server.modules()))
+
+
+def _draws(module: nn.Module) -> bool:
+    if isinstance(module, nn.Dropout):
+        return module.p > 0
+    # Attention of transformers draws by a function, with a probability that it keeps as a number.
+    probability = getattr(module, "attention_dropout", 0.0)
+    return isinstance(probability, float) and probability > 0
 
 
 def _engine(workload: Workload, settings: FederateSettings, processes: int) -> Engine:

@@ -60,9 +60,10 @@ def rounds(history: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def rounds_to_target(history: pd.DataFrame, metric: str, target: float) -> "pd.Series[float]":
-    """Return by seed the first step at which a metric is at least `target`; NaN for a seed that never gets there."""
+    """Return by seed the first step at which a metric is as good as `target`; NaN for a seed that never gets there."""
     rows = history[history["metric"] == metric]
-    first = rows[rows["value"] >= target].groupby("seed")["step"].min()
+    reached = rows["value"] <= target if metric.endswith("/loss") else rows["value"] >= target
+    first = rows[reached].groupby("seed")["step"].min()
     return first.reindex(sorted(rows["seed"].unique())).rename_axis("seed")
 
 

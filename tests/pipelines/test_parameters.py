@@ -327,6 +327,19 @@ def test_study_name_must_fit_stage_names():
         validate(parameters)
 
 
+def test_an_attack_takes_the_members_that_the_models_saw():
+    parameters = copy.deepcopy(PARAMETERS)
+    parameters["partitions"]["other"] = copy.deepcopy(parameters["partitions"]["redditbias-halves"])
+    parameters["joint"]["attack"]["base"]["partition"] = "other"
+    # Dealt alike.
+    validate(parameters)
+    parameters["partitions"]["other"]["membership"] = {"member": 0.2, "nonmember": 0.6}
+    with pytest.raises(
+        InputError, match=r"joint\.attack\.base\.partition: `other` deals other members than `redditbias-halves`"
+    ):
+        validate(parameters)
+
+
 def test_two_verbs_must_not_write_the_same_cell():
     parameters = copy.deepcopy(PARAMETERS)
     parameters["joint"]["federate"]["grid"]["variant"] = ["none"]

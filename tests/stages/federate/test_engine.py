@@ -21,6 +21,8 @@ def _torch_is_imported_once():
 def rounds(work, processes, number=2):
     """Return what some rounds from the same weights gave: sums and what is said of the clients."""
     with Engine(work, len(SIZES), processes) as engine:
+        # Of one lane alone nothing could depend on the processes.
+        assert engine._lanes > 1
         return [engine.run(start(work), tasks(work, SIZES)) for _ in range(number)]
 
 

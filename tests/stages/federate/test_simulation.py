@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from stages.common.errors import SettingError
 from stages.common.streams import torch_seed
@@ -243,3 +244,17 @@ def test_clients_of_a_model_with_dropout_anywhere_are_trained_one_by_one(dropout
     # As of a frozen encoder, whose own dropout the model's settings do not name.
     encoder = nn.Sequential(nn.Linear(4, 4), nn.Dropout(dropout)).requires_grad_(False)
     assert trained_at_once(nn.Sequential(encoder, nn.Linear(4, 2))) is at_once
+
+
+@pytest.mark.parametrize(("dropout", "at_once"), [(0.0, True), (0.3, False)])
+def test_attention_that_draws_dropout_by_a_function_is_found(dropout, at_once):
+    sizes = {
+        "vocab_size": 9,
+        "hidden_size": 8,
+        "intermediate_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
+    network = LlamaForCausalLM(LlamaConfig(attention_dropout=dropout, **sizes)).requires_grad_(False)
+    network.lm_head.requires_grad_(True)
+    assert trained_at_once(network) is at_once

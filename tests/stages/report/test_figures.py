@@ -226,6 +226,11 @@ def test_rounds_to_a_target_are_the_first_to_reach_it() -> None:
     assert np.isnan(reached.loc[1])
 
 
+def test_a_loss_reaches_its_target_from_above() -> None:
+    history = pd.DataFrame({"seed": 0.0, "step": [1.0, 2.0, 3.0], "metric": "valid/loss", "value": [2.9, 1.4, 0.7]})
+    assert curves.rounds_to_target(history, "valid/loss", 1.0).loc[0] == 3.0
+
+
 def test_what_is_sent_until_a_round_goes_both_ways() -> None:
     history = pd.DataFrame(
         [
