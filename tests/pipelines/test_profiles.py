@@ -204,7 +204,7 @@ def test_smoke_is_small_and_has_two_seeds_in_the_joint_grid(checkout):
         "federated_tagging": [0],
         "federated_question_answering": [0],
         "federated_headlines": [0],
-        "federated_freezing": [0, 1, 2],  # left out
+        "federated_freezing": [0, 1, 2],  # with no cell
         "device_selection": [0],
         "distillation": [0],
     }
