@@ -138,7 +138,7 @@ def _utility(rows: pd.DataFrame, metric: str) -> Figure:
         # What examples alone leave open, or cells of one seed would seem further apart than anybody knows.
         half = rows["sampling_half_width"].fillna(0.0)
         table = table.assign(ci_low=table["mean"] - half, ci_high=table["mean"] + half)
-        interval = "of one seed; the line is the interval over examples, and of seeds there is none"
+        interval = "one seed, so no interval of seeds; the line is what the sampling of examples leaves open"
     base = alt.Chart(table).encode(y=alt.Y("cell:N", sort=list(table["cell"]), title=None))
     x = alt.X(
         "mean:Q", title=f"{title} ({rows['split'].iloc[0]})", scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5)

@@ -83,7 +83,7 @@ def test_of_one_seed_the_line_is_what_examples_leave_open() -> None:
     ]
     results = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
     [figure] = figures("s", summarise(results), results, [])
-    assert "the line is the interval over examples, and of seeds there is none" in figure.caption
+    assert "the line is what the sampling of examples leaves open" in figure.caption
     # The axis has room for it, and does not begin and end at the two means.
     ticks = [float(text) for text in re.findall(r">(0\.\d+)</text>", figure.svg)]
     assert min(ticks) <= 0.45
