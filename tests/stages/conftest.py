@@ -351,6 +351,13 @@ class Study:
             place = self.parameters["toy"] if name in SHARED else self.parameters["toy"][verb]["base"]
             place[name] = value
 
+    def hold(self, tables: dict[str, pd.DataFrame]) -> None:
+        """Prepare other splits, of which a client for each label holds the training examples."""
+        for split, table in tables.items():
+            table.to_parquet(self.folder / f"data/prepared/trees/{split}.parquet")
+        held = tables["train"][["example_id", "label"]].rename(columns={"label": "client_id"})
+        held.assign(seed=0, split="train").to_parquet(self.folder / "data/partitions/halves/clients.parquet")
+
     def metrics(self, verb: str, cell: str) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(Path(f"reports/metrics/toy/{cell}/{verb}.json").read_text())
         return content

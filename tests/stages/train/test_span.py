@@ -15,13 +15,7 @@ from stages.train import dpsgd
 @pytest.fixture
 def asking(study, bert, questions):
     """The study with questions, dealt to a client for each label, and a span model."""
-    for split, (rows, seed) in {"train": (60, 1), "valid": (20, 3), "test": (30, 2)}.items():
-        questions(rows, seed=seed).to_parquet(study.folder / f"data/prepared/trees/{split}.parquet")
-    train = questions(60, seed=1)
-    clients = pd.DataFrame(
-        {"seed": 0, "example_id": train["example_id"], "split": "train", "client_id": train["label"]}
-    )
-    clients.to_parquet(study.folder / "data/partitions/halves/clients.parquet")
+    study.hold({"train": questions(60, seed=1), "valid": questions(20, seed=3), "test": questions(30, seed=2)})
     span = {"kind": "span", "encoder": bert, "dropout": 0.0, "max_length": 16, "max_answer": 2}
     study.parameters["models"]["mean"] = span
     toy = study.parameters["toy"]

@@ -1,19 +1,12 @@
 """Language models that write targets, in the commands of `train` and `federate`."""
 
-import pandas as pd
 import pytest
 
 
 @pytest.fixture
 def writing(study, pairs):
     """The study with targets, dealt to a client for each label, and a network over bytes that writes them."""
-    for split, (rows, seed) in {"train": (60, 1), "valid": (12, 3), "test": (12, 2)}.items():
-        pairs(rows, seed=seed).to_parquet(study.folder / f"data/prepared/trees/{split}.parquet")
-    train = pairs(60, seed=1)
-    clients = pd.DataFrame(
-        {"seed": 0, "example_id": train["example_id"], "split": "train", "client_id": train["label"]}
-    )
-    clients.to_parquet(study.folder / "data/partitions/halves/clients.parquet")
+    study.hold({"train": pairs(60, seed=1), "valid": pairs(12, seed=3), "test": pairs(12, seed=2)})
     study.parameters["models"]["mean"] = {
         "kind": "language_model",
         "network": {"kind": "bytes", "layers": 1, "hidden": 16, "heads": 2},
