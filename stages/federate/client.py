@@ -1,6 +1,7 @@
 """What clients do in a round: a pure function of the server's weights, their examples and their seeds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
 from typing import NamedTuple
@@ -136,7 +137,7 @@ def update(
             losses = _losses(_together(workload, batches, stack), tasks)
     else:
         torch.manual_seed(tasks[0].dropout)
-        with layout.lent(workload.model, weights[0]) as parameters:
+        with layout.lent(workload.model, weights[0]) as parameters, _sparse(workload.model, optimiser.plain):
             losses = _losses(_alone(workload, parameters, batches[0], optimiser), tasks)
     means = _last_means(tasks, losses, batches, settings)
     bound = tasks[0].clipping_norm
@@ -216,10 +217,23 @@ def _alone(workload: Workload, parameters: list[nn.Parameter], batches: Tensor, 
         rows = batches[number, : sizes[number]]
         losses = workload.objective(workload.model(*(tensor[rows] for tensor in workload.inputs)), rows)
         gradients = torch.autograd.grad(losses.mean(), parameters)
-        optimiser.step([gradient[None] for gradient in gradients], number)
+        optimiser.step([gradient if gradient.is_sparse else gradient[None] for gradient in gradients], number)
         return losses.detach().sum()[None]
 
     return step
+
+
+@contextmanager
+def _sparse(model: nn.Module, wanted: bool) -> Iterator[None]:
+    """Have embeddings give gradients of the rows that a batch names, if wanted, and not of all, most of them zero."""
+    dense = [each for each in model.modules() if isinstance(each, nn.Embedding) and not each.sparse] if wanted else []
+    for each in dense:
+        each.sparse = True
+    try:
+        yield
+    finally:
+        for each in dense:
+            each.sparse = False
 
 
 class _Optimised(Stacked):

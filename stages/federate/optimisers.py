@@ -47,8 +47,18 @@ class LocalOptimiser:
         return self._views[0]
 
     def step(self, gradients: list[Tensor], number: int) -> None:
-        """Make a step, numbered from 0, by gradients (active, *shape) of the first clients."""
+        """Make a step, numbered from 0.
+
+        Args:
+            gradients: (active, *shape) of the first clients; of one client's step of SGD alone some may be sparse, of
+                *shape.
+            number: Of the step.
+        """
         with torch.no_grad():
+            if any(gradient.is_sparse for gradient in gradients):
+                for weight, gradient in zip(self.weights(1), gradients, strict=True):
+                    (weight[0] if gradient.is_sparse else weight).sub_(gradient, alpha=self._rate)
+                return
             weights = self.weights(len(gradients[0]))
             state = self._views[1:]
             if self._mu:

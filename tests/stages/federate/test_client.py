@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from federated_cases import Broken, start, tasks, workload
+from torch import nn
 
 from stages.federate.client import update
 from stages.federate.weights import Layout
@@ -71,6 +72,28 @@ def test_a_client_does_what_torchs_optimiser_does(changes):
             work.objective(model(inputs[rows]), rows).mean().backward()
             optimiser.step()
     torch.testing.assert_close(found, Layout(model).read(model))
+
+
+def test_rows_of_an_embedding_that_no_batch_names_are_not_touched_and_the_others_are_as_by_dense_gradients():
+    def of_tokens(**client):
+        work = workload(vectorised=False, client={"kind": "sgd", **client})
+        torch.manual_seed(0)
+        ids = torch.randint(0, 30, (len(work.inputs[0]), 5), generator=torch.Generator().manual_seed(1))
+        embedding = nn.Embedding(40, 6)
+        model = nn.Sequential(embedding, nn.Flatten(), nn.Linear(30, work.model[-1].out_features))
+        return embedding, replace(work, model=model, inputs=(ids,))
+
+    embedding, sparse = of_tokens()
+    # A momentum too small to change a bit of the weights wants gradients of all rows.
+    _, dense = of_tokens(momentum=1e-30)
+    [task] = tasks(sparse, [10])
+    found, expected = (
+        Layout(each.model).views(update(each, start(each), [task]).weights[0]) for each in (sparse, dense)
+    )
+    torch.testing.assert_close(found, expected)
+    named = torch.zeros(40, dtype=torch.bool).index_fill(0, sparse.inputs[0][task.rows].unique(), True)
+    assert ((found[0] != embedding.weight).any(1) == named).all()
+    assert not embedding.sparse
 
 
 def test_an_update_is_a_pure_function_even_with_dropout():
