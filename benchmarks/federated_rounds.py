@@ -30,7 +30,7 @@ from stages.common.streams import torch_seed
 from stages.federate.client import Workload
 from stages.federate.engine import Engine
 from stages.federate.federation import Federation
-from stages.federate.population import select
+from stages.federate.selection import select
 from stages.federate.settings import FederateSettings
 from stages.federate.weights import Layout
 
@@ -86,6 +86,9 @@ class Equal:
 
     def __len__(self) -> int:
         return self._clients
+
+    def sizes(self) -> None:
+        """All hold as many."""
 
     def rows(self, client: int) -> NDArray[np.int64]:
         """Return the rows of a client."""

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.common.streams import torch_seed
@@ -13,6 +14,7 @@ from stages.federate.population import Participant, Population, participants
 from stages.federate.quantisation import norm_before_rounding
 from stages.federate.scaffold import Controls
 from stages.federate.secure_sum import SecureSum
+from stages.federate.selectors import selector
 from stages.federate.server import ServerOptimiser, mean_update, weight
 from stages.federate.weights import Layout
 
@@ -58,13 +60,20 @@ class Federation:
         seed: int,
         private: "PrivateMean | None" = None,
     ) -> None:
-        self._engine, self._settings = engine, workload.settings
+        self._engine, self._workload, self._settings = engine, workload, workload.settings
         self._population, self._seed = population, seed
         self.weights = Layout(workload.model).read(workload.model).cpu()
         self._optimiser = ServerOptimiser(self._settings.server, len(self.weights))
         scaffold = self._settings.mechanism == "scaffold"
         self._controls = Controls(len(self.weights), len(population)) if scaffold else None
         self.private = private
+        self._selector = selector(self._settings, population, seed, self._losses)
+        self._examples = self._count(population)
+
+    def begin(self, population: Population) -> None:
+        """Go on with the same clients when they hold other examples."""
+        self._population, self._examples = population, self._count(population)
+        self._selector.begin(population)
 
     def round(self, number: int) -> Round:
         """Make a round, counted from 1.
@@ -73,10 +82,12 @@ class Federation:
             SettingError: The cohort cannot be drawn, see `participants`, or its masks cannot be removed. Then the
                 weights stay.
         """
-        cohort = participants(self._population, self._settings, self._seed, number)
+        drawn = self._selector.draw(number)
+        cohort = participants(self._population, self._settings, drawn, self._seed, number)
         # A client that sends nothing took the weights all the same; of SCAFFOLD a control variate goes either way too.
         each = self.weights.nbytes * (2 if self._controls else 1)
         reporting = [client for client in cohort if client.steps]
+        self._selector.learn(number, [client.client for client in reporting])
         secure = None
         if self._settings.secure_aggregation is not None and cohort:
             secure = SecureSum(self._settings, cohort, self._seed, number)
@@ -84,7 +95,7 @@ class Federation:
         if self.private is not None and not reporting:
             # That nobody came must not show.
             self._take(self.private.release(torch.zeros(len(self.weights), dtype=torch.float64), [], number))
-        up, down = each * len(reporting), each * len(cohort)
+        up, down = each * len(reporting), each * (len(cohort) + drawn.passed_over)
         if secure is not None:
             up, down = up + secure.bytes_up, down + secure.bytes_down
         return Round(loss, up, down, clipped)
@@ -107,7 +118,7 @@ class Federation:
             norms = [each.norm for each in reported.outcomes if each.norm is not None]
             self._take(self.private.release(total, norms, number))
         else:
-            self._take(mean_update(self._settings, start, total, tasks))
+            self._take(mean_update(self._settings, start, total, tasks, self._examples))
         losses = np.array([each.loss for each in reported.outcomes])
         # Where updates are clipped one that is no number adds nothing, and must not end the run either.
         counted = np.isfinite(losses) if self.private is not None else np.ones(len(losses), dtype=bool)
@@ -118,9 +129,25 @@ class Federation:
         self.weights = self._optimiser.step(self.weights, update)
 
     def _task(self, slot: int, client: Participant, number: int) -> Task:
-        counts = weight(self._settings, len(client.rows), client.steps)
+        counts = weight(self._settings, client)
         order, dropout = (torch_seed(self._seed, use, number, client.client) for use in ("client order", "dropout"))
         bound, secure = None if self.private is None else self.private.clipping_norm, self._settings.secure_aggregation
         if bound is not None and secure is not None:
             bound = norm_before_rounding(bound, secure, len(self.weights))
         return Task(slot, client.rows, client.steps, counts, order, dropout, bound)
+
+    def _losses(self, client: int) -> NDArray[np.float64]:
+        """Return the (n,) losses of a client's examples under the server's weights."""
+        workload, rows = self._workload, torch.from_numpy(self._population.rows(client))
+        Layout(workload.model).write(workload.model, self.weights)
+        workload.model.eval()
+        with torch.no_grad():
+            losses = workload.objective(workload.model(*(tensor[rows] for tensor in workload.inputs)), rows)
+        found: NDArray[np.float64] = losses.double().cpu().numpy()
+        return found
+
+    @staticmethod
+    def _count(population: Population) -> int:
+        """Return how many examples all clients hold."""
+        sizes = population.sizes()
+        return len(population) * len(population.rows(0)) if sizes is None else int(sizes.sum())

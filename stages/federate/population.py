@@ -1,4 +1,4 @@
-"""Who may take part in a round, and who does: the clients, the cohort, drop-outs and stragglers."""
+"""The clients of a federation, and what those of a cohort can do in a round: drop-outs and stragglers."""
 
 from math import ceil
 from typing import NamedTuple, Protocol
@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.common.errors import SettingError
-from stages.common.streams import generator, identity
+from stages.common.streams import generator
+from stages.federate.selection import Drawn
 from stages.federate.settings import FederateSettings, SecureAggregation
 
 
@@ -15,6 +16,9 @@ class Population(Protocol):
     """The clients of a federation, by number. What one holds is asked for only when it is drawn, however many are."""
 
     def __len__(self) -> int: ...
+
+    def sizes(self) -> NDArray[np.int64] | None:
+        """Return the (K,) examples of each client, or None if all hold as many."""
 
     def rows(self, client: int) -> NDArray[np.int64]:
         """Return the rows of the training examples that a client holds."""
@@ -25,16 +29,22 @@ class Dealt:
 
     Args:
         clients: (n,) name of the client that holds each example.
+        kept: Rows of the examples that they still hold, in the order in which they are to stand; by default all.
     """
 
-    def __init__(self, clients: NDArray[np.str_]) -> None:
+    def __init__(self, clients: NDArray[np.str_], kept: NDArray[np.int64] | None = None) -> None:
         # Of names, not of rows: the cohort of a round then does not depend on the order of the examples.
         names, owner = np.unique(clients, return_inverse=True)
-        self._rows = np.argsort(owner, kind="stable")
+        kept = np.arange(len(clients)) if kept is None else kept
+        self._rows = kept[np.argsort(owner[kept], kind="stable")]
         self._ends = np.searchsorted(owner[self._rows], np.arange(len(names)), side="right")
 
     def __len__(self) -> int:
         return len(self._ends)
+
+    def sizes(self) -> NDArray[np.int64]:
+        """Return the (K,) examples of each client."""
+        return np.diff(self._ends, prepend=0)
 
     def rows(self, client: int) -> NDArray[np.int64]:
         """Return the rows of a client, in the order of the examples."""
@@ -43,91 +53,41 @@ class Dealt:
 
 
 class Participant(NamedTuple):
-    """A client of a cohort: its number, its rows, and the local steps it makes in time; with none it sends nothing."""
+    """A client of a cohort.
+
+    Attributes:
+        client: Its number.
+        rows: That it holds, one or more.
+        steps: Local steps that it makes in time; with none it sends nothing.
+        times: How often it was drawn.
+        expected: How often it was to be expected to be drawn and to answer; see `Drawn`.
+    """
 
     client: int
     rows: NDArray[np.int64]
     steps: int
+    times: int = 1
+    expected: float = float("nan")
 
 
-def select(clients: int, per_round: int, seed: int, round_number: int) -> NDArray[np.int64]:
-    """Return the sorted clients of a round, drawn uniformly without replacement from (seed, round) alone.
-
-    Raises:
-        SettingError: There are fewer clients than that.
-    """
-    check_cohort(clients, per_round)
-    cohort = generator(seed, "cohort", round_number)
-    return np.sort(cohort.choice(clients, size=per_round, replace=False))
-
-
-def select_independently(
-    clients: int, per_round: int, seed: int, round_number: int, cell: tuple[int, ...] = ()
-) -> NDArray[np.int64]:
-    """Return the sorted clients of a round, each of which joined with the same probability: a Poisson sample.
-
-    Args:
-        clients: Of the population.
-        per_round: Expected.
-        seed: See stages/common/streams.py, as of the next two.
-        round_number: From 1.
-        cell: Keeps the sample from those of other cells with this seed.
+def participants(
+    population: Population, settings: FederateSettings, drawn: Drawn, seed: int, number: int
+) -> list[Participant]:
+    """Return the cohort of a round: who was drawn, with what each can do.
 
     Raises:
-        SettingError: There are fewer clients than are expected.
-    """
-    check_cohort(clients, per_round)
-    joined = generator(seed, "poisson cohort", round_number, *cell).random(clients) < per_round / clients
-    return np.flatnonzero(joined)
-
-
-def select_in_turn(clients: int, per_round: int, seed: int, round_number: int) -> NDArray[np.int64]:
-    """Return the sorted clients of a round, of which each takes part once in a pass.
-
-    A pass has its own random order, which depends on no data; clients that fill no whole cohort at its end sit it out.
-
-    Raises:
-        SettingError: There are fewer clients than a cohort has.
-    """
-    check_cohort(clients, per_round)
-    passed, place = divmod(round_number - 1, rounds_of_a_pass(clients, per_round))
-    order = generator(seed, "turns", passed).permutation(clients)
-    return np.sort(order[place * per_round : (place + 1) * per_round])
-
-
-def rounds_of_a_pass(clients: int, per_round: int) -> int:
-    """Return how many rounds it takes until every client could take part once."""
-    return clients // per_round
-
-
-def check_cohort(clients: int, per_round: int) -> None:
-    """Raise SettingError if a cohort is larger than the population."""
-    if per_round > clients:
-        more = f"{per_round} is more than the {clients} clients of the partition"
-        raise SettingError("clients_per_round", more, "give a smaller cohort, or a partition with more clients")
-
-
-def participants(population: Population, settings: FederateSettings, seed: int, number: int) -> list[Participant]:
-    """Return the cohort of a round.
-
-    Raises:
-        SettingError: It is larger than the population, or a client of it holds no example.
+        SettingError: A client holds no example.
     """
     cohort = []
-    size, per_round = len(population), settings.clients_per_round
-    match settings.mechanism:
-        case "dp_fedavg":
-            drawn = select_independently(size, per_round, seed, number, identity(settings))
-        case "dp_ftrl":
-            drawn = select_in_turn(size, per_round, seed, number)
-        case _:
-            drawn = select(size, per_round, seed, number)
-    for client in map(int, drawn):
+    answering = 1 - settings.participation.drop_out
+    for device, times, expected in zip(*drawn[:3], strict=True):
+        client = int(device)
         rows = population.rows(client)
         if not len(rows):
             raise SettingError("partition", f"client {client} holds no example", "give it some, or leave it out")
         whole = settings.local_epochs * ceil(len(rows) / settings.batch_size)
-        cohort.append(Participant(client, rows, _in_time(whole, settings, seed, number, client)))
+        steps = _in_time(whole, settings, seed, number, client)
+        cohort.append(Participant(client, rows, steps, int(times), answering * float(expected)))
     return cohort
 
 

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from stages.common.streams import generator, identity
-from stages.federate.population import check_cohort, rounds_of_a_pass
+from stages.federate.rules import Power
+from stages.federate.selection import check_cohort, rounds_of_a_pass
 from stages.federate.settings import ClientPrivacy, FederateSettings
 from stages.privacy import accounting
 from stages.privacy.quantile import shifted_count
@@ -73,7 +74,9 @@ class PoissonMean:
         # Of those that join, as many as do not drop out are expected to report.
         self._expected = settings.clients_per_round * (1 - settings.participation.drop_out)
         self.clipping_norm = asked.clipping_norm
-        probability = settings.clients_per_round / clients
+        rule = settings.selection
+        # Of a rule by examples the largest: a client's own examples are what it hides.
+        probability = rule.most if isinstance(rule, Power) else settings.clients_per_round / clients
 
         def mechanism(noise: float) -> accounting.Mechanism:
             return accounting.Mechanism(probability, (accounting.Phase(settings.rounds, noise),))

@@ -11,14 +11,22 @@ import torch
 from torch import Tensor
 
 from stages.federate.client import Task
+from stages.federate.population import Participant
 from stages.federate.settings import SGD, Adagrad, Adam, FederateSettings, Mean, ServerSettings, ServerSGD
 
 
-def weight(settings: FederateSettings, examples: int, steps: int) -> float:
+def weight(settings: FederateSettings, client: Participant) -> float:
     """Return what a client's weights are multiplied by in the sum of the cohort."""
+    examples, times = len(client.rows), client.times
     match settings.mechanism:
         case "fedavg" | "fedprox":
-            return float(examples)
+            match settings.weighting:
+                case None | "examples":
+                    return float(times * examples)
+                case "equal":
+                    return float(times)
+                case "horvitz_thompson" | "hajek":
+                    return times * examples / client.expected
         case "dp_fedavg" | "dp_ftrl":
             # A client with more examples counts for no more, or its update would be bounded by a larger norm.
             return 1.0
@@ -26,7 +34,7 @@ def weight(settings: FederateSettings, examples: int, steps: int) -> float:
             # Option II averages over clients, not over examples (Karimireddy et al. 2020, algorithm 1, line 16).
             return 1.0
         case "fednova":
-            return examples / normaliser(settings, steps)
+            return examples / normaliser(settings, client.steps)
     assert_never(settings.mechanism)
 
 
@@ -44,7 +52,9 @@ def normaliser(settings: FederateSettings, steps: int) -> float:
     return way
 
 
-def mean_update(settings: FederateSettings, start: Tensor, total: Tensor, tasks: Sequence[Task]) -> Tensor:
+def mean_update(
+    settings: FederateSettings, start: Tensor, total: Tensor, tasks: Sequence[Task], examples: int
+) -> Tensor:
     """Return the (P,) update of a cohort in float64, the server's pseudo-gradient with its sign turned.
 
     Args:
@@ -52,16 +62,19 @@ def mean_update(settings: FederateSettings, start: Tensor, total: Tensor, tasks:
         start: (P,) weights the clients started from; zeros if what is summed are their updates.
         total: (P,) their weights summed, each times its task's `weight`, in float64.
         tasks: Of the clients that reported, at least one.
+        examples: Of all clients that could have been drawn.
     """
     weights = sum(task.weight for task in tasks)
-    update = (total - weights * start.double()) / weights
+    update = total - weights * start.double()
+    # Weights of Horvitz and Thompson add up to all examples on average alone.
+    update /= examples if settings.weighting == "horvitz_thompson" else weights
     if settings.mechanism != "fednova":
         return update
     # x + tau_eff sum_k p_k d_k (Wang et al. 2020, equation 8), tau_eff = sum_k p_k ||a_k||_1, p_k = n_k / n.
-    examples = [len(task.rows) for task in tasks]
+    sizes = [len(task.rows) for task in tasks]
     normalisers = [normaliser(settings, task.steps) for task in tasks]
-    effective = sum(n * each for n, each in zip(examples, normalisers, strict=True)) / sum(examples)
-    return update * (effective * weights / sum(examples))
+    effective = sum(n * each for n, each in zip(sizes, normalisers, strict=True)) / sum(sizes)
+    return update * (effective * weights / sum(sizes))
 
 
 class ServerOptimiser:

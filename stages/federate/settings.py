@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from stages.common.settings import Settings
+from stages.federate.rules import Power, PowerOfChoice, Selection, Uniform
 from stages.fitting.settings import CellSettings
 from stages.privacy.quantile import Quantile
 
@@ -67,11 +68,13 @@ class Participation(Settings):
         stragglers: Probability that a client is slow: by the deadline it has made a share of the steps of others
             that is uniform in [0, 1). What it has made counts; with no step it has dropped out.
         deadline: Local steps that others make until the round ends; None: as many as they have.
+        available: Probability that a client can be asked in a round, drawn before the cohort is.
     """
 
     drop_out: float = Field(0.0, ge=0, lt=1)
     stragglers: float = Field(0.0, ge=0, le=1)
     deadline: int | None = Field(None, ge=1)
+    available: float = Field(1.0, gt=0, le=1, exclude_if=lambda value: value == 1)
 
     @model_validator(mode="after")
     def _stragglers_are_late(self) -> Self:
@@ -164,8 +167,12 @@ class FederateSettings(CellSettings):
         mechanism: How updates are made and combined: fedavg (McMahan et al. 2017), fedprox (Li et al. 2020), scaffold
             (Karimireddy et al. 2020, option II), fednova (Wang et al. 2020); with a guarantee for
             clients, dp_fedavg (McMahan et al. 2018) and dp_ftrl (Kairouz et al. 2021).
-        clients_per_round: The cohort, drawn uniformly without replacement; with dp_fedavg the expected one, which each
-            client joins independently; with dp_ftrl clients take their turns.
+        clients_per_round: The cohort; with dp_fedavg the expected one, which each client joins independently; with
+            dp_ftrl clients take their turns.
+        selection: How the cohort is drawn, uniformly without replacement by default.
+        weighting: What the updates of fedavg and fedprox count: the client's `examples`, the default; `equal`;
+            `horvitz_thompson`, its examples by the probability that it takes part, which adds up to the mean over all
+            clients without bias; `hajek`, the same by the sum of the weights, which varies less and is biased.
         privacy: Of dp_fedavg and dp_ftrl.
         mu: Of the proximal term mu/2 ||w - w_server||^2 in the clients' loss, of fedprox and, if given, fednova.
         secure_aggregation: Of the clients' updates; they are summed in the clear if None.
@@ -188,6 +195,10 @@ class FederateSettings(CellSettings):
     mu: float | None = Field(None, ge=0)
     freeze: list[str] = Field([])
     participation: Participation = Participation()
+    selection: Selection = Field(Uniform(rule="uniform"), exclude_if=lambda value: isinstance(value, Uniform))
+    weighting: Literal["examples", "equal", "horvitz_thompson", "hajek"] | None = Field(
+        None, exclude_if=lambda value: value is None
+    )
     backend: Literal["processes", "ray"] = "processes"
 
     @property
@@ -231,6 +242,41 @@ class FederateSettings(CellSettings):
             raise ValueError(f"mechanism: fednova takes client.kind: sgd, not {self.client.kind}")
         if self.mechanism == "scaffold" and not (isinstance(self.client, SGD) and self.client.momentum == 0):
             raise ValueError("mechanism: scaffold takes client.kind: sgd without momentum")
+        return self
+
+    @model_validator(mode="after")
+    def _selection_fits_the_mechanism(self) -> Self:
+        rule = self.selection
+        if isinstance(rule, Uniform) or not self.mechanism.startswith("dp_"):
+            return self
+        if not (self.mechanism == "dp_fedavg" and isinstance(rule, Power) and rule.rate is not None):
+            raise ValueError(
+                f"selection: {self.mechanism} wants clients whose probability depends on no other client: leave "
+                "`selection` out, or give dp_fedavg {rule: power, draw: independently, rate: ..., most: ...}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _candidates_are_enough(self) -> Self:
+        rule = self.selection
+        if isinstance(rule, PowerOfChoice) and rule.candidates < self.clients_per_round:
+            fewer = f"{rule.candidates} are fewer than the {self.clients_per_round} clients of a round"
+            raise ValueError(f"selection.candidates: {fewer}")
+        return self
+
+    @model_validator(mode="after")
+    def _weighting_is_known(self) -> Self:
+        if self.weighting is not None and self.mechanism not in ("fedavg", "fedprox"):
+            raise ValueError(f"weighting: {self.mechanism} has its own; leave it out")
+        if self.weighting not in ("horvitz_thompson", "hajek"):
+            return self
+        if self.participation.available < 1:
+            raise ValueError(
+                f"weighting: {self.weighting} wants devices that can always be asked; leave `available` out"
+            )
+        # Who is never drawn no weights make up for; and of rules by losses nobody knows how probable a cohort was.
+        if (rule := self.selection.rule) not in (known := ("uniform", "power", "log", "strata")):
+            raise ValueError(f"weighting: {self.weighting} is not known of rule: {rule}; it is of {', '.join(known)}")
         return self
 
     @model_validator(mode="after")

@@ -10,6 +10,8 @@ from torch import nn
 from torch.nn import functional
 
 from stages.federate.client import Task, Workload
+from stages.federate.population import participants
+from stages.federate.selectors import selector
 from stages.federate.settings import FederateSettings
 from stages.federate.weights import Layout
 
@@ -92,3 +94,9 @@ def tasks(work, sizes, steps=None):
         Task(slot, np.arange(end - size, end), made, float(size), 100 + slot, 200 + slot)
         for slot, (size, end, made) in enumerate(zip(sizes, ends, steps or whole, strict=True))
     ]
+
+
+def cohort_of(population, settings, seed=0, number=1):
+    """Return who takes part in a round of a federation whose rule needs no losses."""
+    drawn = selector(settings, population, seed, losses=None).draw(number)
+    return participants(population, settings, drawn, seed, number)

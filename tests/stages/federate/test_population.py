@@ -2,12 +2,13 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from federated_cases import federation
+from federated_cases import cohort_of, federation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.common.errors import SettingError
-from stages.federate.population import Dealt, participants, select
+from stages.federate.population import Dealt
+from stages.federate.selection import select
 
 
 class Simulated:
@@ -18,6 +19,9 @@ class Simulated:
 
     def __len__(self):
         return self.clients
+
+    def sizes(self):
+        return None
 
     def rows(self, client):
         self.asked.append(client)
@@ -59,7 +63,7 @@ def test_a_million_clients_take_no_more_memory_than_a_thousand():
     for clients in (1_000, 1_000_000):
         population = Simulated(clients)
         tracemalloc.start()
-        cohort = participants(population, federation(clients_per_round=20), seed=0, number=1)
+        cohort = cohort_of(population, federation(clients_per_round=20))
         peaks[clients] = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert population.asked == [each.client for each in cohort]
@@ -75,7 +79,7 @@ def test_clients_of_a_partition_are_in_the_order_of_their_names_and_their_rows_i
 
 def test_a_client_makes_the_steps_of_its_epochs():
     population = Dealt(np.repeat(["a", "b", "c"], [1, 8, 9]))
-    cohort = participants(population, federation(clients_per_round=3, local_epochs=5), seed=0, number=1)
+    cohort = cohort_of(population, federation(clients_per_round=3, local_epochs=5))
     assert [each.steps for each in cohort] == [5, 10, 15]
 
 
@@ -85,13 +89,13 @@ def test_a_client_without_an_example_is_refused():
             return super().rows(client)[: client > 2]
 
     with pytest.raises(SettingError, match=r"client [0-2] holds no example"):
-        participants(Empty(6), federation(clients_per_round=6), seed=0, number=1)
+        cohort_of(Empty(6), federation(clients_per_round=6))
 
 
 def steps_of(rounds=200, **participation):
     settings = federation(clients_per_round=20, participation=participation, local_epochs=10)
     population = Dealt(np.repeat(np.arange(20).astype(str), 4))
-    return np.array([[p.steps for p in participants(population, settings, 0, n)] for n in range(1, rounds + 1)])
+    return np.array([[p.steps for p in cohort_of(population, settings, 0, n)] for n in range(1, rounds + 1)])
 
 
 def test_clients_drop_out_as_often_as_said_each_by_a_coin_of_its_own():

@@ -5,15 +5,16 @@ import numpy as np
 import pytest
 import torch
 from dp_accounting.pld import PLDAccountant
-from federated_cases import EXAMPLES, federation, start, tasks, workload
+from federated_cases import EXAMPLES, cohort_of, federation, start, tasks, workload
 from pydantic import ValidationError
 
 from stages.common.errors import SettingError
 from stages.federate.client import update
 from stages.federate.engine import Engine
 from stages.federate.federation import Federation
-from stages.federate.population import Dealt, participants, select_in_turn, select_independently
+from stages.federate.population import Dealt
 from stages.federate.privacy import private_mean
+from stages.federate.selection import select_in_turn, select_independently
 
 SIZES = (5, 10, 15, 20, 30, 40)
 ASKED = {"epsilon": 4.0, "delta": 1e-3, "clipping_norm": 0.05}
@@ -88,7 +89,7 @@ def test_cells_of_one_seed_share_neither_noise_nor_cohorts():
         again = cells[0].model_copy(update={"seeds": [0, 1], "role": "reference"})
         assert torch.equal(private_mean(again, 40, 0).release(zero, [], 1), one)
     clients = Dealt(np.array([f"c{client:02d}" for client in range(40)]))
-    drawn = [[each.client for each in participants(clients, cell, 0, 1)] for cell in private_cells()]
+    drawn = [[each.client for each in cohort_of(clients, cell, 0, 1)] for cell in private_cells()]
     assert drawn[0] != drawn[1]
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from federated_cases import Broken, federation, start, workload
+from federated_cases import EXAMPLES, Broken, federation, start, workload
 from pydantic import ValidationError
 
 from stages.common.errors import SettingError
@@ -55,12 +55,12 @@ def test_the_weights_are_those_of_sums_in_the_clear_up_to_rounding(changes, vect
     secure = workload(vectorised=vectorised, **secured() | changes)
     clear = workload(vectorised=vectorised, **secured() | changes | {"secure_aggregation": None})
     [(one, rounds), (other, same)] = [run(work) for work in (secure, clear)]
-    cohort = participants(one._population, secure.settings, 0, 1)
+    cohort = participants(one._population, secure.settings, one._selector.draw(1), 0, 1)
     tasks = [one._task(slot, each, 1) for slot, each in enumerate(cohort) if each.steps]
     # Of each client's update, of a weight of at most 1, a value is off by half a step at most.
     secured_by = secure.settings.secure_aggregation
     off = torch.tensor([len(tasks) * max(task.weight for task in tasks) * secured_by.step / 2])
-    bound = float(mean_update(secure.settings, torch.zeros(1), off, tasks))
+    bound = float(mean_update(secure.settings, torch.zeros(1), off, tasks, EXAMPLES))
     assert 0 < (one.weights - other.weights).abs().max() <= bound + 1e-7
     assert rounds[0].loss == pytest.approx(same[0].loss, rel=1e-5)
     assert (rounds[0].clipped, same[0].clipped) == (0.0, None)
@@ -72,7 +72,7 @@ def test_the_sum_is_that_of_the_quantised_updates_to_the_last_bit(lost):
     served = federation_of(work)
     secure = work.settings.secure_aggregation
     for number in range(1, 6):
-        cohort = participants(served._population, work.settings, 0, number)
+        cohort = participants(served._population, work.settings, served._selector.draw(number), 0, number)
         tasks = [served._task(slot, each, number) for slot, each in enumerate(each for each in cohort if each.steps)]
         largest = max(task.weight for task in tasks)
         words = np.zeros(len(served.weights), np.uint32)
@@ -174,7 +174,10 @@ def test_bytes_are_those_of_words_keys_and_shares():
     served = federation_of(work)
     for number in range(1, 6):
         made = served.round(number)
-        reporting = sum(each.steps > 0 for each in participants(served._population, work.settings, 0, number))
+        reporting = sum(
+            each.steps > 0
+            for each in participants(served._population, work.settings, served._selector.draw(number), 0, number)
+        )
         # Those who report send words and, at the end, a share of 33 bytes for each neighbour.
         assert made.bytes_up == 6 * (64 + 4 * 82) + reporting * (4 * values + 4 * 33)
         assert made.bytes_down == 6 * (4 * values + 4 * (64 + 82))

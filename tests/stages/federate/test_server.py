@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from stages.federate.client import Task
+from stages.federate.population import Participant
 from stages.federate.server import ServerOptimiser, mean_update, normaliser, weight
 from stages.federate.settings import ServerSettings
 from tests.peers.recorded import FLOWER
@@ -25,11 +26,11 @@ def combined(states, sizes, steps=None, **changes):
     algorithm = federation(**changes)
     steps = steps or [1] * len(sizes)
     tasks = [
-        Task(slot, np.arange(size), made, weight(algorithm, size, made), 0, 0)
+        Task(slot, np.arange(size), made, weight(algorithm, Participant(0, np.arange(size), made)), 0, 0)
         for slot, (size, made) in enumerate(zip(sizes, steps, strict=True))
     ]
     total = sum(task.weight * torch.tensor(state).double() for task, state in zip(tasks, states, strict=True))
-    update = mean_update(algorithm, START, total, tasks)
+    update = mean_update(algorithm, START, total, tasks, sum(sizes))
     return optimiser(kind="mean").step(START, update)
 
 
@@ -109,12 +110,15 @@ def test_servers_are_those_of_flower(kind):
     server = optimiser(len(weights), kind=kind, **{name: given[name] for name in wanted})
     algorithm = federation()
     for added, sizes, after in zip(given["added"], given["examples"], FLOWER["strategies"][kind], strict=True):
-        tasks = [Task(slot, np.arange(size), 1, weight(algorithm, size, 1), 0, 0) for slot, size in enumerate(sizes)]
+        tasks = [
+            Task(slot, np.arange(size), 1, weight(algorithm, Participant(0, np.arange(size), 1)), 0, 0)
+            for slot, size in enumerate(sizes)
+        ]
         total = sum(
             task.weight * (weights + torch.tensor(own, dtype=torch.float64))
             for task, own in zip(tasks, added, strict=True)
         )
-        weights = server.step(weights, mean_update(algorithm, weights, total, tasks))
+        weights = server.step(weights, mean_update(algorithm, weights, total, tasks, sum(sizes)))
         torch.testing.assert_close(weights.tolist(), after, rtol=1e-12, atol=1e-15)
 
 

@@ -9,7 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from stages.common.errors import SettingError
 from stages.common.streams import torch_seed
-from stages.federate.population import select
+from stages.federate.selection import select
 from stages.federate.simulation import fit, trained_at_once
 from stages.fitting.cell import Data
 from stages.models import files
