@@ -20,6 +20,7 @@ from stages.partition.settings import (
     Membership,
     Natural,
     PartitionSettings,
+    PowerLaw,
     QuantityShift,
     Shards,
 )
@@ -116,6 +117,8 @@ def _deal_clients(
             return schemes.label_shift(clusters, settings.clients, settings.alpha, generator, key)
         case QuantityShift():
             return schemes.quantity_shift(len(labels), settings.clients, settings.beta, settings.least, generator, key)
+        case PowerLaw():
+            return schemes.power_law(len(labels), settings.clients, settings.exponent, settings.least, generator, key)
         case Natural():
             return schemes.natural(values)
 

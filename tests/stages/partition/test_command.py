@@ -16,6 +16,7 @@ partitions:
   iid: {dataset: plays, scheme: iid, clients: 5, seeds: [0, 7]}
   skewed: {dataset: plays, scheme: label_shift, alpha: 0.1, clients: 5, seeds: [1]}
   uneven: {dataset: plays, scheme: quantity_shift, beta: 1.0, clients: 5, seeds: [1]}
+  power: {dataset: plays, scheme: power_law, exponent: 1.5, least: 3, clients: 20, seeds: [1, 2]}
   authors: {dataset: plays, scheme: natural, column: author, seeds: [3]}
   halves: {dataset: plays, scheme: iid, clients: 5, seeds: [0, 1], membership: {member: 0.4, nonmember: 0.4}}
   dirichlet: {dataset: plays, scheme: label_dirichlet, alpha: 0.5, clients: 5, seeds: [1]}
@@ -137,7 +138,9 @@ def test_metrics_hold_what_was_measured_on_which_input(project, monkeypatch):
     assert content["metrics"]["train/clients"]["0"]["value"] == 5
 
 
-@pytest.mark.parametrize("name", ["iid", "skewed", "uneven", "authors", "halves", "dirichlet", "shards", "clusters"])
+@pytest.mark.parametrize(
+    "name", ["iid", "skewed", "uneven", "authors", "halves", "dirichlet", "shards", "power", "clusters"]
+)
 def test_the_same_input_gives_the_same_bytes(project, monkeypatch, name):
     assert run(name, monkeypatch) == 0
     first = {path: content for path, content in files(project).items() if "timings" not in path}
