@@ -229,6 +229,24 @@ def periods(values: NDArray[np.object_], count: int, key: str) -> NDArray[np.int
     return period
 
 
+def periods_among(
+    values: NDArray[np.object_], known: NDArray[np.object_], period: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Return the periods of further examples by the bounds of periods that others are in.
+
+    Args:
+        values: (m,) when each further example is from.
+        known: (n,) when each of the others is from.
+        period: (n,) the period of each of these, as `periods` gives it.
+
+    Returns:
+        (m,) the period of the latest known value that is not after the example's own; 0 if it is before all.
+    """
+    found, first = np.unique(known, return_index=True)
+    place = np.searchsorted(found, values, side="right") - 1
+    return period[first[np.maximum(place, 0)]]
+
+
 def _by_label(
     labels: NDArray[np.int64],
     clients: int,

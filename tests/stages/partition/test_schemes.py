@@ -249,6 +249,14 @@ def test_periods_are_in_order_of_time_and_keep_a_value_together():
         schemes.periods(np.array(["a"] * 9 + ["b"], dtype=object), 3, KEY)
 
 
+@given(st.lists(st.text(max_size=2), min_size=1), st.lists(st.text(max_size=2), min_size=1, max_size=30))
+def test_a_further_example_is_of_the_period_of_the_latest_value_not_after_its_own(values, known):
+    known = np.array(known, dtype=object)
+    order = {value: place // 2 for place, value in enumerate(sorted(set(known)))}
+    found = schemes.periods_among(np.array(values, dtype=object), known, np.array([order[value] for value in known]))
+    assert found.tolist() == [max((order[each] for each in order if each <= value), default=0) for value in values]
+
+
 @pytest.mark.parametrize(
     "deal",
     [
