@@ -15,7 +15,7 @@ from stages.common.errors import InputError
 from stages.common.measurements import About
 from stages.common.settings import PARAMETERS, read_parameters
 from stages.partition import schemes
-from stages.partition.dealing import client_table, deal
+from stages.partition.dealing import client_table, deal, held_out_table
 from stages.partition.settings import FeatureShift, Natural, PartitionSettings, read
 from stages.partition.statistics import holdings, label_counts, measure
 
@@ -31,7 +31,9 @@ def run_partition(name: str) -> None:
     """Read a partition's settings and data, deal it for all its seeds, and write it.
 
     Writes data/partitions/<name>/clients.parquet, reports/metrics/partitions/<name>/partition.json and
-    reports/curves/partitions/<name>/holdings.csv (the first seed's largest clients), once every seed is dealt.
+    reports/curves/partitions/<name>/holdings.csv (the first seed's largest clients), once every seed is dealt. The
+    first also has valid and test, where an example's values say which client or period it is of; the reports are of
+    the training examples alone.
     """
     settings, key = read(read_parameters(), name), f"partitions.{name}"
     source = paths.prepared_path(settings.dataset, "train")
@@ -52,9 +54,11 @@ def run_partition(name: str) -> None:
         seed: label_counts(dealing.client, labels[dealing.held], len(label_names)) for seed, dealing in dealings.items()
     }
     ids = examples["example_id"]
-    table = pd.concat([client_table(ids, dealing, periods, seed) for seed, dealing in dealings.items()])
+    tables = [client_table(ids, dealing, periods, seed) for seed, dealing in dealings.items()]
+    if isinstance(settings, Natural) or settings.periods is not None:
+        tables += [_held_out(split, settings, key, examples, periods) for split in ("valid", "test")]
     with artifacts.atomic_folder(paths.PARTITIONS / name) as folder:
-        artifacts.write_table(folder / "clients.parquet", table)
+        artifacts.write_table(folder / "clients.parquet", pd.concat(tables))
     measured = {seed: measure(counts[seed], dealing.split) for seed, dealing in dealings.items()}
     place = Place("partitions", "partition", name)
     measurements.write(place.metrics, _about(name, settings, source), measured)
@@ -78,6 +82,19 @@ def read_examples(source: Path, settings: PartitionSettings, key: str) -> pd.Dat
             problem = f"`{column}` is empty in {empty} rows of {source}"
             raise InputError(where, problem, "name a column that is filled in all")
     return examples
+
+
+def _held_out(
+    split: str, settings: PartitionSettings, key: str, train: pd.DataFrame, periods: NDArray[np.int64]
+) -> pd.DataFrame:
+    """Return the rows of a split that no seed deals, given the training examples and the period of each."""
+    examples = read_examples(paths.prepared_path(settings.dataset, split), settings, key)
+    clients = examples[settings.column].to_numpy(dtype=object) if isinstance(settings, Natural) else None
+    period = np.zeros(len(examples), dtype=np.int64)
+    if settings.periods is not None:
+        times, known = (each[settings.periods.column].to_numpy(dtype=object) for each in (examples, train))
+        period = schemes.periods_among(times, known, periods)
+    return held_out_table(examples["example_id"], split, clients, period)
 
 
 def _vectors(settings: FeatureShift, source: Path, key: str) -> NDArray[np.float32]:

@@ -20,6 +20,7 @@ from stages.partition.settings import (
     Membership,
     Natural,
     PartitionSettings,
+    PowerLaw,
     QuantityShift,
     Shards,
 )
@@ -98,6 +99,24 @@ def client_table(examples: pd.Series, dealing: Dealing, periods: NDArray[np.int6
     )
 
 
+def held_out_table(
+    examples: pd.Series, split: str, clients: NDArray[np.object_] | None, periods: NDArray[np.int64]
+) -> pd.DataFrame:
+    """Return rows like those of `client_table` for examples that are never dealt: their seed is null.
+
+    Without clients, client_id is null too. So a reader of one seed sees what that seed dealt and no more.
+    """
+    return pd.DataFrame(
+        {
+            "seed": pd.Series(pd.NA, index=examples.index, dtype="Int64"),
+            "example_id": examples,
+            "client_id": pd.Series(clients, index=examples.index, dtype="str"),
+            "split": split,
+            "period": periods,
+        }
+    )
+
+
 def _deal_clients(
     settings: PartitionSettings, key: str, labels: NDArray[np.int64], values: NDArray[Any], seed: int
 ) -> NDArray[np.int64]:
@@ -116,6 +135,8 @@ def _deal_clients(
             return schemes.label_shift(clusters, settings.clients, settings.alpha, generator, key)
         case QuantityShift():
             return schemes.quantity_shift(len(labels), settings.clients, settings.beta, settings.least, generator, key)
+        case PowerLaw():
+            return schemes.power_law(len(labels), settings.clients, settings.exponent, settings.least, generator, key)
         case Natural():
             return schemes.natural(values)
 

@@ -120,6 +120,33 @@ def quantity_shift(
     return _by_label(np.zeros(count, dtype=np.int64), clients, ("beta", beta), least, generator, key)
 
 
+def power_law(
+    count: int, clients: int, exponent: float, least: int, generator: np.random.Generator, key: str
+) -> NDArray[np.int64]:
+    """Deal examples at random into clients whose sizes follow Zipf's law: the r-th largest's share is as r**-exponent.
+
+    Clients that would hold fewer than `least` hold just that, and the others share the rest by the law, rounded by
+    largest remainders. Sizes are the same under every seed; which client has which is drawn.
+
+    Args:
+        count: Number of examples.
+        clients: Number of clients.
+        exponent: Small means sizes nearly equal, large means that the first client holds nearly everything.
+        least: The fewest examples that a client may hold.
+        generator: Source of every draw.
+        key: Dotted key of the partition in params.yaml, for errors.
+
+    Returns:
+        (count,) client index of each example.
+
+    Raises:
+        InputError: Too few examples for that many clients.
+    """
+    _check_enough(count, clients, key, least)
+    sizes = _by_power(count, clients, exponent, least)
+    return generator.permutation(np.repeat(generator.permutation(clients), sizes))
+
+
 def shards(
     labels: NDArray[np.int64], clients: int, shards_per_client: int, generator: np.random.Generator, key: str
 ) -> NDArray[np.int64]:
@@ -202,6 +229,24 @@ def periods(values: NDArray[np.object_], count: int, key: str) -> NDArray[np.int
     return period
 
 
+def periods_among(
+    values: NDArray[np.object_], known: NDArray[np.object_], period: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Return the periods of further examples by the bounds of periods that others are in.
+
+    Args:
+        values: (m,) when each further example is from.
+        known: (n,) when each of the others is from.
+        period: (n,) the period of each of these, as `periods` gives it.
+
+    Returns:
+        (m,) the period of the latest known value that is not after the example's own; 0 if it is before all.
+    """
+    found, first = np.unique(known, return_index=True)
+    place = np.searchsorted(found, values, side="right") - 1
+    return period[first[np.maximum(place, 0)]]
+
+
 def _by_label(
     labels: NDArray[np.int64],
     clients: int,
@@ -226,6 +271,21 @@ def _by_label(
         f"{value} left one of {clients} clients without {fewer} of {len(labels)} examples in each of {DRAWS} draws",
         f"raise {name} or lower clients",
     )
+
+
+def _by_power(count: int, clients: int, exponent: float, least: int) -> NDArray[np.int64]:
+    # (clients,) sizes, the largest first.
+    ranks = np.arange(1, clients + 1)
+    weights = ranks**-exponent
+    # The first r share what is left once all others hold `least`; of these heads, the longest that pays its last.
+    left, total = count - least * (clients - ranks), np.cumsum(weights)
+    head = int(np.flatnonzero(left * weights / total >= least)[-1])
+    shares = left[head] * weights[: head + 1] / total[head]
+    sizes = np.full(clients, least)
+    sizes[: head + 1] = np.floor(shares)
+    largest = np.argsort(np.floor(shares) - shares, kind="stable")
+    sizes[largest[: count - sizes.sum()]] += 1
+    return sizes
 
 
 def _sizes(shares: NDArray[np.float64], count: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -95,6 +95,15 @@ class QuantityShift(_Partition):
     least: PositiveInt = 1
 
 
+class PowerLaw(_Partition):
+    """Clients whose sizes follow Zipf's law, the less evenly the larger `exponent` is, but hold `least` or more."""
+
+    scheme: Literal["power_law"]
+    clients: PositiveInt
+    exponent: Positive
+    least: PositiveInt = 1
+
+
 class Natural(_Partition):
     """One client per value of a column of the prepared table."""
 
@@ -102,7 +111,7 @@ class Natural(_Partition):
     column: Annotated[str, Field(min_length=1)]
 
 
-_Any = Iid | LabelShift | LabelDirichlet | Shards | FeatureShift | QuantityShift | Natural
+_Any = Iid | LabelShift | LabelDirichlet | Shards | FeatureShift | QuantityShift | PowerLaw | Natural
 PartitionSettings = Annotated[_Any, Field(discriminator="scheme")]
 
 SCHEMES: dict[str, type[_Any]] = {
@@ -112,6 +121,7 @@ SCHEMES: dict[str, type[_Any]] = {
     "shards": Shards,
     "feature_shift": FeatureShift,
     "quantity_shift": QuantityShift,
+    "power_law": PowerLaw,
     "natural": Natural,
 }
 
@@ -119,7 +129,9 @@ SCHEMES: dict[str, type[_Any]] = {
 class _Choice(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore")
 
-    scheme: Literal["iid", "label_shift", "label_dirichlet", "shards", "feature_shift", "quantity_shift", "natural"]
+    scheme: Literal[
+        "iid", "label_shift", "label_dirichlet", "shards", "feature_shift", "quantity_shift", "power_law", "natural"
+    ]
 
 
 def read(parameters: dict[str, Any], name: str) -> PartitionSettings:

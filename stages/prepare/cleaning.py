@@ -40,6 +40,8 @@ def clean(table: RawTable, settings: Dataset) -> tuple[pd.DataFrame, Counter[str
 
     for kept, pattern in settings.patterns.items():
         rows = rows.assign(**{kept: rows[kept].map(partial(_found, re.compile(pattern))).astype(object)})
+    # Before any row is dropped: the next row is that of the source.
+    rows = rows.assign(**{role: _following(rows, role) for role in settings.following})
     for role in table.rows.columns:
         rows = drop(rows[role].map(_is_missing).astype(bool), role, "missing")
     as_given = rows
@@ -71,6 +73,15 @@ def canonical_label(value: Any) -> str:
 def _found(pattern: re.Pattern[str], value: Any) -> str | None:
     match = pattern.search(value) if isinstance(value, str) else None
     return match[1] if match else None
+
+
+def _following(rows: pd.DataFrame, role: str) -> "pd.Series[Any]":
+    """Return for each row the value of the next one; None if that is of another time, or there is none."""
+    values = rows[role].shift(-1, fill_value=None)
+    if "time" not in rows:
+        return values
+    times = rows["time"].map(normalised)
+    return values.where(times == times.shift(-1), None)
 
 
 def _as_list(value: Any) -> list[str]:

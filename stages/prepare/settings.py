@@ -145,6 +145,8 @@ class Dataset(Settings):
     Attributes:
         patterns: Role -> regular expression: of its values only what the group finds is kept, and a value without a
             match is missing.
+        following: Roles whose value is that of the next row of the same file, if that row has the same `time`; it is
+            missing in a row without such a next one.
         labels: Value in the source -> label; other rows are missing.
     """
 
@@ -152,6 +154,7 @@ class Dataset(Settings):
     files: Files[Any]
     columns: Columns
     patterns: dict[Plain, Annotated[str, AfterValidator(_one_group)]] = Field({})
+    following: list[Name] = Field([])
     labels: Annotated[dict[str, str], Field(min_length=1)] | None = None
     splits: Fractions = Fractions()
     seed: Annotated[int, Field(ge=0)]
@@ -176,6 +179,13 @@ class Dataset(Settings):
     def _patterns_are_of_columns(self) -> Self:
         if other := [role for role in self.patterns if role not in self.columns.declared()]:
             raise ValueError(f"`patterns` has {other[0]}, of which `columns` names none")
+        return self
+
+    @model_validator(mode="after")
+    def _what_follows_is_of_columns(self) -> Self:
+        declared = self.columns.declared()
+        if other := [role for role in self.following if role not in declared]:
+            raise ValueError(f"`following` has {other[0]}, and `columns` names {', '.join(declared)}")
         return self
 
 

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from stages.models.examples import read_partition, splits_of
+
 ROOT = Path(__file__).parents[3]
 PARAMETERS = """
 datasets: {plays: {}, absent: {}}
@@ -16,6 +18,7 @@ partitions:
   iid: {dataset: plays, scheme: iid, clients: 5, seeds: [0, 7]}
   skewed: {dataset: plays, scheme: label_shift, alpha: 0.1, clients: 5, seeds: [1]}
   uneven: {dataset: plays, scheme: quantity_shift, beta: 1.0, clients: 5, seeds: [1]}
+  power: {dataset: plays, scheme: power_law, exponent: 1.5, least: 3, clients: 20, seeds: [1, 2]}
   authors: {dataset: plays, scheme: natural, column: author, seeds: [3]}
   halves: {dataset: plays, scheme: iid, clients: 5, seeds: [0, 1], membership: {member: 0.4, nonmember: 0.4}}
   dirichlet: {dataset: plays, scheme: label_dirichlet, alpha: 0.5, clients: 5, seeds: [1]}
@@ -34,6 +37,13 @@ partitions:
       tokenizer: wordllama/tokenizers/l2_supercat_tokenizer_config.json
     max_length: 8
     seeds: [1]
+  seasons:
+    dataset: plays
+    scheme: natural
+    column: author
+    seeds: [0, 1]
+    membership: {member: 0.4, nonmember: 0.4}
+    periods: {column: author, count: 3}
   many: {dataset: plays, scheme: iid, clients: 5, seeds: [0], periods: {column: author, count: 4}}
   timeless: {dataset: plays, scheme: iid, clients: 5, seeds: [0], periods: {column: day, count: 4}}
   crowded: {dataset: plays, scheme: iid, clients: 201, seeds: [0]}
@@ -62,6 +72,11 @@ def project(tmp_path, monkeypatch):
     prepared = tmp_path / "data/prepared/plays"
     prepared.mkdir(parents=True)
     plays.to_parquet(prepared / "train.parquet")
+    held_out = ["Kyd", "Webster", "Anon", "Nashe", "Young"]
+    for split, authors in (("valid", held_out[:2]), ("test", held_out)):
+        rows = plays[: len(authors)].assign(author=authors, group="q1")
+        rows["example_id"] = [f"{split}-{row}" for row in range(len(rows))]
+        rows.to_parquet(prepared / f"{split}.parquet")
     (tmp_path / "params.yaml").write_text(PARAMETERS)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -137,7 +152,9 @@ def test_metrics_hold_what_was_measured_on_which_input(project, monkeypatch):
     assert content["metrics"]["train/clients"]["0"]["value"] == 5
 
 
-@pytest.mark.parametrize("name", ["iid", "skewed", "uneven", "authors", "halves", "dirichlet", "shards", "clusters"])
+@pytest.mark.parametrize(
+    "name", ["iid", "skewed", "uneven", "authors", "halves", "dirichlet", "shards", "power", "clusters"]
+)
 def test_the_same_input_gives_the_same_bytes(project, monkeypatch, name):
     assert run(name, monkeypatch) == 0
     first = {path: content for path, content in files(project).items() if "timings" not in path}
@@ -149,7 +166,7 @@ def test_natural_clients_are_the_authors_but_the_curve_does_not_name_them(projec
     assert run("authors", monkeypatch) == 0
     plays = pd.read_parquet("data/prepared/plays/train.parquet")
     table = pd.read_parquet("data/partitions/authors/clients.parquet")
-    assert table["client_id"].tolist() == plays["author"].tolist()
+    assert table[table["split"] == "train"]["client_id"].tolist() == plays["author"].tolist()
     curve = pd.read_csv("reports/curves/partitions/authors/holdings.csv")
     assert list(curve.columns) == ["seed", "client", "label", "count"]
     assert curve["count"].sum() == 200
@@ -163,8 +180,62 @@ def test_periods_are_of_the_column_and_not_of_the_clients(project, monkeypatch):
     plays = pd.read_parquet("data/prepared/plays/train.parquet")
     table = pd.read_parquet("data/partitions/shards/clients.parquet")
     authors = {"Kyd": 0, "Marlowe": 1, "Webster": 2}
-    assert table["period"].tolist() == [authors[author] for author in plays["author"]]
+    assert table[table["split"] == "train"]["period"].tolist() == [authors[author] for author in plays["author"]]
     assert table.groupby("client_id")["period"].nunique().min() > 1
+
+
+@pytest.mark.parametrize(
+    ("name", "clients", "periods"),
+    [
+        ("authors", ["Kyd", "Webster", "Anon", "Nashe", "Young"], [0, 0, 0, 0, 0]),
+        ("seasons", ["Kyd", "Webster", "Anon", "Nashe", "Young"], [0, 2, 0, 1, 2]),
+        ("shards", [None] * 5, [0, 2, 0, 1, 2]),
+    ],
+)
+def test_held_out_examples_know_their_client_and_period_and_are_of_no_seed(
+    project, monkeypatch, name, clients, periods
+):
+    assert run(name, monkeypatch) == 0
+    table = pd.read_parquet(f"data/partitions/{name}/clients.parquet")
+    assert table["seed"].isna().tolist() == table["split"].isin(["valid", "test"]).tolist()
+    for split, count in (("valid", 2), ("test", 5)):
+        rows = table[table["split"] == split]
+        assert rows["example_id"].tolist() == [f"{split}-{row}" for row in range(count)]
+        assert rows["client_id"].astype(object).where(rows["client_id"].notna(), None).tolist() == clients[:count]
+        assert rows["period"].tolist() == periods[:count]
+
+
+@pytest.mark.parametrize(
+    ("name", "seed", "dealt"), [("authors", 3, "train"), ("seasons", 1, "member"), ("shards", 1, "train")]
+)
+def test_what_is_measured_and_what_a_seed_deals_is_of_training_examples_alone(project, monkeypatch, name, seed, dealt):
+    def read():
+        reports = {path: content for path, content in files(project / "reports").items() if "timings" not in path}
+        return reports, read_partition(name, seed, dealt), splits_of(name, seed, ids)
+
+    ids = pd.read_parquet("data/prepared/plays/train.parquet")["example_id"].to_numpy(dtype=object)
+    assert run(name, monkeypatch) == 0
+    with_few, held, splits = read()
+    assert set(held["example_id"]) <= set(ids)
+    assert held["client_id"].notna().all()
+    for split in ("valid", "test"):
+        path = Path(f"data/prepared/plays/{split}.parquet")
+        pd.read_parquet(path)[:1].to_parquet(path)
+    assert run(name, monkeypatch) == 0
+    with_fewer, still_held, same_splits = read()
+    assert with_few == with_fewer
+    pd.testing.assert_frame_equal(held, still_held)
+    assert splits.tolist() == same_splits.tolist()
+
+
+@pytest.mark.parametrize("name", ["iid", "skewed", "halves", "clusters", "power"])
+def test_other_partitions_read_and_hold_training_examples_alone(project, monkeypatch, name):
+    for split in ("valid", "test"):
+        Path(f"data/prepared/plays/{split}.parquet").unlink()
+    assert run(name, monkeypatch) == 0
+    table = pd.read_parquet(f"data/partitions/{name}/clients.parquet")
+    assert table["seed"].dtype == np.int64
+    assert not set(table["split"]) & {"valid", "test"}
 
 
 def test_clients_of_shifted_features_are_of_like_texts(project, monkeypatch):

@@ -14,6 +14,7 @@ from stages.partition.settings import (
     LabelShift,
     Membership,
     Natural,
+    PowerLaw,
     QuantityShift,
     Shards,
 )
@@ -27,6 +28,7 @@ SCHEMES = [
     Natural(scheme="natural", dataset="d", seeds=[0], column="author"),
     LabelDirichlet(scheme="label_dirichlet", dataset="d", seeds=[0], clients=3, alpha=5.0),
     Shards(scheme="shards", dataset="d", seeds=[0], clients=3, shards=2),
+    PowerLaw(scheme="power_law", dataset="d", seeds=[0], clients=3, exponent=1.2),
 ]
 
 

@@ -78,9 +78,10 @@ def test_natural_deals_one_client_per_value_in_sorted_order(values):
         lambda g: schemes.label_dirichlet(balanced(300, 5), 7, 0.3, 1, g, KEY),
         lambda g: schemes.shards(balanced(300, 5), 7, 2, g, KEY),
         lambda g: schemes.quantity_shift(300, 7, 2.0, 1, g, KEY),
+        lambda g: schemes.power_law(300, 7, 1.2, 1, g, KEY),
         lambda g: schemes.clusters(np.random.default_rng(0).normal(size=(300, 2)), 7, g, KEY),
     ],
-    ids=["iid", "label_shift", "label_dirichlet", "shards", "quantity_shift", "clusters"],
+    ids=["iid", "label_shift", "label_dirichlet", "shards", "quantity_shift", "power_law", "clusters"],
 )
 def test_the_same_seed_repeats_and_another_differs(deal):
     assert (deal(generator(3)) == deal(generator(3))).all()
@@ -150,6 +151,45 @@ def test_a_floor_holds_or_is_given_up_at_the_cap():
         schemes.quantity_shift(5000, 20, 5.0, 300, generator(), KEY)
 
 
+@given(st.integers(1, 400), st.integers(1, 60), st.floats(1e-3, 50.0), st.integers(1, 5), st.integers(0, 2**32 - 1))
+def test_power_law_deals_shares_of_the_rank_and_the_floor_to_those_below(count, clients, exponent, least, seed):
+    if clients * least > count:
+        return
+    client = schemes.power_law(count, clients, exponent, least, generator(seed), KEY)
+    sizes = np.sort(np.bincount(client, minlength=clients))[::-1]
+    assert sizes.sum() == count
+    assert len(sizes) == clients
+    assert sizes.min() >= least
+    # Those that the floor raises are as many as there must be; the others are within one of their share.
+    for head in range(clients, 0, -1):
+        weights = np.arange(1, head + 1) ** -exponent
+        shares = (count - least * (clients - head)) * weights / weights.sum()
+        if shares[-1] >= least - 1e-9:
+            break
+    assert np.abs(sizes[:head] - shares).max() < 1 + 1e-9
+    assert (sizes[head:] == least).all()
+
+
+def test_power_law_without_a_floor_is_zipfs_rounded_by_largest_remainders():
+    # 1000 / (1 + 1/2 + 1/3 + 1/4) = 480; 1003 are 481.44, 240.72, 160.48 and 120.36.
+    for count, expected in ((1000, [480, 240, 160, 120]), (1001, [481, 240, 160, 120]), (1003, [481, 241, 161, 120])):
+        sizes = np.bincount(schemes.power_law(count, 4, 1.0, 1, generator(), KEY))
+        assert sorted(sizes, reverse=True) == expected
+    assert sorted(np.bincount(schemes.power_law(1000, 4, 1.0, 200, generator(), KEY))) == [200, 200, 200, 400]
+
+
+def test_power_law_draws_which_client_is_large_and_what_it_holds():
+    dealt = [schemes.power_law(1000, 10, 1.5, 1, generator(seed), KEY) for seed in range(200)]
+    sizes = np.array([np.bincount(client) for client in dealt])
+    assert len({tuple(sorted(each)) for each in sizes}) == 1
+    assert set(sizes.argmax(axis=1)) == set(range(10))
+    # Of any hundred rows, the largest client holds its share.
+    largest = np.mean(
+        [client[:100] == client_sizes.argmax() for client, client_sizes in zip(dealt, sizes, strict=True)]
+    )
+    assert largest == pytest.approx(sizes.max() / 1000, abs=0.02)
+
+
 def test_label_dirichlet_draws_the_shares_of_each_label():
     # Of Dirichlet(a, ..., a), a client's share has the mean 1/K and the variance (1/K)(1 - 1/K) / (K a + 1).
     labels = np.repeat([0, 1], [5000, 3000])
@@ -209,6 +249,14 @@ def test_periods_are_in_order_of_time_and_keep_a_value_together():
         schemes.periods(np.array(["a"] * 9 + ["b"], dtype=object), 3, KEY)
 
 
+@given(st.lists(st.text(max_size=2), min_size=1), st.lists(st.text(max_size=2), min_size=1, max_size=30))
+def test_a_further_example_is_of_the_period_of_the_latest_value_not_after_its_own(values, known):
+    known = np.array(known, dtype=object)
+    order = {value: place // 2 for place, value in enumerate(sorted(set(known)))}
+    found = schemes.periods_among(np.array(values, dtype=object), known, np.array([order[value] for value in known]))
+    assert found.tolist() == [max((order[each] for each in order if each <= value), default=0) for value in values]
+
+
 @pytest.mark.parametrize(
     "deal",
     [
@@ -217,8 +265,9 @@ def test_periods_are_in_order_of_time_and_keep_a_value_together():
         lambda: schemes.label_dirichlet(np.array([0, 1, 0]), 4, 1.0, 1, generator(), KEY),
         lambda: schemes.shards(np.array([0, 1, 0]), 4, 1, generator(), KEY),
         lambda: schemes.quantity_shift(3, 4, 1.0, 1, generator(), KEY),
+        lambda: schemes.power_law(3, 4, 1.0, 1, generator(), KEY),
     ],
-    ids=["iid", "label_shift", "label_dirichlet", "shards", "quantity_shift"],
+    ids=["iid", "label_shift", "label_dirichlet", "shards", "quantity_shift", "power_law"],
 )
 def test_more_clients_than_examples_is_refused(deal):
     with pytest.raises(InputError, match=r"params.yaml: partitions.some.clients: 4 clients .* 3 examples"):

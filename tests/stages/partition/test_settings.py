@@ -33,6 +33,7 @@ def test_the_union_knows_every_scheme():
         "shards": {"shards": 2},
         "feature_shift": {"alpha": 1.0, "clusters": 5, "encoder": encoder, "max_length": 16},
         "quantity_shift": {"beta": 1.0, "periods": {"column": "time", "count": 2}},
+        "power_law": {"exponent": 1.0, "least": 3},
     }
     for scheme, extra in own.items():
         assert type(adapter.validate_python(IID | {"scheme": scheme} | extra)) is SCHEMES[scheme]
@@ -54,6 +55,8 @@ def test_every_partition_of_the_project_is_valid():
         ({"scheme": "label_shift"}, r"partitions.some.alpha: missing"),
         ({"scheme": "label_shift", "alpha": 0.0}, r"partitions.some.alpha: 0.0 is not allowed; .*greater than 0"),
         ({"scheme": "quantity_shift", "beta": -1.0}, r"partitions.some.beta: -1.0 is not allowed"),
+        ({"scheme": "power_law", "exponent": 0.0}, r"partitions.some.exponent: 0.0 is not allowed; .*greater than 0"),
+        ({"scheme": "power_law"}, r"partitions.some.exponent: missing"),
         ({"scheme": "natural", "column": "author"}, r"partitions.some.clients: no such setting; allowed: column"),
         ({"alpha": 1.0}, r"partitions.some.alpha: no such setting; allowed: clients, dataset"),
         ({"clients": 0}, r"partitions.some.clients: 0 is not allowed"),

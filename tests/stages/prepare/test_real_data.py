@@ -11,12 +11,21 @@ from stages.prepare.settings import Limits, dataset_settings
 
 PARAMETERS = Path(__file__).parents[3] / "params.yaml"
 # Rows after cleaning and without limits, over all splits.
-ROWS = {"atis": 5471, "newsgroups": 18787, "redditbias": 11464, "friends": 43297, "bbq": 23384, "news": 3722}
+ROWS = {
+    "atis": 5471,
+    "newsgroups": 18787,
+    "redditbias": 11464,
+    "friends": 43297,
+    "friends-replies": 42939,
+    "bbq": 23384,
+    "news": 3722,
+}
 READ = {
     "atis": 4978 + 893,
     "newsgroups": 11293 + 7528,
     "redditbias": 28131,
     "friends": 61563,
+    "friends-replies": 61563,
     "bbq": 29246,
     "news": 3824,
 }
@@ -80,3 +89,6 @@ def test_own_columns(prepared: Prepared) -> None:
                 assert rows["label"].nunique() == 6
                 assert (rows["author"] == rows["label"]).all()
                 assert rows["time"].str.fullmatch(r"\d{4}(-\d\d)?").all()
+            case "friends-replies":
+                assert rows["label"].nunique() == 6
+                assert 0 < (rows["author"] == rows["label"]).mean() < 0.05
