@@ -61,8 +61,12 @@ class Power(_Weighted):
     rule: Literal["power"]
     exponent: float = Field(1.0, ge=0, le=4)
 
+    def weights(self, counts: NDArray[np.int64]) -> NDArray[np.float64]:
+        """See `_Weighted`."""
+        return counts.astype(np.float64) if self.exponent == 1 else super().weights(counts)
+
     def _of_counts(self, counts: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.where(counts > 0, counts**self.exponent, 0.0) if self.exponent != 1 else counts
+        return np.where(counts > 0, counts**self.exponent, 0.0)
 
 
 class Log(_Weighted):
@@ -158,10 +162,16 @@ Selection = Annotated[Counting | PowerOfChoice | Oort, Field(discriminator="rule
 
 def heavy_from(counts: NDArray[np.int64], quantile: float) -> int:
     """Return how many examples a device must hold to be among the heavy: the quantile over devices with any."""
-    if int(counts.max(initial=0)) < LARGEST_TABLE:
-        # Many devices have as many examples: counting them is cheaper than ordering them.
-        devices = np.bincount(counts)
-        devices[:1] = 0
-        up_to = np.cumsum(devices)
-        return int(np.searchsorted(up_to, ceil(quantile * (up_to[-1] - 1)), side="right")) if up_to[-1:].any() else 1
-    return int(np.quantile(counts[counts > 0], quantile, method="higher"))
+    live = int(np.count_nonzero(counts))
+    return place(counts, live - ceil(quantile * (live - 1)))
+
+
+def place(counts: NDArray[np.int64], number: int) -> int:
+    """Return the examples of the device that has the `number`-th most, from 1; one at least."""
+    if not number:
+        return 1
+    if int(counts.max(initial=0)) >= LARGEST_TABLE:
+        return int(np.partition(counts, len(counts) - number)[len(counts) - number])
+    # Many devices have as many examples: counting them is cheaper than ordering them.
+    at_least = np.cumsum(np.bincount(counts)[::-1])
+    return len(at_least) - 1 - int(np.searchsorted(at_least, number))

@@ -6,13 +6,16 @@ A rule gives each device a weight w_k. Of m draws by these weights
 - without, devices are drawn one after another, each by the weights of those that are left: successive sampling;
 - independently, each device joins by itself with probability q_k = min(most, c w_k), and m is left to chance.
 
-Draws without replacement are the first m devices that ring where device k rings at rate p_k, whatever rings again being
-passed over. So a round costs lookups in cumulative weights alone, as long as weights stay. And the time T at which the
-(m + 1)-th device rings is known: given all others, device k is among the first m with probability 1 - exp(-p_k T), by
-which its update is divided for a sum without bias (Cohen and Kaplan 2007, rank conditioning with exponential ranks).
+Draws without replacement are the first m devices to ring, where device k rings at rate w_k for the first time after an
+exponential time. Those of the few heavy devices are drawn; of the many others a Poisson process of all their rings is,
+device by device by lookup in cumulative weights, and who rings again is passed over. So as long as weights stay a
+round costs m lookups, however many devices there are. The time T at which the (m + 1)-th device rings is known with
+it: given all others, device k is among the first m with probability 1 - exp(-w_k T), by which its update is divided
+for a sum without bias (Cohen and Kaplan 2007, rank conditioning with exponential ranks).
 """
 
 from collections.abc import Callable
+from math import log
 from typing import NamedTuple, assert_never
 
 import numpy as np
@@ -20,10 +23,14 @@ from numpy.typing import NDArray
 
 from stages.common.errors import SettingError
 from stages.common.streams import generator
-from stages.federate.rules import Counting, Log, Power, Strata, Threshold, Top, Uniform, heavy_from
+from stages.federate.rules import Counting, Log, Power, Strata, Threshold, Top, Uniform, heavy_from, place
 
-# Rings that are made at once are as many as are wanted, and so many times more for devices that ring again.
-SPARE = 1.1
+# A device is heavy if of this many times as many rings as there are places one is to be expected of it.
+RINGS = 4
+# Probability beyond which whether a device joins is drawn, and not whether it rings.
+LIKELY = 0.5
+# Of cumulative weights, a power of two.
+BLOCK = 256
 
 
 class Drawn(NamedTuple):
@@ -88,12 +95,9 @@ class _Top:
     """The devices with the most examples."""
 
     def __init__(self, counts: NDArray[np.int64], size: int) -> None:
-        live = np.flatnonzero(counts)
-        self._size = min(size, len(live))
-        self._sure = self._tied = live[:0]
-        if self._size:
-            last = np.partition(counts[live], len(live) - self._size)[len(live) - self._size]
-            self._sure, self._tied = np.flatnonzero(counts > last), np.flatnonzero(counts == last)
+        self._size = min(size, int(np.count_nonzero(counts)))
+        last = place(counts, self._size)
+        self._sure, self._tied = np.flatnonzero(counts > last), np.flatnonzero(counts == last)
 
     def draw(self, source: np.random.Generator) -> Drawn:
         places = self._size - len(self._sure)
@@ -124,83 +128,120 @@ class _Repeated:
     """Draws with replacement."""
 
     def __init__(self, weights: NDArray[np.float64], size: int) -> None:
-        self._rings = _Rings(weights)
-        self._size = size if self._rings.live else 0
+        self._rings, self._weights = _Rings(weights), weights
+        self._size = size if self._rings.total else 0
 
     def draw(self, source: np.random.Generator) -> Drawn:
         devices, times = np.unique(self._rings.ring(source, self._size), return_counts=True)
-        return Drawn(devices, times, self._size * self._rings.shares(devices))
+        return Drawn(devices, times, self._size * self._weights[devices] / self._rings.total)
 
 
 class _Independent:
     """Draws of each device by itself."""
 
     def __init__(self, weights: NDArray[np.float64], rate: float, most: float) -> None:
-        self._probabilities = np.minimum(rate * weights, most)
+        self._weights, self._rate, self._most = weights, rate, most
+        self._likely = np.flatnonzero(weights > LIKELY / rate)
+        self._rings = _Rings(_without(weights, self._likely))
 
     def draw(self, source: np.random.Generator) -> Drawn:
-        devices = np.flatnonzero(source.random(len(self._probabilities)) < self._probabilities)
-        return once(devices, self._probabilities[devices])
+        # Who is unlikely rings within this time at least as probably as it joins, for -log(1 - q) is at most as often q
+        # up to a half, and is kept as often as makes up for it. So not every device is looked at.
+        time = self._rate * -log(1 - LIKELY) / LIKELY
+        rung = np.unique(self._rings.ring(source, int(source.poisson(time * self._rings.total))))
+        rang = -np.expm1(-time * self._weights[rung])
+        kept = source.random(len(rung)) * rang < self._probabilities(rung)
+        likely = source.random(len(self._likely)) < self._probabilities(self._likely)
+        devices = np.sort(np.concatenate([rung[kept], self._likely[likely]]))
+        return once(devices, self._probabilities(devices))
+
+    def _probabilities(self, devices: NDArray[np.int64]) -> NDArray[np.float64]:
+        return np.minimum(self._rate * self._weights[devices], self._most)
 
 
 def _rate(weights: NDArray[np.float64], size: int, most: float) -> float:
-    """Return c such that min(most, c w) add up to `size`, or to as much as they can."""
-    ordered = np.sort(weights[weights > 0])[::-1]
-    if size >= most * len(ordered):
-        return most / float(ordered[-1]) if len(ordered) else 1.0
-    # With the first j at `most`, what is left is shared by the others; the right j is the first where they stay below.
-    rest = np.cumsum(ordered[::-1])[::-1]
-    rates = (size - most * np.arange(len(ordered))) / rest
-    return float(rates[np.argmax(rates * ordered <= most)])
+    """Return c such that min(most, c w) add up to `size`, or the least that gives every device `most`."""
+    if size >= most * np.count_nonzero(weights):
+        return most / float(weights[weights > 0].min(initial=most))
+    rate, capped = size / float(weights.sum()), 0
+    # Those beyond `most` have it, and the others share what is left; which may take more of them there.
+    while len(beyond := weights[weights > most / rate]) > capped:
+        capped = len(beyond)
+        rate = (size - most * capped) / float(weights.sum() - beyond.sum())
+    return rate
 
 
 class Successive:
-    """Draws without replacement, by rings; see the head of this file."""
+    """Draws without replacement; see the head of this file.
+
+    Args:
+        weights: (K,) of the devices, which is not drawn if it is 0.
+        size: m, or fewer if there are not as many.
+    """
 
     def __init__(self, weights: NDArray[np.float64], size: int) -> None:
-        self._rings = _Rings(weights)
-        self._weights, self._size = weights, min(size, self._rings.live)
+        live = int(np.count_nonzero(weights))
+        self._weights, self._size, self._all = weights, min(size, live), size >= live
+        total, heavy, many = float(weights.sum()), np.flatnonzero(weights[:0]), -1
+        # Of the rest more may be heavy without the first; in the end no light one is, and so they are many or none.
+        while len(heavy) > many:
+            many, left = len(heavy), max(0.0, total - float(weights[heavy].sum()))
+            heavy = np.flatnonzero(weights > left / (RINGS * max(1, size)))
+        self._heavy, self._rings = heavy, _Rings(_without(weights, heavy))
 
     def draw(self, source: np.random.Generator) -> Drawn:
-        if self._size == self._rings.live:
+        """Return a cohort."""
+        if self._all:
             return once(np.flatnonzero(self._weights), np.ones(self._size))
-        rings, time, found = self._rings, 0.0, np.empty(0, dtype=np.int64)
-        # One more than are wanted: it tells the time that the others had.
-        while (missing := self._size + 1 - len(found)) > 0:
-            if len(found) and 2 * self._weights[found].sum() > rings.total:
-                # Most rings are of devices that rang before, and are not made any more.
-                left = self._weights.copy()
-                left[found] = 0
-                rings = _Rings(left)
-            rung = rings.ring(source, int(SPARE * missing) + 1)
-            _, first = np.unique(rung, return_index=True)
-            first = np.sort(first[~np.isin(rung[first], found)])[:missing]
-            made = int(first[-1]) + 1 if len(first) == missing else len(rung)
-            time += source.standard_gamma(made) / rings.total
-            found = np.concatenate([found, rung[first]])
-        devices = np.sort(found[: self._size])
-        return once(devices, -np.expm1(-self._weights[devices] * time))
+        devices, times = self._light(source)
+        devices = np.concatenate([self._heavy, devices])
+        times = np.concatenate([source.standard_exponential(len(self._heavy)) / self._weights[self._heavy], times])
+        # One more than is wanted, which tells the time that the others had.
+        first = np.argpartition(times, self._size)
+        chosen = np.sort(devices[first[: self._size]])
+        return once(chosen, -np.expm1(-self._weights[chosen] * times[first[self._size]]))
+
+    def _light(self, source: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return light devices and when each rings first: the first of them, one more than a cohort has."""
+        found, times, now = np.empty(0, dtype=np.int64), np.empty(0), 0.0
+        while self._rings.total and len(found) <= self._size:
+            rung = self._rings.ring(source, self._size + 1)
+            rings = now + np.cumsum(source.standard_exponential(len(rung))) / self._rings.total
+            now = float(rings[-1])
+            # Of the rings of a device the first: earlier ones stand before.
+            found, first = np.unique(np.concatenate([found, rung]), return_index=True)
+            times = np.concatenate([times, rings])[first]
+        return found, times
 
 
 class _Rings:
-    """Devices that ring, each as often as its weight says; `total` is the sum of the weights."""
+    """Devices that ring, each at the rate that its weight says; `total` is the sum of the weights."""
 
     def __init__(self, weights: NDArray[np.float64]) -> None:
         self._cumulative = np.cumsum(weights)
-        self._weights, self.live = weights, int(np.count_nonzero(weights))
-        self.total = float(self._cumulative[-1]) if self.live else 0.0
+        # The end of each block, all of which stay in the cache, where a search over a million goes astray in memory.
+        self._ends = self._cumulative[BLOCK - 1 :: BLOCK].copy()
+        self.total = float(self._cumulative[-1]) if len(weights) else 0.0
 
     def ring(self, source: np.random.Generator, count: int) -> NDArray[np.int64]:
         """Return the devices of the next so many rings, in their order."""
         # A product may be rounded up to the sum itself, where no device is.
         where = np.minimum(source.random(count) * self.total, np.nextafter(self.total, 0.0))
-        found: NDArray[np.int64] = np.searchsorted(self._cumulative, where, side="right")
+        found: NDArray[np.int64] = np.searchsorted(self._ends, where, side="right") * BLOCK
+        step = BLOCK // 2
+        while step:
+            last = np.minimum(found + step, len(self._cumulative)) - 1
+            found += np.where(self._cumulative[last] <= where, step, 0)
+            step //= 2
         return found
 
-    def shares(self, devices: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the share of all rings that each of these devices has."""
-        shares: NDArray[np.float64] = self._weights[devices] / self.total
-        return shares
+
+def _without(weights: NDArray[np.float64], devices: NDArray[np.int64]) -> NDArray[np.float64]:
+    if not len(devices):
+        return weights
+    rest = weights.copy()
+    rest[devices] = 0
+    return rest
 
 
 def once(devices: NDArray[np.int64], expected: NDArray[np.float64] | None = None, passed_over: int = 0) -> Drawn:

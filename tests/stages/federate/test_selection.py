@@ -12,7 +12,7 @@ from scipy.stats import chisquare
 
 from stages.federate.population import Participant
 from stages.federate.rules import Selection, heavy_from
-from stages.federate.selection import drawing
+from stages.federate.selection import _Rings, drawing
 from stages.federate.server import weight
 
 # Of a few devices with many examples and many with few, as in the field.
@@ -284,3 +284,13 @@ def test_settings_that_say_nothing_or_too_much_are_refused(asked, message):
 def test_weightings_that_cannot_be_are_refused(changes, message):
     with pytest.raises(ValidationError, match=message):
         federation(**changes)
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=1500).filter(any), st.integers(0, 99))
+@settings(deadline=None, max_examples=60)
+def test_who_rings_is_found_as_by_a_search_over_all(weights, seed):
+    weights = np.array(weights, dtype=float)
+    rung = _Rings(weights).ring(np.random.default_rng(seed), 200)
+    where = np.random.default_rng(seed).random(200) * weights.sum()
+    assert (rung == np.searchsorted(np.cumsum(weights), where, side="right")).all()
+    assert (weights[rung] > 0).all()
