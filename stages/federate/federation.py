@@ -29,12 +29,14 @@ class Round(NamedTuple):
         loss: Of the clients that reported, by their examples; None if none did, and then the weights stay.
         bytes_up: Sent to the server.
         bytes_down: Sent to the cohort.
+        clients: In the cohort, those among them that send nothing.
         clipped: Share of the values of updates that were beyond the range of secure aggregation; None without it.
     """
 
     loss: float | None
     bytes_up: int
     bytes_down: int
+    clients: int
     clipped: float | None = None
 
 
@@ -50,6 +52,7 @@ class Federation:
 
     Attributes:
         weights: (P,) after the last round.
+        drawn: (K,) how often each client was drawn.
     """
 
     def __init__(
@@ -69,11 +72,14 @@ class Federation:
         self.private = private
         self._selector = selector(self._settings, population, seed, self._losses)
         self._examples = self._count(population)
+        self.drawn = np.zeros(len(population), dtype=np.int64)
 
-    def begin(self, population: Population) -> None:
-        """Go on with the same clients when they hold other examples."""
+    def begin(self, population: Population, reset: bool = False) -> None:
+        """Go on with the same clients when they hold other examples; `reset` makes the server's optimiser anew."""
         self._population, self._examples = population, self._count(population)
         self._selector.begin(population)
+        if reset:
+            self._optimiser = ServerOptimiser(self._settings.server, len(self.weights))
 
     def round(self, number: int) -> Round:
         """Make a round, counted from 1.
@@ -83,6 +89,7 @@ class Federation:
                 weights stay.
         """
         drawn = self._selector.draw(number)
+        self.drawn[drawn.devices] += drawn.times
         cohort = participants(self._population, self._settings, drawn, self._seed, number)
         # A client that sends nothing took the weights all the same; of SCAFFOLD a control variate goes either way too.
         each = self.weights.nbytes * (2 if self._controls else 1)
@@ -98,7 +105,7 @@ class Federation:
         up, down = each * len(reporting), each * (len(cohort) + drawn.passed_over)
         if secure is not None:
             up, down = up + secure.bytes_up, down + secure.bytes_down
-        return Round(loss, up, down, clipped)
+        return Round(loss, up, down, len(cohort), clipped)
 
     def _train(self, reporting: list[Participant], number: int, secure: SecureSum | None) -> tuple[float, float | None]:
         """Take a round's update; return the clients' loss and `Round.clipped`."""

@@ -99,6 +99,31 @@ class ClientPrivacy(Settings):
     quantile: Quantile | None = None
 
 
+class Continual(Settings):
+    """The partition's periods one after another, with as many rounds each; the model goes on from period to period.
+
+    Attributes:
+        retention: Periods for which an example is kept, its own among them: with 1 older data are deleted; all are
+            kept if None.
+        most: The most examples that a device keeps, the latest; all if None.
+        resets_server: Whether the server's optimiser starts anew in each period.
+    """
+
+    retention: int | None = Field(1, ge=1)
+    most: int | None = Field(None, ge=1)
+    resets_server: bool = False
+
+
+class Devices(Settings):
+    """What is measured of devices with many and with few examples apart, and of what their selection says of them.
+
+    Attributes:
+        heavy: Quantile of the devices' examples from which a device is heavy.
+    """
+
+    heavy: float = Field(gt=0, lt=1)
+
+
 class SecureAggregation(Settings):
     """SecAgg+ (Bell et al. 2020): the server learns the sum of a round's updates, and no update of one client.
 
@@ -178,6 +203,8 @@ class FederateSettings(CellSettings):
         secure_aggregation: Of the clients' updates; they are summed in the clear if None.
         freeze: Parts of the model that are neither trained nor sent, by a name within their parameters' names:
             `embeddings`, `layer.0`, `hidden`.
+        continual: Whether, and how, examples come period by period; all are there from the start if None.
+        devices: Whether devices are measured apart.
         backend: Where clients are trained: in processes of this machine, or by actors of a Ray cluster.
     """
 
@@ -199,6 +226,8 @@ class FederateSettings(CellSettings):
     weighting: Literal["examples", "equal", "horvitz_thompson", "hajek"] | None = Field(
         None, exclude_if=lambda value: value is None
     )
+    continual: Continual | None = Field(None, exclude_if=lambda value: value is None)
+    devices: Devices | None = Field(None, exclude_if=lambda value: value is None)
     backend: Literal["processes", "ray"] = "processes"
 
     @property
@@ -254,6 +283,12 @@ class FederateSettings(CellSettings):
                 f"selection: {self.mechanism} wants clients whose probability depends on no other client: leave "
                 "`selection` out, or give dp_fedavg {rule: power, draw: independently, rate: ..., most: ...}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _a_guarantee_is_of_clients_that_stay(self) -> Self:
+        if self.continual is not None and self.privacy is not None:
+            raise ValueError("continual: no guarantee is built for clients whose data change; leave out `privacy`")
         return self
 
     @model_validator(mode="after")

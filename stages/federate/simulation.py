@@ -4,14 +4,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stages.common import command
+from stages.common.errors import SettingError
 from stages.common.measurements import Measurement, no_guarantee
 from stages.federate.client import Workload
+from stages.federate.continual import held_out, live, periods
 from stages.federate.engine import Engine
 from stages.federate.federation import Federation
 from stages.federate.freezing import frozen
+from stages.federate.observed import Measured, Periods, activity, by_device
 from stages.federate.population import Dealt
 from stages.federate.settings import FederateSettings
 from stages.federate.stacked import layers
@@ -31,7 +35,8 @@ def fit(settings: FederateSettings, model: AnyModelSettings, data: Data, seed: i
     """Return the model of one seed of a federated cell.
 
     Its history has, for each round, the mean loss of the clients that reported, the accuracy on the validation split
-    after it (of other models than classifiers the mean loss), and the bytes that were sent.
+    after it (of other models than classifiers the mean loss), the bytes that were sent, and, where devices are measured
+    or their data change, how many took part.
 
     Args:
         settings: Of the cell.
@@ -42,12 +47,13 @@ def fit(settings: FederateSettings, model: AnyModelSettings, data: Data, seed: i
     """
     server = files.build(model, data.vocabulary.labels, data.vocabulary.tags, seed)
     with frozen(server, settings.freeze):
-        history, privacy = _train(settings, data, seed, server, processes)
+        history, privacy, observed = _train(settings, data, seed, server, processes)
         trained = Layout(server).size
     server.eval()
     sent = history.groupby("metric")["value"].sum()
     measured = {metric: Measurement(float(sent[metric])) for metric in ("train/bytes_up", "train/bytes_down")}
     measured["train/parameters"] = Measurement(float(trained))
+    measured |= observed
     if privacy is None:
         return Fitted(server, history, no_guarantee("federated averaging alone is no privacy mechanism"), measured)
     stated = ("epsilon", "replace_one_epsilon", "claimed_epsilon", "delta")
@@ -58,27 +64,84 @@ def fit(settings: FederateSettings, model: AnyModelSettings, data: Data, seed: i
 
 def _train(
     settings: FederateSettings, data: Data, seed: int, server: TextModel, processes: int
-) -> tuple[pd.DataFrame, dict[str, Any] | None]:
-    """Train the model in place; return rows of step, metric, value, and what is guaranteed of clients, if anything."""
+) -> tuple[pd.DataFrame, dict[str, Any] | None, Measured]:
+    """Train the model in place.
+
+    Returns:
+        Rows of step, metric, value; what is guaranteed of clients, if anything; what else was measured.
+    """
     inputs, valid_inputs = server.inputs(data.train.text), server.inputs(data.valid.text)
     workload = Workload(server, inputs, server.objective(data.train), settings, trained_at_once(server))
     layout, rows = Layout(server), list[tuple[int, str, float]]()
+    course = _Course(settings, data, seed)
     with _engine(workload, settings, processes if server.device.type == "cpu" else 1) as engine:
         population = Dealt(np.asarray(data.clients, dtype=str))
         private = _private(settings, len(population), seed)
         federation = Federation(engine, workload, population, seed, private)
         for number in range(1, settings.rounds + 1):
+            course.begin(federation, number)
             made = federation.round(number)
             layout.write(server, federation.weights)
             if made.loss is not None:
                 rows += [(number, "train/loss", made.loss)]
             rows += [(number, *_validation(server, data, valid_inputs))]
             rows += [(number, "train/bytes_up", made.bytes_up), (number, "train/bytes_down", made.bytes_down)]
+            if settings.devices is not None or settings.continual is not None:
+                rows += [(number, "train/clients", made.clients)]
             if private is not None:
                 rows += [(number, "train/clipping_norm", private.clipping_norm)]
             if made.clipped is not None:
                 rows += [(number, "train/clipped_values", made.clipped)]
-    return pd.DataFrame(rows, columns=["step", "metric", "value"]), None if private is None else private.statement()
+            course.end(server, number)
+    history = pd.DataFrame(rows, columns=["step", "metric", "value"])
+    statement = None if private is None else private.statement()
+    return history, statement, course.measured(server, population, federation.drawn)
+
+
+class _Course:
+    """The periods of a federation, and what is measured of them and of devices."""
+
+    def __init__(self, settings: FederateSettings, data: Data, seed: int) -> None:
+        self._settings, self._data, self._seed = settings, data, seed
+        self._clients = np.asarray(data.clients, dtype=str)
+        observed = settings.continual is not None or settings.devices is not None
+        self._held = held_out(settings.partition, data.test.example_ids) if observed else None
+        self._rounds = settings.rounds
+        self._periods: Periods | None = None
+        if settings.continual is not None:
+            self._of = periods(settings.partition, seed, data.train.example_ids)
+            count = int(self._of.max()) + 1
+            self._rounds, rest = divmod(settings.rounds, count)
+            if rest or not self._rounds:
+                uneven = f"{settings.rounds} are no multiple of the {count} periods of the partition"
+                raise SettingError("rounds", uneven, f"give {count * max(1, self._rounds)}, or another multiple")
+            assert self._held is not None
+            self._periods = Periods(data, self._held, count, seed)
+
+    def begin(self, federation: Federation, number: int) -> None:
+        """Give devices the data of a period that begins with this round."""
+        continual = self._settings.continual
+        if continual is None or (number - 1) % self._rounds:
+            return
+        kept = live(continual, self._clients, self._of, (number - 1) // self._rounds)
+        federation.begin(Dealt(self._clients, kept), continual.resets_server)
+
+    def end(self, server: TextModel, number: int) -> None:
+        """Measure the model if a period ends with this round."""
+        if self._periods is not None and number % self._rounds == 0:
+            self._periods.end(server)
+
+    def measured(self, server: TextModel, population: Dealt, drawn: NDArray[np.int64]) -> Measured:
+        """Return what is known at the end."""
+        found: Measured = {}
+        if self._periods is not None:
+            found |= self._periods.measured(server)
+        if (devices := self._settings.devices) is not None:
+            found |= activity(drawn, population.sizes(), devices.heavy)
+            if self._held is not None:
+                counts = dict(zip(*np.unique(self._clients, return_counts=True), strict=True))
+                found |= by_device(server, self._data, self._held, counts, devices.heavy, self._seed)
+        return found
 
 
 def _private(settings: FederateSettings, clients: int, seed: int) -> "PrivateMean | None":

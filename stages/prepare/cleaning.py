@@ -49,6 +49,8 @@ def clean(table: RawTable, settings: Dataset) -> tuple[pd.DataFrame, Counter[str
         {role: _cleaned(rows[role], role, table, settings) for role in ROLES if role in rows.columns},
         index=rows.index,
     )
+    if (head := settings.headed_by) is not None:
+        rows = rows.assign(text=rows[head] + ": " + rows["text"])
     if settings.labels is not None:
         rows = drop(~rows["label"].isin(list(settings.labels)), "label", "not listed")
         rows = rows.assign(label=rows["label"].map(settings.labels))

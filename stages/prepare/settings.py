@@ -147,6 +147,7 @@ class Dataset(Settings):
             match is missing.
         following: Roles whose value is that of the next row of the same file, if that row has the same `time`; it is
             missing in a row without such a next one.
+        headed_by: Role whose value is put before the text, with a colon: who speaks.
         labels: Value in the source -> label; other rows are missing.
     """
 
@@ -155,6 +156,7 @@ class Dataset(Settings):
     columns: Columns
     patterns: dict[Plain, Annotated[str, AfterValidator(_one_group)]] = Field({})
     following: list[Name] = Field([])
+    headed_by: Literal["author", "group", "time"] | None = None
     labels: Annotated[dict[str, str], Field(min_length=1)] | None = None
     splits: Fractions = Fractions()
     seed: Annotated[int, Field(ge=0)]
@@ -186,6 +188,15 @@ class Dataset(Settings):
         declared = self.columns.declared()
         if other := [role for role in self.following if role not in declared]:
             raise ValueError(f"`following` has {other[0]}, and `columns` names {', '.join(declared)}")
+        return self
+
+    @model_validator(mode="after")
+    def _what_heads_the_text_is_of_columns(self) -> Self:
+        head, declared = self.headed_by, self.columns.declared()
+        if head is not None and head not in declared:
+            raise ValueError(f"`headed_by` has {head}, and `columns` names {', '.join(declared)}")
+        if head is not None and (self.columns.tokens or self.columns.answers):
+            raise ValueError("`headed_by` would move the words that `tokens` or `answers` tell of: leave it out")
         return self
 
 

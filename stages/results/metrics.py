@@ -83,6 +83,19 @@ METRICS: dict[str, Metric] = {
     "true_positive_rate_gap": Metric("fraction", "min", "TPR gap"),
     "false_positive_rate_gap": Metric("fraction", "min", "FPR gap"),
     "counterfactual_flip_rate": Metric("fraction", "min", "counterfactual flip rate"),
+    **{
+        f"{name}_{when}": Metric(unit, best, f"{title} {said}")
+        for name, of, best, title in (
+            ("accuracy", "fraction", "max", "accuracy"),
+            ("exact_match", "fraction", "max", "exact match of answers"),
+            ("perplexity", "ratio", "min", "perplexity"),
+        )
+        for when, unit, said in (
+            ("when_learned", of, "on a period's examples at its end"),
+            ("backward_transfer", "difference", "gained since on earlier periods"),
+        )
+    },
+    "activity_auc": Metric("fraction", 0.5, "AUC of who is heavy by who was drawn"),
     "parameters": Metric("count", None, "trained parameters"),
     "bytes_up": Metric("bytes", "min", "bytes sent by clients"),
     "bytes_down": Metric("bytes", "min", "bytes sent to clients"),
