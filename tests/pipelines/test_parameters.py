@@ -363,9 +363,9 @@ def test_teacher_must_have_the_same_seeds():
 
 def test_the_point_of_an_axis_is_the_key_that_is_named():
     parameters = copy.deepcopy(PARAMETERS)
-    parameters["federated_nlp"]["federate"]["grid"]["partition"] = ["friends-episodes"]
-    parameters["federated_nlp"]["federate"]["partition"] = {"friends-episodes": {}}
-    with pytest.raises(InputError, match=r"federate\.grid\.partition: `friends-episodes` deals `friends`"):
+    parameters["federated_nlp"]["federate"]["grid"]["partition"] = ["friends-speakers"]
+    parameters["federated_nlp"]["federate"]["partition"] = {"friends-speakers": {}}
+    with pytest.raises(InputError, match=r"federate\.grid\.partition: `friends-speakers` deals `friends-replies`"):
         validate(parameters)
 
 
