@@ -6,6 +6,7 @@ clients come to take part, and on which noise is added:
 - DP-FedAvg (McMahan et al. 2018, arXiv 1710.06963): each client joins a round independently with probability q, and
   each round's sum takes noise of its own. The divisor is the expected cohort, which tells nothing of who came (the
   estimator with a fixed denominator, every client's weight 1). It is the Poisson-sampled Gaussian mechanism.
+  By activity a client joins with min(q, c n^a) for public q and c: that is no more than q, which is accounted for.
 - DP-FTRL (Kairouz et al. 2021, arXiv 2103.00039): clients take their turns in a fixed order, so that nothing rests on
   chance; what is released are the sums of all rounds so far, by a tree of partial sums that each take noise once.
   The order is of a public number of clients, so a neighbour has another in a client's place, which sends nothing.
@@ -74,8 +75,8 @@ class PoissonMean:
         # Of those that join, as many as do not drop out are expected to report.
         self._expected = settings.clients_per_round * (1 - settings.participation.drop_out)
         self.clipping_norm = asked.clipping_norm
-        rule = settings.selection
-        # Of a rule by examples the largest: a client's own examples are what it hides.
+        self._rule = rule = settings.selection
+        # By activity each client has its own, which depends on it alone; the guarantee of the largest holds for all.
         probability = rule.most if isinstance(rule, Power) else settings.clients_per_round / clients
 
         def mechanism(noise: float) -> accounting.Mechanism:
@@ -96,6 +97,10 @@ class PoissonMean:
 
     def statement(self) -> dict[str, Any]:
         stated = _of_clients(self._mechanism, self._asked)
+        if isinstance(self._rule, Power):
+            rule = self._rule
+            how = f"each with min({rule.most:g}, {rule.rate:g} x examples^{rule.exponent:g}), at most as stated"
+            stated["sampler"] |= {"how": how}
         if (quantile := self._asked.quantile) is None:
             return stated
         adapted = {"gradient_noise_multipliers": [self._multiplier], "last_clipping_norm": self.clipping_norm}

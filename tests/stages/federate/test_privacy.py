@@ -165,6 +165,39 @@ def test_epsilon_is_that_of_the_accountant_by_hand():
     assert stated["sampler"] == {"kind": "poisson", "of": "client", "probability": 0.05}
 
 
+ACTIVE = {"rule": "power", "draw": "independently", "rate": 0.01, "most": 0.2}
+
+
+def test_of_clients_by_activity_the_largest_probability_is_accounted_for():
+    settings = federation(**private(clients_per_round=10, rounds=50, selection=ACTIVE))
+    stated = private_mean(settings, 200, 0).statement()
+    accountant = PLDAccountant(value_discretization_interval=1e-3)
+    gaussian = dp_accounting.GaussianDpEvent(stated["schedule"][0]["noise_multiplier"])
+    accountant.compose(dp_accounting.PoissonSampledDpEvent(0.2, gaussian), 50)
+    assert stated["epsilon"] == pytest.approx(accountant.get_epsilon(1e-3), rel=1e-6)
+    assert stated["sampler"]["probability"] == 0.2
+    assert stated["sampler"]["how"] == "each with min(0.2, 0.01 x examples^1), at most as stated"
+    # Each joins as often as its own examples say, whoever else there is.
+    cell = federation(**private(clients_per_round=2, selection=ACTIVE))
+    for sizes in (SIZES, SIZES[1:]):
+        clients = Dealt(np.repeat([f"c{client}" for client in range(len(sizes))], sizes))
+        drawn = np.zeros(len(sizes))
+        for number in range(1, 3001):
+            drawn[[each.client for each in cohort_of(clients, cell, 0, number)]] += 1
+        expected = np.minimum(0.2, 0.01 * np.array(sizes))
+        assert np.abs(drawn / 3000 - expected).max() < 4 * np.sqrt(0.2 * 0.8 / 3000)
+
+
+@pytest.mark.parametrize(
+    "selection",
+    [{"rule": "power"}, {"rule": "power", "draw": "independently"}, {"rule": "top"}, {"rule": "oort"}],
+    ids=str,
+)
+def test_other_selection_by_activity_has_no_guarantee(selection):
+    with pytest.raises(ValidationError, match="wants clients whose probability depends on no other client"):
+        federation(**private(selection=selection))
+
+
 def in_turn(clients=64, cohort=4, rounds=16, asked=ASKED):
     changes = private(asked, mechanism="dp_ftrl", clients_per_round=cohort, rounds=rounds)
     return private_mean(federation(**changes), clients, 0)
