@@ -59,7 +59,7 @@ def live(settings: Continual, clients: NDArray[np.str_], of: NDArray[np.int64], 
         of: (n,) period of each example.
         period: From 0.
     """
-    first = 0 if settings.retention is None else period - settings.retention + 1
+    first = 0 if settings.retention == "all" else period - settings.retention + 1
     rows = np.flatnonzero((of >= first) & (of <= period))
     if settings.most is None:
         return rows

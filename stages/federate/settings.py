@@ -103,13 +103,13 @@ class Continual(Settings):
     """The partition's periods one after another, with as many rounds each; the model goes on from period to period.
 
     Attributes:
-        retention: Periods for which an example is kept, its own among them: with 1 older data are deleted; all are
-            kept if None.
+        retention: Periods for which an example is kept, its own among them: with 1 older data are deleted; `all` keeps
+            them for good.
         most: The most examples that a device keeps, the latest; all if None.
         resets_server: Whether the server's optimiser starts anew in each period.
     """
 
-    retention: int | None = Field(1, ge=1)
+    retention: Annotated[int, Field(ge=1)] | Literal["all"] = 1
     most: int | None = Field(None, ge=1)
     resets_server: bool = False
 

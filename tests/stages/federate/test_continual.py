@@ -33,10 +33,10 @@ OF = np.array([0, 0, 0, 1, 1, 1, 2, 2])
         ({}, 0, [0, 1, 2]),
         ({}, 2, [6, 7]),
         ({"retention": 2}, 2, [3, 4, 5, 6, 7]),
-        ({"retention": None}, 1, [0, 1, 2, 3, 4, 5]),
+        ({"retention": "all"}, 1, [0, 1, 2, 3, 4, 5]),
         # a holds rows 0 1 4 6, b 2 3 5 7.
-        ({"retention": None, "most": 2}, 2, [4, 5, 6, 7]),
-        ({"retention": None, "most": 3}, 1, [0, 1, 2, 3, 4, 5]),
+        ({"retention": "all", "most": 2}, 2, [4, 5, 6, 7]),
+        ({"retention": "all", "most": 3}, 1, [0, 1, 2, 3, 4, 5]),
         ({"retention": 2, "most": 1}, 1, [4, 5]),
     ],
     ids=str,
