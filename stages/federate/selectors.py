@@ -7,9 +7,10 @@ from typing import Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.common.errors import SettingError
 from stages.common.streams import generator, identity
 from stages.federate.population import Population
-from stages.federate.rules import Counting, Oort, PowerOfChoice, Uniform
+from stages.federate.rules import Counting, Oort, PowerOfChoice, Threshold, Uniform
 from stages.federate.selection import (
     Drawing,
     Drawn,
@@ -121,6 +122,14 @@ class _ByCounts(_Counted):
     def __init__(self, rule: Counting, settings: FederateSettings, population: Population, seed: int) -> None:
         self._rule, self._made = rule, (np.empty(0, dtype=np.int64), cast("Drawing", None))
         super().__init__(settings, population, seed)
+
+    def begin(self, population: Population) -> None:
+        super().begin(population)
+        if isinstance(self._rule, Threshold) and self._rule.least is not None:
+            most = int(self._counts.max())
+            if most < self._rule.least:
+                none = f"{self._rule.least} is more than the {most} examples of the largest device"
+                raise SettingError("selection.least", none, "give a smaller number, or `quantile`")
 
     def draw(self, number: int) -> Drawn:
         counts = self.counts(number)

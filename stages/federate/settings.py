@@ -276,7 +276,11 @@ class FederateSettings(CellSettings):
     @model_validator(mode="after")
     def _selection_fits_the_mechanism(self) -> Self:
         rule = self.selection
-        if isinstance(rule, Uniform) or not self.mechanism.startswith("dp_"):
+        if not self.mechanism.startswith("dp_"):
+            return self
+        if self.participation.available < 1:
+            raise ValueError(f"participation.available: not accounted for by {self.mechanism}; leave it out")
+        if isinstance(rule, Uniform):
             return self
         if not (self.mechanism == "dp_fedavg" and isinstance(rule, Power) and rule.rate is not None):
             raise ValueError(

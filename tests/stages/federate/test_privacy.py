@@ -198,6 +198,12 @@ def test_other_selection_by_activity_has_no_guarantee(selection):
         federation(**private(selection=selection))
 
 
+@pytest.mark.parametrize("mechanism", ["dp_fedavg", "dp_ftrl"])
+def test_clients_that_cannot_be_asked_are_not_accounted_for(mechanism):
+    with pytest.raises(ValidationError, match="participation.available: not accounted for"):
+        federation(**private(mechanism=mechanism, participation={"available": 0.5}))
+
+
 def in_turn(clients=64, cohort=4, rounds=16, asked=ASKED):
     changes = private(asked, mechanism="dp_ftrl", clients_per_round=cohort, rounds=rounds)
     return private_mean(federation(**changes), clients, 0)

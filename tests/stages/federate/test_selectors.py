@@ -48,6 +48,12 @@ def test_a_cohort_larger_than_the_population_is_refused(rule):
         selector(settings(rule, clients_per_round=9), population(), 0, losses=None)
 
 
+def test_a_threshold_that_no_device_reaches_is_refused():
+    rule = {"rule": "threshold", "least": 41}
+    with pytest.raises(SettingError, match="41 is more than the 40 examples of the largest device"):
+        selector(settings(rule), population(), 0, losses=None)
+
+
 @pytest.mark.parametrize("rule", ["uniform", "power", "log", "top", "power_of_choice", "oort"])
 def test_devices_without_live_examples_are_not_drawn_and_if_few_are_left_all_are(rule):
     asked = {"candidates": 5} if rule == "power_of_choice" else {}
