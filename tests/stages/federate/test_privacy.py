@@ -200,7 +200,7 @@ def test_other_selection_by_activity_has_no_guarantee(selection):
 
 @pytest.mark.parametrize("mechanism", ["dp_fedavg", "dp_ftrl"])
 def test_clients_that_cannot_be_asked_are_not_accounted_for(mechanism):
-    with pytest.raises(ValidationError, match="participation.available: not accounted for"):
+    with pytest.raises(ValidationError, match=r"participation\.available: not accounted for"):
         federation(**private(mechanism=mechanism, participation={"available": 0.5}))
 
 
