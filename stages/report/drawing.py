@@ -9,10 +9,14 @@ from html import escape
 from typing import Any
 
 import altair as alt
+import numpy as np
 import pandas as pd
 import vl_convert
+from numpy.typing import NDArray
 
 WIDTH = 460
+# Pixels that a label of two digits takes, across and up.
+LABEL = np.array([16.0, 13.0])
 FIT_WIDTH = alt.AutoSizeParams(type="fit-x", contains="padding")
 # Okabe and Ito's colours, which also differ in lightness; dashes from solid to dotted.
 COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000"]
@@ -42,6 +46,28 @@ CONFIG: dict[str, Any] = {
 def marks(kinds: list[Any], cells: int) -> list[Any]:
     """Return the shape or dash of each cell, beside COLOURS in turn: of the first 49 cells no two look alike."""
     return [kinds[(cell + cell // len(COLOURS)) % len(kinds)] for cell in range(max(cells, len(COLOURS)))]
+
+
+def beside(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return where the label of each point goes: near it, and neither on another label nor on a point if there is room.
+
+    Args:
+        points: (n, 2) in pixels.
+
+    Returns:
+        (n, 2) the middle of each label, in pixels.
+    """
+    # Nearest first, and askew before straight: an interval of the point goes straight.
+    sides = np.array([(0.75, 1), (0.75, -1), (-0.75, 1), (-0.75, -1), (1, 0), (-1, 0), (0, 1), (0, -1)])
+    steps = np.concatenate([distance * sides for distance in (1.0, 1.5, 2.0, 2.5, 3.0)])
+    taken = list(points / LABEL)
+    for place in range(len(points)):
+        tried = taken[place] + steps
+        # A hair less than a label, or rounding would have neighbours touch.
+        covered = (np.abs(tried[:, None] - np.array(taken)) < 1 - 1e-9).all(axis=2).sum(axis=1)
+        taken.append(tried[covered.argmin()])
+    found: NDArray[np.float64] = np.array(taken[len(points) :]) * LABEL
+    return found
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Figures of a study: who holds what, utility by cell and against epsilon, federated rounds, ROC."""
+"""Figures of a study: who holds what, utility by cell, by device and against epsilon, federated rounds, ROC."""
 
 import re
 from typing import Any
@@ -6,9 +6,10 @@ from typing import Any
 import altair as alt
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from stages.report import curves
-from stages.report.drawing import COLOURS, SHAPES, WIDTH, Figure, draw, lines, marks, overlay, tidy
+from stages.report import curves, formats
+from stages.report.drawing import COLOURS, SHAPES, WIDTH, Figure, beside, draw, lines, marks, overlay, tidy
 from stages.results.metrics import METHODS, METRICS
 from stages.results.sources import Source
 from stages.results.summaries import headline
@@ -31,6 +32,8 @@ FOLLOWED = (*UTILITY, "valid/loss")
 LEAKAGE = ("rmia_auc", "lira_auc", "auc")
 ATTACKS = {"loss": "a threshold on the loss"} | {method: METHODS[method] for method in ("lira", "rmia")}
 LABELS_SHOWN = 30
+# Pixels of a plot that is as high as it is wide.
+SIDE = 370
 
 
 def figures(
@@ -50,6 +53,8 @@ def figures(
     drawn = [_partition(name, table, sizes.get(name)) for name, table in dealt.items()]
     trained = summary[summary["verb"].isin(FITTING)]
     drawn += [_utility(rows, metric) for metric in UTILITY if len(rows := headline(trained, metric))]
+    apart = [table for metric in UTILITY if len(table := _by_device(summary, metric))]
+    drawn += [_light_and_heavy(table) for table in apart[:1]]
     # Under one adjacency for all: that of the mechanism differs from one to another.
     guaranteed = headline(trained, "replace_one_epsilon")
     utility = headline(trained, UTILITY[0])
@@ -130,14 +135,11 @@ def _largest(counts: pd.DataFrame) -> pd.DataFrame:
 
 
 def _utility(rows: pd.DataFrame, metric: str) -> Figure:
-    table = rows[["cell", "mean", "ci_low", "ci_high"]].assign(role=rows["role"].fillna("none"))
+    table = _with_interval(rows)[["cell", "mean", "ci_low", "ci_high"]].assign(role=rows["role"].fillna("none"))
     title = METRICS[metric].title
     if rows["seeds"].max() > 1:
         interval = "mean over seeds; the line is the interval over seeds"
     else:
-        # What examples alone leave open, or cells of one seed would seem further apart than anybody knows.
-        half = rows["sampling_half_width"].fillna(0.0)
-        table = table.assign(ci_low=table["mean"] - half, ci_high=table["mean"] + half)
         interval = "one seed, so no interval of seeds; the line is what the sampling of examples leaves open"
     base = alt.Chart(table).encode(y=alt.Y("cell:N", sort=list(table["cell"]), title=None))
     x = alt.X(
@@ -155,6 +157,90 @@ def _utility(rows: pd.DataFrame, metric: str) -> Figure:
         f"{title[:1].upper()}{title[1:]} of each cell: {interval}.",
         f"{title} by cell: {', '.join(means)}.",
     )
+
+
+def _with_interval(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows with the interval over seeds or, where there is one seed, with what the examples leave open."""
+    if (rows["seeds"] > 1).any():
+        return rows
+    # Without it cells of one seed would seem further apart than anybody knows.
+    half = rows["sampling_half_width"].fillna(0.0)
+    return rows.assign(ci_low=rows["mean"] - half, ci_high=rows["mean"] + half)
+
+
+def _by_device(summary: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return a row a federation that has the metric of both heavy and light devices, whose columns end so."""
+    rows = summary[(summary["verb"] == "federate") & (summary["split"] == "test") & (summary["metric"] == metric)]
+    # Without an interval, for one seed where others have more, the line is a point.
+    rows = _with_interval(rows).fillna(dict.fromkeys(("ci_low", "ci_high"), rows["mean"]))
+    heavy, light = (rows[rows["group"] == f"{kind} devices"] for kind in ("heavy", "light"))
+    return heavy.merge(light, on=["cell", "metric"], suffixes=("_heavy", "_light"))
+
+
+def _light_and_heavy(table: pd.DataFrame) -> Figure:
+    metric = METRICS[table["metric"].iloc[0]]
+    means = table[["mean_heavy", "mean_light"]].to_numpy()
+    unbeaten = table[_unbeaten(means if metric.best == "max" else -means)].sort_values("mean_heavy", kind="stable")
+    # Both axes in pixels, which labels have to be placed in.
+    least = table[["ci_low_heavy", "ci_low_light"]].min().to_numpy()
+    most = table[["ci_high_heavy", "ci_high_light"]].max().to_numpy()
+    margin = np.where(most > least, 0.05 * (most - least), 0.5)
+    start, pixel = least - margin, (most - least + 2 * margin) / SIDE
+    labels = start + pixel * beside((means - start) / pixel)
+    numbers = [str(place) for place in range(1, len(table) + 1)]
+    named = [f"{number} {cell}" for number, cell in zip(numbers, table["cell"], strict=True)]
+    table = table.assign(number=numbers, named=named, label_heavy=labels[:, 0], label_light=labels[:, 1])
+    axes: list[dict[str, Any]] = [
+        {
+            "title": f"{metric.title}, {kind} devices",
+            "scale": alt.Scale(domain=[low, low + SIDE * step]),
+            # Among the intervals a grid would be lost.
+            "axis": alt.Axis(grid=False, tickCount=6),
+        }
+        for kind, low, step in zip(("heavy", "light"), start, pixel, strict=True)
+    ]
+
+    def at(rows: pd.DataFrame, heavy: str = "mean_heavy", light: str = "mean_light") -> alt.Chart:
+        return alt.Chart(rows).encode(x=alt.X(f"{heavy}:Q", **axes[0]), y=alt.Y(f"{light}:Q", **axes[1]))
+
+    shape, colour = _looks("named", named, columns=2)
+    label = at(table, "label_heavy", "label_light").encode(text="number:N")
+    chart = alt.layer(
+        at(table, heavy="ci_low_heavy").mark_rule(color="#bbb").encode(x2="ci_high_heavy:Q"),
+        at(table, light="ci_low_light").mark_rule(color="#bbb").encode(y2="ci_high_light:Q"),
+        at(unbeaten).mark_line(strokeWidth=1, color="#333"),
+        at(table).mark_rule(strokeWidth=0.7, color="#777").encode(x2="label_heavy:Q", y2="label_light:Q"),
+        at(table).mark_point(size=70, filled=True, opacity=1).encode(shape=shape, color=colour),
+        # What lies below a number must not strike it through.
+        label.mark_text(fontSize=12, stroke="white", strokeWidth=3),
+        label.mark_text(fontSize=12, color="#000"),
+    )
+    if table["seeds_heavy"].max() > 1:
+        seeds = f"mean over {formats.span(table['seeds_heavy'])} seeds; the crosshairs are the 95% intervals over seeds"
+    else:
+        seeds = "one seed, so no interval of seeds; the crosshairs are what the sampling of examples leaves open"
+    heavy, light = (formats.span(table[f"n_{kind}"]) for kind in ("heavy", "light"))
+    better = "up and to the right" if metric.best == "max" else "down and to the left"
+    best = ", ".join(unbeaten["cell"])
+    front = "the thin line is the Pareto front" if len(unbeaten) > 1 else f"{best} is all of the Pareto front"
+    said = [f"{row.cell} {row.mean_heavy:.3f} and {row.mean_light:.3f}" for row in table.itertuples()]
+    return draw(
+        "light-and-heavy",
+        "train",
+        chart.properties(width=SIDE, height=SIDE),
+        f"Light and heavy devices: {metric.title} on the test examples of either (n = {heavy} of heavy devices, "
+        f"{light} of light ones), {seeds}. A point further {better} is better; {front}, the cells that no other "
+        "matches on both and beats on one.",
+        f"{metric.title} on heavy and on light devices: {', '.join(said)}. Pareto front: {best}.",
+    )
+
+
+def _unbeaten(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which of (n, 2) values, the higher the better, no other is as good as in both and better than in one."""
+    as_good = np.all(values >= values[:, None], axis=2)
+    better = np.any(values > values[:, None], axis=2)
+    found: NDArray[np.bool_] = ~np.any(as_good & better, axis=1)
+    return found
 
 
 def _against_epsilon(name: str, step: str, rows: pd.DataFrame, metric: str, guaranteed: pd.DataFrame) -> Figure:
@@ -193,13 +279,17 @@ def _against_epsilon(name: str, step: str, rows: pd.DataFrame, metric: str, guar
 
 
 def _points(table: pd.DataFrame, x: alt.X, y: dict[str, Any], cells: list[str], width: int) -> Any:
-    legend = alt.Legend(orient="bottom", columns=3, title=None)
-    shape = alt.Shape("cell:N", scale=alt.Scale(domain=cells, range=marks(SHAPES, len(cells))), legend=legend)
-    colour = alt.Color("cell:N", scale=alt.Scale(domain=cells, range=COLOURS), legend=legend)
+    shape, colour = _looks("cell", cells, columns=3)
     base = alt.Chart(table).encode(x=x)
     intervals = base.mark_rule(strokeWidth=2, color="#777").encode(y=alt.Y("ci_low:Q", **y), y2="ci_high:Q")
     means = base.mark_point(size=110, filled=True, opacity=1).encode(y=alt.Y("mean:Q", **y), shape=shape, color=colour)
     return alt.layer(intervals, means).properties(width=width, height=240)
+
+
+def _looks(column: str, names: list[str], columns: int) -> tuple[alt.Shape, alt.Color]:
+    legend = alt.Legend(orient="bottom", columns=columns, title=None)
+    shape = alt.Shape(f"{column}:N", scale=alt.Scale(domain=names, range=marks(SHAPES, len(names))), legend=legend)
+    return shape, alt.Color(f"{column}:N", scale=alt.Scale(domain=names, range=COLOURS), legend=legend)
 
 
 def _followed(histories: dict[str, pd.DataFrame]) -> list[str]:

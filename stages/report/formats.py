@@ -48,9 +48,14 @@ def arrow(best: str | float | None) -> str:
     return f"→ {best:g}"
 
 
+def span(counts: "pd.Series[int]") -> str:
+    """Return `3`, or `3 to 5` where counts differ."""
+    fewest, most = number(counts.min(), "count"), number(counts.max(), "count")
+    return most if fewest == most else f"{fewest} to {most}"
+
+
 def seeds_heading(seeds: "pd.Series[int]") -> str:
     """Return the heading of a column of estimates, which says over how many seeds they are taken."""
-    fewest, most = seeds.min(), seeds.max()
-    if most == 1:
+    if seeds.max() == 1:
         return "value (one seed: no interval)"
-    return f"mean [95% interval over {most if fewest == most else f'{fewest} to {most}'} seeds]"
+    return f"mean [95% interval over {span(seeds)} seeds]"

@@ -48,6 +48,8 @@ class Claim(Settings):
         metric: `split/metric[/group]`.
         left: The cell that the statement is about.
         right: The cell it is compared with.
+        beyond: Two more cells, of an ordering: what is compared with 0 is then the difference left less right, less
+            the difference of these two, first less second.
         direction: `greater` or `less` for an ordering, and for a number if one side of it is better; `at most` or
             `at least` for a bound.
         margin: What counts as equal.
@@ -69,6 +71,7 @@ class Claim(Settings):
     left: str | None = None
     published: Published | None = None
     right: str | None = None
+    beyond: list[str] | None = Field(None, min_length=2, max_length=2)
     direction: Literal["greater", "less", "at most", "at least"] | None = None
     margin: float | None = Field(None, gt=0)
     test: Literal["paired t", "sign-flip"] = "paired t"
@@ -100,6 +103,8 @@ class Claim(Settings):
             raise ValueError("direction: at most and at least are of bounds, greater and less of all else")
         if self.right and self.kind in ("number", "bound"):
             raise ValueError(f"kind: {self.kind} compares with what was published, not with right")
+        if self.beyond and self.kind != "ordering":
+            raise ValueError(f"kind: {self.kind} has no beyond: only an ordering compares two differences")
         if self.status == "recalled" and self.published:
             raise ValueError("status: recalled has no published number: nobody could read it")
         if self.published and self.kind not in ("number", "bound"):

@@ -36,8 +36,8 @@ SIGN_FLIP_PAIRS = 10
 class Verdict:
     """What became of a claim; numbers are None where nothing was computed.
 
-    `estimate`, `low` and `high` are of our value, or of the difference left less right. `p` is Holm's within the
-    claim's family.
+    `estimate`, `low` and `high` are of our value, or of the difference left less right; with `beyond`, of that
+    difference less the one between its two cells. `p` is Holm's within the claim's family.
     """
 
     study: str
@@ -101,29 +101,32 @@ def _measure(study: str, claim: Claim, results: pd.DataFrame, profile: str) -> "
     assert claim.left is not None
     if claim.kind in ("number", "bound") and claim.published is None:
         return undecided("not comparable", "the published number could not be read in any public source")
-    rows = {cell: _rows(results, claim, cell) for cell in (claim.left, claim.right) if cell}
+    cells = [cell for cell in (claim.left, claim.right, *(claim.beyond or [])) if cell]
+    rows = {cell: _rows(results, claim, cell) for cell in cells}
     if missing := [cell for cell, found in rows.items() if found.empty]:
         return undecided("not run", f"no result for {claim.metric} of {' and '.join(missing)}")
     if profile not in PROFILES:
         return undecided("not run", f"these are results of {profile}, a profile of one's own; it takes {claim.profile}")
     if PROFILES.index(profile) < PROFILES.index(claim.profile):
         return undecided("not run", f"these are results of {profile}; it takes {claim.profile}")
-    # Of what was measured on examples, which are whole: the fewest of both sides.
+    # Of what was measured on examples, which are whole: the fewest of all cells.
     fewest = pd.concat([found["n"] for found in rows.values()]).min()
     blur = 0.0 if pd.isna(fewest) else resolution(int(fewest))
-    left = rows[claim.left]["value"]
     if claim.right is None:
-        if len(left) < 2:
+        ours = rows[claim.left]["value"]
+        if len(ours) < 2:
             return undecided("not run", "one seed gives no interval")
         if METRICS[claim.metric.split("/")[1]].unit == "fraction" and (rows[claim.left]["n"] == 1).all():
-            return _Found(claim, share_test(left), 1.0)
-        return _Found(claim, mean_test(left, least_deviation=blur), 1.0, max(float(left.std()), blur))
-    pairs = pd.concat([left, rows[claim.right]["value"]], axis=1, join="inner", keys=["left", "right"])
-    if len(pairs) < 2:
-        return undecided("not run", f"{len(pairs)} seeds are shared by {claim.left} and {claim.right}; it takes two")
-    if claim.test == "sign-flip" and len(pairs) < SIGN_FLIP_PAIRS:
-        return undecided("not run", f"a sign-flip test takes {SIGN_FLIP_PAIRS} shared seeds, not {len(pairs)}")
-    left, right = pairs["left"], pairs["right"]
+            return _Found(claim, share_test(ours), 1.0)
+        return _Found(claim, mean_test(ours, least_deviation=blur), 1.0, max(float(ours.std()), blur))
+    shared = pd.concat([rows[cell]["value"] for cell in cells], axis=1, join="inner")
+    if len(shared) < 2:
+        return undecided("not run", f"{len(shared)} seeds are shared by {' and '.join(rows)}; it takes two")
+    if claim.test == "sign-flip" and len(shared) < SIGN_FLIP_PAIRS:
+        return undecided("not run", f"a sign-flip test takes {SIGN_FLIP_PAIRS} shared seeds, not {len(shared)}")
+    left, right, *beyond = shared.to_numpy().T
+    if beyond:
+        left, right = left - right, beyond[0] - beyond[1]
     signs = claim.test == "sign-flip"
     test = sign_flip_test(left, right) if signs else paired_test(left, right, least_deviation=blur)
     if claim.kind == "no difference":
@@ -155,6 +158,9 @@ def _judge(study: str, found: _Found, p: float) -> Verdict:
     claim, test = found.claim, found.test
     decide = {"number": _number, "bound": _bound, "ordering": _ordering, "no difference": _no_difference}[claim.kind]
     word, reason = decide(found, p)
+    if claim.beyond:
+        # The number alone would pass for the difference of two cells.
+        reason += f"; ours is ({claim.left} less {claim.right}) less ({' less '.join(claim.beyond)})"
     tested = claim.kind in ("ordering", "no difference")
     return replace(
         _verdict(study, claim, word, reason),

@@ -10,7 +10,7 @@ import pytest
 from stages.common import artifacts
 from stages.common.errors import InputError
 from stages.report import curves
-from stages.report.drawing import COLOURS, SHAPES, Figure, marks
+from stages.report.drawing import COLOURS, LABEL, SHAPES, Figure, beside, marks
 from stages.report.figures import figures
 from stages.report.settings import targets
 from stages.results.long_table import COLUMNS, long_table
@@ -112,6 +112,104 @@ def test_what_is_extracted_is_drawn_against_the_number_of_canaries() -> None:
 
     results = results[results["cell"] != "few"]
     assert [figure.name for figure in figures("s", summarise(results), results, [])] == ["exposure"]
+
+
+def by_device(
+    cells: dict[str, tuple[list[float], list[float]]], metric: str = "accuracy", unit: str = "fraction"
+) -> pd.DataFrame:
+    """A long table of values by seed on heavy and on light devices."""
+    base = {"study": "s", "verb": "federate", "split": "test", "metric": metric, "unit": unit}
+    rows = [
+        base | {"cell": cell, "group": group, "seed": seed, "value": value, "n": n}
+        for cell, sides in cells.items()
+        for group, values, n in zip(("heavy devices", "light devices"), sides, (1200, 80), strict=True)
+        for seed, value in enumerate(values)
+    ]
+    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+    return table.assign(ci_low=table["value"] - 0.1, ci_high=table["value"] + 0.1)
+
+
+def drawn_by_device(results: pd.DataFrame) -> dict[str, Figure]:
+    return {figure.name: figure for figure in figures("s", summarise(results), results, [])}
+
+
+def test_cells_are_drawn_by_light_and_heavy_devices() -> None:
+    results = by_device(
+        {
+            "uniform": ([0.3, 0.5], [0.4, 0.6]),
+            "heavy": ([0.6, 0.8], [0.2, 0.4]),
+            # As good on heavy devices, and worse on light ones.
+            "worse": ([0.6, 0.8], [0.1, 0.2]),
+            "middle": ([0.3, 0.4], [0.3, 0.4]),
+        }
+    )
+
+    figure = drawn_by_device(results)["light-and-heavy"]
+
+    assert figure.alt == (
+        "accuracy on heavy and on light devices: uniform 0.400 and 0.500, heavy 0.700 and 0.300, "
+        "worse 0.700 and 0.150, middle 0.350 and 0.350. Pareto front: uniform, heavy."
+    )
+    assert "(n = 1,200 of heavy devices, 80 of light ones), mean over 2 seeds" in figure.caption
+    assert "further up and to the right is better; the thin line is the Pareto front" in figure.caption
+    # Each point has its number, and the legend says whose it is; a halo below makes two of a number.
+    assert [figure.svg.count(f">{number}</text>") for number in range(1, 6)] == [2, 2, 2, 2, 0]
+    for name in ("1 uniform", "2 heavy", "3 worse", "4 middle"):
+        assert f">{name}</text>" in figure.svg
+
+
+def test_less_perplexity_is_better_on_light_and_heavy_devices_too() -> None:
+    results = by_device({"one": ([9.0, 9.5], [20.0, 21.0]), "other": ([8.0, 8.5], [12.0, 13.0])}, "perplexity", "ratio")
+
+    figure = drawn_by_device(results)["light-and-heavy"]
+
+    assert "further down and to the left is better; other is all of the Pareto front" in figure.caption
+    assert figure.alt.endswith("Pareto front: other.")
+
+
+def test_of_one_seed_devices_have_what_examples_leave_open() -> None:
+    figure = drawn_by_device(by_device({"one": ([0.5], [0.4]), "other": ([0.5], [0.45])}))["light-and-heavy"]
+
+    assert "one seed, so no interval of seeds; the crosshairs are what the sampling of examples" in figure.caption
+    ticks = [float(text) for text in re.findall(r">(0\.\d+)</text>", figure.svg)]
+    assert min(ticks) <= 0.35
+    assert max(ticks) >= 0.55
+
+
+def test_a_cell_of_one_seed_beside_others_of_more_is_a_point() -> None:
+    cells = {"one": ([0.9], [0.9]), "other": ([0.5, 0.5, 0.5], [0.4, 0.4, 0.4])}
+
+    figure = drawn_by_device(by_device(cells))["light-and-heavy"]
+
+    assert "mean over 1 to 3 seeds" in figure.caption
+    assert "NaN" not in figure.svg
+    ticks = [float(text) for text in re.findall(r">(0\.\d+)</text>", figure.svg)]
+    assert max(ticks) >= 0.9
+
+
+def test_devices_are_drawn_by_the_first_utility_that_both_kinds_have() -> None:
+    both = {"one": ([0.5, 0.6], [0.4, 0.5])}
+    results = pd.concat([by_device(both, "perplexity", "ratio"), by_device(both)], ignore_index=True)
+    assert drawn_by_device(results)["light-and-heavy"].alt.startswith("accuracy on heavy")
+
+    # Light devices have no accuracy here.
+    lacking = results[(results["metric"] == "perplexity") | (results["group"] == "heavy devices")]
+    assert drawn_by_device(lacking)["light-and-heavy"].alt.startswith("perplexity per token or byte on heavy")
+
+    assert drawn_by_device(results[results["group"] == "heavy devices"]) == {}
+    assert drawn_by_device(results.assign(verb="train")) == {}
+
+
+def test_labels_lie_beside_their_points_and_not_on_each_other() -> None:
+    # Seventeen points in the middle of a plot.
+    points = np.random.default_rng(0).normal(185, 40, (17, 2))
+
+    labels = beside(points)
+
+    assert (np.abs(labels - points) <= 3 * LABEL + 1e-6).all()
+    for label, point in zip(labels, points, strict=True):
+        others = np.concatenate([labels[(labels != label).any(axis=1)], points])
+        assert (np.abs(others - label) >= LABEL * (1 - 1e-6)).any(axis=1).all(), point
 
 
 @pytest.mark.usefixtures("project")

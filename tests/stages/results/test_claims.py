@@ -62,6 +62,16 @@ def test_all_studies_have_claims_and_every_study_of_a_paper_on_the_page_is_among
         (NUMBER | {"margin": None}, "kind: number needs margin"),
         ({"kind": "no difference", "direction": None}, "kind: no difference needs margin"),
         (NUMBER | {"right": "other"}, "kind: number compares with what was published, not with right"),
+        ({"beyond": ["third"]}, r"some-gap\.beyond: list should have at least 2 items"),
+        ({"beyond": ["third", "fourth", "fifth"]}, r"some-gap\.beyond: list should have at most 2 items"),
+        (
+            {"kind": "no difference", "direction": None, "margin": 0.1, "beyond": ["third", "fourth"]},
+            "kind: no difference has no beyond: only an ordering compares two differences",
+        ),
+        (
+            NUMBER | {"beyond": ["third", "fourth"]},
+            "kind: number has no beyond: only an ordering compares two differences",
+        ),
         ({"alpha": 1.0}, "alpha: input should be less than 1"),
         ({"differs": "other data", "awaits": "other code"}, "differs and awaits: give one of them"),
         ({"colour": "red"}, "colour: extra inputs are not permitted"),

@@ -92,6 +92,58 @@ def test_seeds_that_are_not_shared_do_not_count():
     assert verdict.n == 2
 
 
+DIFFERENCES = {"beyond": ["third", "fourth"]}
+
+
+@pytest.mark.parametrize(
+    ("direction", "word", "reason"),
+    [
+        ("greater", "reproduced", "the difference is greater than 0"),
+        ("less", "not reproduced", "the difference is real, and the other way round"),
+    ],
+)
+def test_two_differences_are_compared_by_seed(direction, word, reason):
+    """By hand: gains of .3, .4, .5 less gains of .1, .1, .1 are .2, .3, .4; mean .3, sd .1, t = .3 / (.1 / sqrt 3)."""
+    table = results(one=[0.7, 0.9, 0.8], other=[0.4, 0.5, 0.3], third=[0.5, 0.6, 0.4], fourth=[0.4, 0.5, 0.3])
+    (found,) = judged(table, DIFFERENCES | {"direction": direction})
+    assert (found.word, found.n, found.test) == (word, 3, "paired t test")
+    assert found.reason == f"{reason}; ours is (one less other) less (third less fourth)"
+    # 4.302653 is the quantile of t at .975 with 2 degrees of freedom, where p is 1 - t / sqrt(2 + t^2).
+    assert (found.estimate, found.low, found.high) == pytest.approx((0.3, 0.3 - 0.248414, 0.3 + 0.248414), abs=1e-6)
+    assert found.p == pytest.approx(1 - 27**0.5 / 29**0.5)
+
+
+def test_a_gain_in_one_setting_is_no_greater_gain_in_it():
+    """One is far above the other, and so is the third above the fourth: between the two gains there is nothing."""
+    table = results(one=around(0.8), other=[0.6] * 10, third=[0.7] * 10, fourth=[0.5] * 10)
+    plain, beyond = judged(table, {}, DIFFERENCES)
+    assert (plain.word, beyond.word) == ("reproduced", "consistent")
+    assert "ours is" not in plain.reason
+
+
+def test_two_differences_have_the_seeds_that_all_four_cells_share():
+    table = results(one=around(0.8, 5), other=around(0.7, 5), third=[0.6] * 4, fourth=[0.6] * 3)
+    (found,) = judged(table, DIFFERENCES)
+    assert found.n == 3
+    (found,) = judged(table[(table["cell"] != "fourth") | (table["seed"] == 0)], DIFFERENCES)
+    assert (found.word, found.reason) == (
+        "not run",
+        "1 seeds are shared by one and other and third and fourth; it takes two",
+    )
+
+
+def test_of_two_differences_missing_cells_are_named():
+    (found,) = judged(results(one=around(0.8), third=around(0.7)), DIFFERENCES)
+    assert (found.word, found.reason) == ("not run", "no result for test/accuracy of other and fourth")
+
+
+def test_two_differences_may_share_a_cell():
+    """By hand: (.8 - .5) - (.7 - .5) and (.9 - .5) - (.7 - .5)."""
+    table = results(one=[0.8, 0.9], other=[0.5, 0.5], third=[0.7, 0.7])
+    (found,) = judged(table, {"beyond": ["third", "other"]})
+    assert found.estimate == pytest.approx(0.15)
+
+
 def test_few_pairs_are_said_to_be_few():
     one = [0.8, 0.9, 0.7, 0.85, 0.75, 0.8, 0.9, 0.7, 0.85, 0.75]
     (verdict,) = judged(results(one=one, other=[0.8] * 10), {"test": "sign-flip"})
