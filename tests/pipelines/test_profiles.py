@@ -206,6 +206,7 @@ def test_smoke_is_small_and_has_two_seeds_in_the_joint_grid(checkout):
         "federated_headlines": [0],
         "federated_freezing": [0, 1, 2],  # with no cell
         "device_selection": [0],
+        "device_selection_newsgroups": [0],  # with no cell
         "distillation": [0],
     }
 
