@@ -80,10 +80,17 @@ class Periods:
                 found |= {f"{name}_when_learned/period {period + 1}": value, f"{name}/period {period + 1}": now[name]}
                 gained.setdefault(name, []).append(now[name].value - value.value)
         for name, gains in gained.items():
-            when_learned = [learned[name].value for learned in self._learned]
-            found[f"{name}_when_learned"] = Measurement(float(np.mean(when_learned)), len(when_learned))
-            found[f"{name}_backward_transfer"] = Measurement(float(np.mean(gains[:-1])), len(gains) - 1)
+            of_periods = [each[name] for each in self._learned]
+            found[f"{name}_when_learned"] = Measurement(
+                float(np.mean([each.value for each in of_periods])), _all(of_periods)
+            )
+            found[f"{name}_backward_transfer"] = Measurement(float(np.mean(gains[:-1])), _all(of_periods[:-1]))
         return found
+
+
+def _all(measured: list[Measurement]) -> int:
+    """Return how many examples measurements rest on together."""
+    return sum(each.n or 0 for each in measured)
 
 
 def _utility(model: TextModel, data: Data, rows: NDArray[np.int64], seed: int) -> Measured:

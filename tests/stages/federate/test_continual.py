@@ -147,6 +147,8 @@ def test_what_is_measured_is_of_the_models_at_the_ends_of_the_periods(model_sett
     assert measured["test/accuracy_when_learned/period 2"] == learned[1]
     assert measured["test/accuracy/period 1"] == accuracy(model, early)
     assert measured["test/accuracy_when_learned"].value == pytest.approx(np.mean([each.value for each in learned]))
+    assert measured["test/accuracy_when_learned"].n == 20
+    assert measured["test/accuracy_backward_transfer"].n == 10
     gained = accuracy(model, early).value - learned[0].value
     assert measured["test/accuracy_backward_transfer"].value == pytest.approx(gained)
     clients = fitted.history[fitted.history["metric"] == "train/clients"]
