@@ -80,7 +80,7 @@ class Periods:
                 found |= {f"{name}_when_learned/period {period + 1}": value, f"{name}/period {period + 1}": now[name]}
                 gained.setdefault(name, []).append(now[name].value - value.value)
         for name, gains in gained.items():
-            of_periods = [each[name] for each in self._learned]
+            of_periods = [each[name] for each in self._learned if name in each]
             found[f"{name}_when_learned"] = Measurement(
                 float(np.mean([each.value for each in of_periods])), _all(of_periods)
             )
