@@ -11,7 +11,7 @@ PAGES = sorted((ROOT / "docs/studies").glob("*.md"))
 RESULTS = re.compile(r"^\*\*What came of it\*\*.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 ROW = re.compile(r"^\| `([^`]+)` \|(.+)\|$", re.MULTILINE)
 # Pages that show no results as a table.
-WITHOUT = {"device_selection", "distillation", "federated_freezing", "joint"}
+WITHOUT = {"distillation", "federated_freezing", "joint"}
 NUMBER = re.compile(r"-?\d*\.?\d+")
 SHOWN = ["mean", "ci_low", "ci_high"]
 
