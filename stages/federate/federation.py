@@ -17,6 +17,7 @@ from stages.federate.secure_sum import SecureSum
 from stages.federate.selectors import selector
 from stages.federate.server import ServerOptimiser, mean_update, weight
 from stages.federate.weights import Layout
+from stages.models.encoders import CHUNK
 
 if TYPE_CHECKING:
     from stages.federate.privacy import PrivateMean
@@ -145,13 +146,15 @@ class Federation:
 
     def _losses(self, client: int) -> NDArray[np.float64]:
         """Return the (n,) losses of a client's examples under the server's weights."""
-        workload, rows = self._workload, torch.from_numpy(self._population.rows(client))
+        workload, found = self._workload, []
         Layout(workload.model).write(workload.model, self.weights)
         workload.model.eval()
         with torch.no_grad():
-            losses = workload.objective(workload.model(*(tensor[rows] for tensor in workload.inputs)), rows)
-        found: NDArray[np.float64] = losses.double().cpu().numpy()
-        return found
+            for rows in torch.from_numpy(self._population.rows(client)).split(CHUNK):
+                losses = workload.objective(workload.model(*(tensor[rows] for tensor in workload.inputs)), rows)
+                found.append(losses.double().cpu())
+        together: NDArray[np.float64] = torch.cat(found).numpy()
+        return together
 
     @staticmethod
     def _count(population: Population) -> int:

@@ -73,24 +73,22 @@ class Periods:
         That is the mean over all periods but the last (Lopez-Paz and Ranzato 2017, section 2).
         """
         found: Measured = {}
-        gained: dict[str, list[float]] = {}
+        learned_of: dict[str, list[Measurement]] = {}
+        gained: dict[str, list[Measurement]] = {}
         for period, learned in enumerate(self._learned):
             now = _utility(model, self._data, self._rows[period], self._seed)
             for name, value in learned.items():
                 found |= {f"{name}_when_learned/period {period + 1}": value, f"{name}/period {period + 1}": now[name]}
-                gained.setdefault(name, []).append(now[name].value - value.value)
-        for name, gains in gained.items():
-            of_periods = [each[name] for each in self._learned if name in each]
-            found[f"{name}_when_learned"] = Measurement(
-                float(np.mean([each.value for each in of_periods])), _all(of_periods)
-            )
-            found[f"{name}_backward_transfer"] = Measurement(float(np.mean(gains[:-1])), _all(of_periods[:-1]))
-        return found
+                learned_of.setdefault(name, []).append(value)
+                if period < len(self._learned) - 1:
+                    gained.setdefault(name, []).append(Measurement(now[name].value - value.value, value.n))
+        found |= {f"{name}_when_learned": _mean(values) for name, values in learned_of.items()}
+        return found | {f"{name}_backward_transfer": _mean(values) for name, values in gained.items()}
 
 
-def _all(measured: list[Measurement]) -> int:
-    """Return how many examples measurements rest on together."""
-    return sum(each.n or 0 for each in measured)
+def _mean(measured: list[Measurement]) -> Measurement:
+    """Return the mean of measurements, and the examples that they rest on together."""
+    return Measurement(float(np.mean([each.value for each in measured])), sum(each.n or 0 for each in measured))
 
 
 def _utility(model: TextModel, data: Data, rows: NDArray[np.int64], seed: int) -> Measured:

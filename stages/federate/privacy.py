@@ -6,7 +6,8 @@ clients come to take part, and on which noise is added:
 - DP-FedAvg (McMahan et al. 2018, arXiv 1710.06963): each client joins a round independently with probability q, and
   each round's sum takes noise of its own. The divisor is the expected cohort, which tells nothing of who came (the
   estimator with a fixed denominator, every client's weight 1). It is the Poisson-sampled Gaussian mechanism.
-  By activity a client joins with min(q, c n^a) for public q and c: that is no more than q, which is accounted for.
+  By activity a client joins with min(q, c n^a) for public q and c: that is no more than q, which is accounted for; the
+  divisor then is `clients_per_round`, which need not be the expected cohort, but tells nothing either.
 - DP-FTRL (Kairouz et al. 2021, arXiv 2103.00039): clients take their turns in a fixed order, so that nothing rests on
   chance; what is released are the sums of all rounds so far, by a tree of partial sums that each take noise once.
   The order is of a public number of clients, so a neighbour has another in a client's place, which sends nothing.

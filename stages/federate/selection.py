@@ -115,11 +115,16 @@ class _Strata:
         of_heavy = min(round(rule.share * size), len(heavy))
         of_light = min(size - of_heavy, len(light))
         self._strata = [_Alike(heavy, size - of_light), _Alike(light, of_light)]
+        places = ((heavy, size - of_light), (light, of_light))
+        self._left_out = any(len(devices) and not many for devices, many in places)
 
     def draw(self, source: np.random.Generator) -> Drawn:
         heavy, light = (stratum.draw(source) for stratum in self._strata)
         devices = np.concatenate([heavy.devices, light.devices])
         expected = np.concatenate([heavy.expected, light.expected])
+        if self._left_out:
+            # No weights make up for a stratum that is never asked.
+            expected[:] = np.nan
         order = np.argsort(devices)
         return once(devices[order], expected[order])
 
@@ -160,14 +165,15 @@ class _Independent:
 
 
 def _rate(weights: NDArray[np.float64], size: int, most: float) -> float:
-    """Return c such that min(most, c w) add up to `size`, or the least that gives every device `most`."""
+    """Return c such that min(most, c w) add up to `size`, or one that gives every device `most`."""
     if size >= most * np.count_nonzero(weights):
         return most / float(weights[weights > 0].min(initial=most))
     rate, capped = size / float(weights.sum()), 0
-    # Those beyond `most` have it, and the others share what is left; which may take more of them there.
-    while len(beyond := weights[weights > most / rate]) > capped:
-        capped = len(beyond)
-        rate = (size - most * capped) / float(weights.sum() - beyond.sum())
+    # Those beyond `most` have it, and the others share what is left; which may take more of them there. What is left is
+    # added up anew: of a difference from a sum of heavy devices nothing may remain but rounding.
+    while (beyond := int(np.count_nonzero(weights > most / rate))) > capped:
+        capped = beyond
+        rate = (size - most * capped) / float(weights[weights <= most / rate].sum())
     return rate
 
 
@@ -182,12 +188,14 @@ class Successive:
     def __init__(self, weights: NDArray[np.float64], size: int) -> None:
         live = int(np.count_nonzero(weights))
         self._weights, self._size, self._all = weights, min(size, live), size >= live
-        total, heavy, many = float(weights.sum()), np.flatnonzero(weights[:0]), -1
-        # Of the rest more may be heavy without the first; in the end no light one is, and so they are many or none.
+        heavy, many, light = np.flatnonzero(weights[:0]), -1, weights
+        # Of the rest more may be heavy without the first; in the end no light one is, and so they are many or none. The
+        # rest is added up anew: of a difference from a sum of heavy devices nothing may remain but rounding.
         while len(heavy) > many:
-            many, left = len(heavy), max(0.0, total - float(weights[heavy].sum()))
-            heavy = np.flatnonzero(weights > left / (RINGS * max(1, size)))
-        self._heavy, self._rings = heavy, _Rings(_without(weights, heavy))
+            many, least = len(heavy), float(light.sum()) / (RINGS * max(1, size))
+            heavy = np.flatnonzero(weights > least)
+            light = _without(weights, heavy)
+        self._heavy, self._rings = heavy, _Rings(light)
 
     def draw(self, source: np.random.Generator) -> Drawn:
         """Return a cohort."""

@@ -135,7 +135,11 @@ class _ByCounts(_Counted):
         counts = self.counts(number)
         if counts is not self._made[0]:
             self._made = counts, drawing(self._rule, counts, self.settings.clients_per_round)
-        return self._made[1](self.source(number))
+        drawn = self._made[1](self.source(number))
+        if self.settings.weighting in ("horvitz_thompson", "hajek") and np.isnan(drawn.expected).any():
+            problem = f"leaves a stratum without a place in a cohort of {len(drawn.devices)}, and so without a weight"
+            raise SettingError("selection.share", problem, "give another share, or a larger cohort")
+        return drawn
 
 
 class _PowerOfChoice(_Counted):
@@ -173,6 +177,9 @@ class _Oort(_Counted):
             live &= self._selections < rule.retired_after
         fresh, known = (np.flatnonzero(live & which) for which in (self._seen == 0, self._seen > 0))
         size = min(self.settings.clients_per_round, len(fresh) + len(known))
+        if not size:
+            problem = f"after {rule.retired_after} selections each no device is left in round {number}"
+            raise SettingError("selection.retired_after", problem, "give a larger number, or fewer rounds")
         share = max(rule.explored * rule.decay ** (number - 1), rule.least_explored)
         explored = max(min(round(share * size), len(fresh)), size - len(known))
         found = source.choice(fresh, size=explored, replace=False)

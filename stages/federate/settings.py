@@ -276,6 +276,11 @@ class FederateSettings(CellSettings):
     @model_validator(mode="after")
     def _selection_fits_the_mechanism(self) -> Self:
         rule = self.selection
+        if (
+            self.mechanism in ("scaffold", "fednova")
+            and getattr(rule, "draw", "without_replacement") != "without_replacement"
+        ):
+            raise ValueError(f"selection.draw: {self.mechanism} takes cohorts drawn without replacement")
         if not self.mechanism.startswith("dp_"):
             return self
         if self.participation.available < 1:
@@ -287,6 +292,8 @@ class FederateSettings(CellSettings):
                 f"selection: {self.mechanism} wants clients whose probability depends on no other client: leave "
                 "`selection` out, or give dp_fedavg {rule: power, draw: independently, rate: ..., most: ...}"
             )
+        if self.privacy is not None and self.privacy.quantile is not None:
+            raise ValueError("privacy.quantile: wants a known expected cohort, which `selection` by examples has not")
         return self
 
     @model_validator(mode="after")
@@ -313,6 +320,8 @@ class FederateSettings(CellSettings):
             raise ValueError(
                 f"weighting: {self.weighting} wants devices that can always be asked; leave `available` out"
             )
+        if self.participation.stragglers:
+            raise ValueError(f"weighting: {self.weighting} knows no odds of stragglers; leave `stragglers` out")
         # Who is never drawn no weights make up for; and of rules by losses nobody knows how probable a cohort was.
         if (rule := self.selection.rule) not in (known := ("uniform", "power", "log", "strata")):
             raise ValueError(f"weighting: {self.weighting} is not known of rule: {rule}; it is of {', '.join(known)}")

@@ -155,6 +155,27 @@ def test_what_is_measured_is_of_the_models_at_the_ends_of_the_periods(model_sett
     assert clients["value"].tolist() == [4] * ROUNDS
 
 
+def test_the_last_period_has_no_backward_transfer_even_if_no_test_example_is_of_it(model_settings, data):
+    models = [files.build(model_settings(), data.vocabulary.labels, [], seed=seed) for seed in range(3)]
+    held = HeldOut(np.full(20, None), np.repeat([0, 1], 10))
+    ends = Periods(data, held, 3, 0)
+    for model in models:
+        ends.end(model)
+    found = ends.measured(models[-1])
+
+    def accuracy(of, rows):
+        return of.utility(data.test[rows], data.vocabulary, "test", 0)["test/accuracy"].value
+
+    early, late = np.arange(10), np.arange(10, 20)
+    gains = [accuracy(models[2], rows) - accuracy(models[at], rows) for at, rows in enumerate((early, late))]
+    assert found["test/accuracy_backward_transfer"].value == pytest.approx(np.mean(gains))
+    assert found["test/accuracy_backward_transfer"].n == 20
+    alone = Periods(data, HeldOut(held.devices, np.full(20, 1)), 2, 0)
+    for model in models[:2]:
+        alone.end(model)
+    assert "test/accuracy_backward_transfer" not in alone.measured(models[1])
+
+
 @pytest.mark.usefixtures("halves")
 def test_rounds_that_are_no_multiple_of_the_periods_are_refused(model_settings, data):
     with pytest.raises(SettingError, match="5 are no multiple of the 2 periods") as refused:

@@ -9,6 +9,7 @@ from torch import nn
 from stages.federate.engine import Engine
 from stages.federate.federation import Federation
 from stages.federate.population import Dealt
+from stages.federate.weights import Layout
 
 CLIENTS = 6
 
@@ -37,6 +38,35 @@ def test_a_full_batch_step_of_all_clients_is_the_central_step(mechanism, sizes):
     federation = federation_of(work, sizes)
     federation.round(1)
     torch.testing.assert_close(federation.weights, central_step(work))
+
+
+@pytest.mark.parametrize("vectorised", [True, False], ids=["at once", "one by one"])
+def test_power_of_choice_trains_those_of_its_candidates_that_lose_most_under_the_servers_weights(vectorised):
+    rule = {"rule": "power_of_choice", "candidates": 6}
+    work = workload(clients_per_round=2, selection=rule, vectorised=vectorised)
+    federation = federation_of(work)
+    for number in range(1, 4):
+        inputs = work.inputs[0]
+        Layout(work.model).write(work.model, federation.weights)
+        losses = work.objective(work.model(inputs), torch.arange(EXAMPLES)).detach()
+        means = [float(losses[federation._population.rows(client)].mean()) for client in range(CLIENTS)]
+        before = federation.drawn.copy()
+        made = federation.round(number)
+        assert np.flatnonzero(federation.drawn - before).tolist() == sorted(np.argsort(means)[-2:])
+        # All six took the weights, and two sent theirs.
+        assert (made.bytes_down, made.bytes_up) == (6 * federation.weights.nbytes, 2 * federation.weights.nbytes)
+
+
+def test_oort_learns_of_those_that_report_what_they_lose():
+    work = workload(clients_per_round=2, selection={"rule": "oort"}, participation={"drop_out": 0.4})
+    federation = federation_of(work)
+    for number in range(1, 30):
+        federation.round(number)
+    drawn_by = federation._selector
+    assert (drawn_by._utilities[drawn_by._seen > 0] > 0).all()
+    assert (drawn_by._seen > 0).all()
+    # Some were drawn and did not report: their utility is of a round before.
+    assert drawn_by._selections.sum() == federation.drawn.sum() == 58
 
 
 def test_so_is_that_of_scaffold_with_clients_alike():

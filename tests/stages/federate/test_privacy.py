@@ -198,6 +198,12 @@ def test_other_selection_by_activity_has_no_guarantee(selection):
         federation(**private(selection=selection))
 
 
+def test_a_quantile_of_clients_by_activity_is_refused():
+    quantile = {"target": 0.5, "learning_rate": 0.5, "noise": 2.0}
+    with pytest.raises(ValidationError, match="wants a known expected cohort"):
+        federation(**private(ASKED | {"quantile": quantile}, selection=ACTIVE))
+
+
 @pytest.mark.parametrize("mechanism", ["dp_fedavg", "dp_ftrl"])
 def test_clients_that_cannot_be_asked_are_not_accounted_for(mechanism):
     with pytest.raises(ValidationError, match=r"participation\.available: not accounted for"):

@@ -12,7 +12,7 @@ from scipy.stats import chisquare
 
 from stages.federate.population import Participant
 from stages.federate.rules import Selection, heavy_from
-from stages.federate.selection import _Rings, drawing
+from stages.federate.selection import Successive, _rate, _Rings, drawing
 from stages.federate.server import weight
 
 # Of a few devices with many examples and many with few, as in the field.
@@ -82,6 +82,38 @@ def test_pairs_are_drawn_as_often_as_successive_sampling_draws_them():
     p = counts / counts.sum()
     expected = {(i, j): p[i] * p[j] / (1 - p[i]) + p[j] * p[i] / (1 - p[j]) for i in range(4) for j in range(i + 1, 4)}
     assert chisquare([seen[pair] for pair in expected], [number * e for e in expected.values()]).pvalue > 1e-3
+
+
+# Of 20 devices three are heavy, and the others ring; of two places they have about one.
+MANY = np.array([300, 200, 150, *range(1, 18)])
+
+
+@pytest.mark.parametrize("exponent", [0.5, 1.0])
+def test_so_are_those_of_many_light_devices_beside_heavy_ones(exponent):
+    number, weights = 60_000, MANY**exponent
+    assert _heavy_and_light(weights) == (3, 17)
+    found = frequencies(cohorts(rule("power", exponent=exponent), MANY, 2, number), 20) / number
+    assert found == pytest.approx(successive(weights, 2), abs=4 * 0.5 / np.sqrt(number))
+    estimates = [
+        (MANY[drawn.devices] * drawn.devices / drawn.expected).sum() / MANY.sum()
+        for drawn in cohorts(rule("power", exponent=exponent), MANY, 2, number)
+    ]
+    exact = (MANY * np.arange(20)).sum() / MANY.sum()
+    assert np.mean(estimates) == pytest.approx(exact, abs=4 * np.std(estimates) / np.sqrt(number))
+
+
+def _heavy_and_light(weights):
+    drawn_by = Successive(weights, 2)
+    return len(drawn_by._heavy), int((np.diff(drawn_by._rings._cumulative, prepend=0) > 0).sum())
+
+
+def test_weights_that_differ_by_more_than_a_sum_can_hold_stop_no_draw():
+    weights = np.array([1, 1000, 1000, 100_000, 10_000]) ** 4.0
+    for seed in range(20):
+        assert len(Successive(weights, 2).draw(np.random.default_rng(seed)).devices) == 2
+    for size in (1, 2, 3, 4):
+        probabilities = np.minimum(1, _rate(weights, size, 1.0) * weights)
+        assert probabilities.sum() == pytest.approx(size)
 
 
 def test_exponents_of_none_and_one_are_uniform_and_proportional_selection():
@@ -278,6 +310,12 @@ def test_settings_that_say_nothing_or_too_much_are_refused(asked, message):
         ({"mechanism": "scaffold", "weighting": "equal"}, "scaffold has its own"),
         ({"weighting": "hajek", "selection": {"rule": "top"}}, "not known of rule: top; it is of uniform, power, log"),
         ({"weighting": "hajek", "participation": {"available": 0.5}}, "devices that can always be asked"),
+        ({"weighting": "hajek", "participation": {"stragglers": 0.5, "deadline": 2}}, "knows no odds of stragglers"),
+        ({"mechanism": "scaffold", "selection": {"rule": "log", "draw": "independently"}}, "drawn without replacement"),
+        (
+            {"mechanism": "fednova", "selection": {"rule": "log", "draw": "with_replacement"}},
+            "drawn without replacement",
+        ),
     ],
     ids=str,
 )

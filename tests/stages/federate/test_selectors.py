@@ -67,6 +67,19 @@ def test_devices_without_live_examples_are_not_drawn_and_if_few_are_left_all_are
         assert drawn_by.draw(number).devices.tolist() == [1, 6]
 
 
+@pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
+def test_a_stratum_that_is_never_asked_has_no_weights(share):
+    cell = settings({"rule": "strata", "quantile": 0.7, "share": share}, weighting="horvitz_thompson")
+    with pytest.raises(SettingError, match="leaves a stratum without a place in a cohort of 3"):
+        selector(cell, population(), 0, losses=None).draw(1)
+
+
+def test_drop_outs_are_expected_when_updates_are_weighed():
+    cells = [settings({"rule": "power"}, participation={"drop_out": odds}) for odds in (0.0, 0.25)]
+    all_answer, some = (cohort_of(population(), cell) for cell in cells)
+    assert [each.expected for each in some] == pytest.approx([0.75 * each.expected for each in all_answer])
+
+
 def test_who_cannot_be_asked_is_drawn_for_every_round():
     half = {"participation": {"available": 0.5}}
     drawn_by = selector(settings({"rule": "top"}, **half), population(), 0, losses=None)
@@ -144,11 +157,15 @@ def test_the_explored_share_shrinks_to_the_least():
 def test_a_device_that_was_selected_often_enough_never_returns():
     losses, _ = lost_by(np.ones(8))
     drawn_by, times = oort(losses, retired_after=3), np.zeros(8, dtype=int)
-    for number in range(1, 40):
+    number = 0
+    while times.min() < 3:
+        number += 1
         devices = drawn_by.draw(number).devices
         drawn_by.learn(number, devices.tolist())
         times[devices] += 1
     assert times.tolist() == [3] * 8
+    with pytest.raises(SettingError, match=f"after 3 selections each no device is left in round {number + 1}"):
+        drawn_by.draw(number + 1)
 
 
 def test_it_learns_nothing_of_devices_that_do_not_report():

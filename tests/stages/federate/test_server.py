@@ -39,6 +39,18 @@ def test_fedavg_weighs_clients_by_their_examples():
     assert found.tolist() == [(1 + 3 * 4) / 4, (2 + 3 * 8) / 4, 1.0]
 
 
+def test_unbiased_weights_are_divided_by_all_examples_and_hajeks_by_their_sum():
+    # Of two clients of 2 and 3 examples, drawn with .5 and .25: weights of 4 and 12; there are 10 examples in all.
+    clients = [Participant(0, np.arange(2), 1, 1, 0.5), Participant(1, np.arange(3), 1, 1, 0.25)]
+    updates = torch.tensor([[1.0, 0.0, 2.0], [0.0, 1.0, 1.0]], dtype=torch.float64)
+    expected = {"horvitz_thompson": [0.4, 1.2, 2.0], "hajek": [0.25, 0.75, 1.25], "equal": [0.5, 0.5, 1.5]}
+    for weighting, wanted in expected.items():
+        algorithm = federation(weighting=weighting)
+        tasks = [Task(each.client, each.rows, 1, weight(algorithm, each), 0, 0) for each in clients]
+        total = sum(task.weight * (START.double() + update) for task, update in zip(tasks, updates, strict=True))
+        assert mean_update(algorithm, START, total, tasks, 10).tolist() == pytest.approx(wanted)
+
+
 def test_scaffold_weighs_all_clients_alike():
     assert combined([[1.0, 2.0, 4.0], [4.0, 8.0, 0.0]], [1, 3], mechanism="scaffold").tolist() == [2.5, 5.0, 2.0]
 
