@@ -16,7 +16,7 @@ ROWS = {
     "newsgroups": 18787,
     "redditbias": 11464,
     "friends": 43297,
-    "friends-replies": 42939,
+    "friends-replies": 45545,
     "bbq": 23384,
     "news": 3722,
 }
