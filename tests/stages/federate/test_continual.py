@@ -133,6 +133,18 @@ def workload_of(cell, model, data):
 
 
 @pytest.mark.usefixtures("halves")
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_servers_momentum_ends_with_its_period_if_that_is_asked_for(model_settings, data, momentum):
+    server = {"kind": "sgd", "learning_rate": 1.0, "momentum": momentum}
+    kept, reset = (
+        weights(fit(settings(server=server, continual={"resets_server": resets}), model_settings(), data, 0).model)
+        for resets in (False, True)
+    )
+    # Without momentum the server keeps nothing that could be reset.
+    assert torch.equal(kept, reset) == (momentum == 0)
+
+
+@pytest.mark.usefixtures("halves")
 def test_what_is_measured_is_of_the_models_at_the_ends_of_the_periods(model_settings, data):
     fitted = fit(settings(), model_settings(), data, 0)
     measured, model = fitted.measured, fitted.model
