@@ -15,6 +15,7 @@ from stages.fitting.secrets import Secret
 from stages.measuring.seeds import measure_seeds
 from stages.models.fitted import about_measuring, load_any_fitted
 from stages.models.language import LanguageModel
+from stages.models.next_word import NextWordModel
 from stages.models.span import SpanModel
 
 
@@ -34,8 +35,8 @@ def extract_cell(cell: Cell[ExtractSettings]) -> None:
 
 def _extract(seed: int, secret: Secret, study: str, settings: ExtractSettings) -> Trial:
     model = load_any_fitted(study, settings.target, seed)
-    # No secret is hidden in what a span model reads.
-    assert not isinstance(model, SpanModel)
+    # No secret is hidden in what these read.
+    assert not isinstance(model, SpanModel | NextWordModel)
     if not isinstance(model, LanguageModel):
         return trial_of_classifier(model, secret, settings.search or GradientSearchSettings(), seed)
     if settings.search is not None:

@@ -26,7 +26,7 @@ from stages.fitting.settings import OPENING, SecretSettings
 from stages.models.encoders import tokenizer
 from stages.models.examples import Examples, Vocabulary, examples, joined
 from stages.models.pretrained import tokenizer as language_tokenizer
-from stages.models.settings import AnyModelSettings, LanguageModelSettings, ModelSettings, SpanSettings
+from stages.models.settings import AnyModelSettings, LanguageModelSettings, ModelSettings, SpanSettings, WordNetwork
 
 LABEL, OUTSIDE, BEGIN, INSIDE = "canary", "O", "B-canary", "I-canary"
 FILE = "secret.json"
@@ -66,6 +66,9 @@ def check(settings: SecretSettings, known: Vocabulary, model: AnyModelSettings) 
     if isinstance(model, LanguageModelSettings):
         if model.sequence_to_sequence is not None:
             raise SettingError("secret", "a canary has no target to be written", "train another model")
+        if isinstance(model.network, WordNetwork):
+            problem = "a network of words takes all words outside its vocabulary for one"
+            raise SettingError("secret", problem, "train a language model of network.kind: bytes or pretrained")
         _check_text(settings, model)
     else:
         _check_tagged(settings, known, model)

@@ -73,7 +73,7 @@ def begins_word(words: Tensor, emissions: Tensor) -> Tensor:
 def scored(
     model: TextModel, examples: Examples, inputs: tuple[Tensor, ...] | None = None
 ) -> Iterator[tuple[Tensor, Any]]:
-    """Yield rows of examples and what the model says of them, chunk by chunk in eval mode; the mode is restored.
+    """Yield rows of examples and what the model says of them; see `chunks`.
 
     Args:
         model: A classifier, which gives Scores, a span model, which gives SpanScores, or a language model, which
@@ -81,6 +81,14 @@ def scored(
         examples: What to score.
         inputs: What `model.inputs(examples.text)` returned, if the caller has it already.
     """
+    for rows, given in chunks(model, examples, inputs):
+        yield rows, model(*given)
+
+
+def chunks(
+    model: TextModel, examples: Examples, inputs: tuple[Tensor, ...] | None = None
+) -> Iterator[tuple[Tensor, tuple[Tensor, ...]]]:
+    """Yield rows of examples and their inputs, chunk by chunk, without gradients in eval mode; the mode is restored."""
     training = model.training
     model.eval()
     inputs = model.inputs(examples.text) if inputs is None else inputs
@@ -89,7 +97,7 @@ def scored(
     with torch.no_grad():
         for rows in order.split(model.chunk):
             here = rows.to(model.device)
-            yield rows, model(*(tensor[here] for tensor in inputs))
+            yield rows, tuple(tensor[here] for tensor in inputs)
     model.train(training)
 
 
@@ -130,6 +138,20 @@ def perplexity(losses: NDArray[np.float64], predicted: NDArray[np.int64], seed: 
     value, *_ = _perplexity(sums.sum(axis=0)[None])
     low, high = _interval(_perplexity(_resampled(sums, seed)))
     return Measurement(float(value), len(losses), low, high)
+
+
+def share(right: NDArray[np.int64], words: NDArray[np.int64], seed: int) -> Measurement:
+    """Return the share of all words that are right, 0 of none, with a percentile bootstrap over texts.
+
+    Args:
+        right: (n,) how many words of each text are.
+        words: (n,) how many it has.
+        seed: Of the bootstrap.
+    """
+    counts = np.stack([right, words], axis=1)
+    value, *_ = _share(counts.sum(axis=0)[None])
+    low, high = _interval(_share(_resampled(counts, seed)))
+    return Measurement(float(value), len(words), low, high)
 
 
 def question_scores(found: Sequence[str], answers: Sequence[Sequence[str]]) -> NDArray[np.float64]:
@@ -204,7 +226,11 @@ def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def _f1(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    return np.divide(2 * counts[:, 0], counts[:, 1], out=np.zeros(len(counts)), where=counts[:, 1] > 0)
+    return 2 * _share(counts)
+
+
+def _share(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.divide(counts[:, 0], counts[:, 1], out=np.zeros(len(counts)), where=counts[:, 1] > 0)
 
 
 def _by_word(tags: list[Tensor], examples: Examples, outside: int) -> list[NDArray[np.int64]]:

@@ -15,9 +15,9 @@ from stages.common.errors import InputError
 from stages.common.paths import partition_path, prepared_path
 from stages.models import reading, sequences
 from stages.models.encoders import IGNORED_TAG, EncodedText, encode, tokenizer
-from stages.models.pretrained import tokenizer as language_tokenizer
 from stages.models.reading import Reading
 from stages.models.settings import AnyModelSettings, ModelSettings, SpanSettings
+from stages.models.texts import whole
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,7 @@ def examples(table: pd.DataFrame, settings: AnyModelSettings, known: Vocabulary)
         if settings.sequence_to_sequence is not None:
             text, targets = sequences.read(table, settings)
             return Examples(names, text, unlabelled, None, [], targets=targets)
-        text = encode(language_tokenizer(settings), list(table["text"]), special=True)
-        return Examples(names, text, unlabelled, None, [])
+        return Examples(names, whole(list(table["text"]), settings), unlabelled, None, [])
     label_index = {label: index for index, label in enumerate(known.labels)}
     if unseen := sorted(set(table["label"]) - set(label_index)):
         raise InputError(

@@ -12,7 +12,15 @@ from stages.common import artifacts
 from stages.common.errors import InputError
 from stages.models.classifier import TextClassifier
 from stages.models.language import LanguageModel
-from stages.models.settings import AnyModelSettings, LanguageModelSettings, ModelSettings, SpanSettings, schema
+from stages.models.next_word import NextWordModel
+from stages.models.settings import (
+    AnyModelSettings,
+    LanguageModelSettings,
+    ModelSettings,
+    SpanSettings,
+    WordNetwork,
+    schema,
+)
 from stages.models.span import SpanModel
 from stages.models.text_model import TextModel
 
@@ -29,10 +37,6 @@ def build(settings: ModelSettings, labels: Sequence[str], tags: Sequence[str], s
 
 
 @overload
-def build(settings: LanguageModelSettings, labels: Sequence[str], tags: Sequence[str], seed: int) -> LanguageModel: ...
-
-
-@overload
 def build(settings: AnyModelSettings, labels: Sequence[str], tags: Sequence[str], seed: int) -> TextModel: ...
 
 
@@ -41,7 +45,8 @@ def build(settings: AnyModelSettings, labels: Sequence[str], tags: Sequence[str]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if isinstance(settings, LanguageModelSettings):
-            return LanguageModel(settings).to(device())
+            kind = NextWordModel if isinstance(settings.network, WordNetwork) else LanguageModel
+            return kind(settings).to(device())
         if isinstance(settings, SpanSettings):
             return SpanModel(settings).to(device())
         return TextClassifier(settings, len(labels), len(tags)).to(device())

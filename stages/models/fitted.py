@@ -15,6 +15,7 @@ from stages.models import files
 from stages.models.classifier import TextClassifier
 from stages.models.examples import Examples, Vocabulary, examples
 from stages.models.language import LanguageModel
+from stages.models.next_word import NextWordModel
 from stages.models.settings import FOR_OTHER_MODELS, NAMES, ModelSettings
 from stages.models.span import SpanModel
 
@@ -41,7 +42,7 @@ def load_fitted(study: str, cell: str, seed: int) -> FittedModel:
     return found
 
 
-def load_any_fitted(study: str, cell: str, seed: int) -> FittedModel | LanguageModel | SpanModel:
+def load_any_fitted(study: str, cell: str, seed: int) -> FittedModel | LanguageModel | NextWordModel | SpanModel:
     """Return one seed's model of a cell, in eval mode; InputError if there is none."""
     folder = paths.MODELS / study / cell / str(seed)
     if not folder.is_dir():
@@ -49,7 +50,7 @@ def load_any_fitted(study: str, cell: str, seed: int) -> FittedModel | LanguageM
             str(folder), "no model of this seed", f"add {seed} to params.yaml: {study}.seeds, run `dvc repro`"
         )
     model, settings, labels, tags = files.load(folder)
-    if isinstance(model, LanguageModel | SpanModel):
+    if isinstance(model, LanguageModel | NextWordModel | SpanModel):
         return model
     assert isinstance(model, TextClassifier)
     assert isinstance(settings, ModelSettings)

@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 from stages.common.errors import InputError
 from stages.common.measurements import Measurement
-from stages.models.encoders import CHUNK, EncodedText, encode, hide_progress, mask
+from stages.models.encoders import CHUNK, EncodedText, hide_progress, mask
 from stages.models.evaluate import mean, perplexity, rouge_scores, scored
 from stages.models.examples import Examples, Vocabulary
-from stages.models.pretrained import BYTES, end_of_text, pretrained_folder, tokenizer
+from stages.models.pretrained import BYTES, end_of_text, pretrained_folder
 from stages.models.sequences import padded_left, room, words
-from stages.models.settings import Adapters, ByteNetwork, LanguageModelSettings, PretrainedNetwork
+from stages.models.settings import Adapters, ByteNetwork, LanguageModelSettings, PretrainedNetwork, WordNetwork
 from stages.models.text_model import Objective, TextModel
+from stages.models.texts import whole
 
 # Logits in one pass that keeps no gradient, a quarter of a gigabyte of them.
 LOGITS = 2**26
@@ -32,12 +33,13 @@ class LanguageModel(TextModel):
     """Say how surprising each token of a text is, given those before it.
 
     Args:
-        settings: The model's block of params.yaml.
+        settings: The model's block of params.yaml; its network is one over bytes or pretrained.
     """
 
     def __init__(self, settings: LanguageModelSettings) -> None:
         super().__init__()
         network = settings.network
+        assert not isinstance(network, WordNetwork)  # stages/models/next_word.py
         self.settings = settings
         self.network = _byte_network(network, settings) if isinstance(network, ByteNetwork) else _adapted(network)
         if settings.max_length > (longest := int(self.network.config.max_position_embeddings)):
@@ -53,7 +55,7 @@ class LanguageModel(TextModel):
 
     def encode(self, texts: Sequence[str]) -> EncodedText:
         """Return texts as the model reads them."""
-        return encode(tokenizer(self.settings), texts, special=True)
+        return whole(texts, self.settings)
 
     def inputs(self, text: EncodedText) -> tuple[Tensor, ...]:
         """Return token ids and lengths; with targets also their places and, if there are any, the states below them."""
@@ -113,10 +115,7 @@ class LanguageModel(TextModel):
 
     def objective(self, examples: Examples) -> Objective:
         """Return the mean loss of each text's own tokens, or of its target's."""
-        # By the example's own length, as a classifier's tags.
-        counts = _predicted(examples.text).clamp(min=1).to(self.device)
-        # No lambda: processes that train the clients of a federation are sent it.
-        return partial(_mean_losses, counts)
+        return mean_of_own(examples.text, self.device)
 
     def utility(self, examples: Examples, known: Vocabulary, split: str, seed: int) -> dict[str, Measurement]:
         """Return the perplexity per token, which for a network over bytes is one per byte.
@@ -130,7 +129,7 @@ class LanguageModel(TextModel):
         losses = np.empty(len(examples))
         for rows, by_token in scored(self, examples):
             losses[rows.numpy()] = by_token.double().sum(dim=1).cpu().numpy()
-        measured = {f"{split}/perplexity": perplexity(losses, _predicted(examples.text).numpy(), seed)}
+        measured = {f"{split}/perplexity": perplexity(losses, predicted(examples.text).numpy(), seed)}
         if self.settings.sequence_to_sequence is not None:
             rouge = rouge_scores(self.write(examples.text), examples.targets)
             measured |= {f"{split}/{name}": mean(values, seed) for name, values in rouge.items()}
@@ -162,7 +161,15 @@ class LanguageModel(TextModel):
         return found
 
 
-def _predicted(text: EncodedText) -> Tensor:
+def mean_of_own(text: EncodedText, device: torch.device) -> Objective:
+    """Return the mean of the losses of each text's own tokens, or of its target's, as an objective."""
+    # By the example's own length, as a classifier's tags.
+    counts = predicted(text).clamp(min=1).to(device)
+    # No lambda: processes that train the clients of a federation are sent it.
+    return partial(_mean_losses, counts)
+
+
+def predicted(text: EncodedText) -> Tensor:
     """Return (n,) how many tokens are predicted: those of a target, or all but the mark of the beginning."""
     return text.lengths - 1 if text.part is None else text.part[:, 1] - text.part[:, 0]
 

@@ -15,8 +15,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from stages.common import artifacts
 from stages.common.errors import InputError
-from stages.models.encoders import check_sha256, hide_progress, locate, tokenizer_file
-from stages.models.settings import ByteNetwork, LanguageModelSettings, PretrainedNetwork
+from stages.models import vectors
+from stages.models.encoders import check_sha256, hide_progress, locate, tokenizer_file, word_vectors
+from stages.models.settings import ByteNetwork, LanguageModelSettings, PretrainedNetwork, WordNetwork
 
 BEGINNING = "<|begin|>"
 BYTES = 256
@@ -33,6 +34,9 @@ def tokenizer(settings: LanguageModelSettings) -> Tokenizer:
         loaded.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
         loaded.decoder = decoders.ByteLevel()
         beginning, number = BEGINNING, BYTES
+    elif isinstance(network, WordNetwork):
+        # The row of zeros.
+        loaded, beginning, number = vectors.tokenizer(word_vectors(network.encoder).words), BEGINNING, 0
     else:
         folder = pretrained_folder(network)
         loaded = tokenizer_file(folder / "tokenizer.json")
@@ -51,10 +55,13 @@ def tokenizer(settings: LanguageModelSettings) -> Tokenizer:
 
 
 def end_of_text(settings: LanguageModelSettings) -> int:
-    """Return the token that marks the end of a text; of bytes it is that of a beginning."""
-    if isinstance(settings.network, ByteNetwork):
+    """Return the token that marks the end of a text; of bytes it is that of a beginning, of words behind the last."""
+    network = settings.network
+    if isinstance(network, ByteNetwork):
         return BYTES
-    config = pretrained_folder(settings.network) / "config.json"
+    if isinstance(network, WordNetwork):
+        return len(word_vectors(network.encoder).table)
+    config = pretrained_folder(network) / "config.json"
     number = artifacts.read_json(config).get("eos_token_id")
     if not isinstance(number, int):
         problem = f"eos_token_id is {number}, and a target must end"

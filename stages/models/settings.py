@@ -117,6 +117,23 @@ class ByteNetwork(Settings):
         return self
 
 
+class WordNetwork(Settings):
+    """An LSTM over frozen word vectors, trained from scratch: `layers` layers of `hidden` units.
+
+    Attributes:
+        encoder: The vectors.
+        vocabulary: Words that can be predicted, the first of the vectors' file; all others are one.
+        hidden: See above.
+        layers: See above.
+    """
+
+    kind: Literal["words"]
+    encoder: WordsEncoder
+    vocabulary: int = Field(ge=1)
+    hidden: int = Field(ge=1)
+    layers: int = Field(1, ge=1)
+
+
 class SequenceToSequence(Settings):
     """How a language model is given a source and writes its target: stages/models/sequences.py.
 
@@ -136,9 +153,15 @@ class LanguageModelSettings(Settings):
     """
 
     kind: Literal["language_model"]
-    network: Annotated[ByteNetwork | PretrainedNetwork, Field(discriminator="kind")]
+    network: Annotated[ByteNetwork | PretrainedNetwork | WordNetwork, Field(discriminator="kind")]
     max_length: int = Field(ge=2, le=4096)
     sequence_to_sequence: SequenceToSequence | None = None
+
+    @model_validator(mode="after")
+    def _words_are_not_written(self) -> Self:
+        if self.sequence_to_sequence is not None and isinstance(self.network, WordNetwork):
+            raise ValueError("sequence_to_sequence is for network.kind: bytes or pretrained; this is words")
+        return self
 
     @model_serializer(mode="wrap")
     def _without_later_settings(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -29,6 +29,7 @@ METRICS: dict[str, Metric] = {
     "exact_match": Metric("fraction", "max", "exact match of answers"),
     "answer_f1": Metric("fraction", "max", "F1 of the words of answers"),
     "perplexity": Metric("ratio", "min", "perplexity per token or byte"),
+    "next_word_accuracy": Metric("fraction", "max", "known next words predicted"),
     "rouge1_f": Metric("fraction", "max", "ROUGE-1 F of words"),
     "rouge2_f": Metric("fraction", "max", "ROUGE-2 F of words"),
     "rougel_f": Metric("fraction", "max", "ROUGE-L F of words"),

@@ -200,6 +200,19 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
+def word_settings(words: dict[str, str]) -> Callable[..., LanguageModelSettings]:
+    """Return LanguageModelSettings of a network of words that predicts most of those with a vector, with changes."""
+
+    def settings(max_length: int = 24, **changes: Any) -> LanguageModelSettings:
+        network = {"kind": "words", "encoder": words, "vocabulary": 20, "hidden": 6, "layers": 2} | changes
+        return LanguageModelSettings.model_validate(
+            {"kind": "language_model", "network": network, "max_length": max_length}
+        )
+
+    return settings
+
+
+@pytest.fixture(scope="session")
 def tagger(words: dict[str, str]) -> dict[str, Any]:
     """Settings of a small model of words, their characters, a BiLSTM and a chain of tags."""
     characters = {"dimension": 3, "filters": 4, "kernel": 3}

@@ -19,7 +19,7 @@ from tests.stages.federate.federated_cases import federation
 ROWS = 24
 
 
-KINDS = ["span", "bytes", "pretrained", "writer of bytes", "pretrained writer"]
+KINDS = ["span", "bytes", "pretrained", "words", "writer of bytes", "pretrained writer"]
 
 
 @pytest.fixture(params=KINDS)
@@ -29,10 +29,11 @@ def made(request, prepared):
 
 
 @pytest.fixture
-def prepared(span_settings, byte_settings, language_settings, writer_settings, questions, texts, pairs):
-    models = [span_settings(), byte_settings, language_settings(), *map(writer_settings, ["bytes", "pretrained"])]
+def prepared(span_settings, byte_settings, language_settings, word_settings, writer_settings, questions, texts, pairs):
+    whole = [byte_settings, language_settings(), word_settings()]
+    models = [span_settings(), *whole, *map(writer_settings, ["bytes", "pretrained"])]
     settings = dict(zip(KINDS, models, strict=True))
-    sources = dict(zip(KINDS, [questions, texts, texts, pairs, pairs], strict=True))
+    sources = dict(zip(KINDS, [questions, texts, texts, texts, pairs, pairs], strict=True))
 
     def prepare(kind):
         sizes = ((ROWS, 1), (9, 2), (9, 3))
@@ -83,7 +84,7 @@ def test_every_round_has_the_loss_on_validation_data(made):
     assert found["train/loss"].iloc[-1] < found["train/loss"].iloc[0]
 
 
-@pytest.mark.parametrize("kind", ["span", "pretrained writer"])
+@pytest.mark.parametrize("kind", ["span", "words", "pretrained writer"])
 def test_processes_change_no_bit(kind, prepared):
     settings, data = prepared(kind)
     data = replace(data, clients=np.repeat(["a", "b", "c"], 8).astype(object))
@@ -120,8 +121,7 @@ def test_a_writer_learns_with_one_client_a_round(kind, writer_settings, pairs):
     assert after > before + 0.3
 
 
-def test_clients_of_adapters_are_trained_at_once(language_settings, byte_settings, span_settings):
-    once = [
-        trained_at_once(files.build(each, [], [], 0)) for each in (language_settings(), byte_settings, span_settings())
-    ]
-    assert once == [True, False, False]
+def test_clients_of_adapters_are_trained_at_once(language_settings, byte_settings, word_settings, span_settings):
+    models = (language_settings(), byte_settings, word_settings(), span_settings())
+    once = [trained_at_once(files.build(each, [], [], 0)) for each in models]
+    assert once == [True, False, False, False]

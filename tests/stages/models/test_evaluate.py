@@ -5,7 +5,7 @@ import torch
 from sklearn.metrics import accuracy_score, f1_score
 
 from stages.models import files
-from stages.models.evaluate import predict, span_f1, spans
+from stages.models.evaluate import predict, share, span_f1, spans
 from stages.models.examples import Vocabulary, examples, vocabulary
 
 
@@ -44,6 +44,16 @@ def test_a_span_with_an_error_is_no_hit(found, value):
 
 def test_texts_without_a_span_have_no_f1_but_zero():
     assert span_f1([["O"]], [["O"]], seed=0).value == 0
+
+
+def test_a_share_is_of_all_words_and_its_interval_of_texts():
+    right, words = np.array([1, 0, 6, 0]), np.array([2, 0, 9, 4])
+    found = share(right, words, seed=0)
+    assert found.value == pytest.approx(7 / 15)
+    assert found.n == 4
+    assert found.ci_low < found.value < found.ci_high
+    assert found == share(right, words, seed=0)
+    assert share(0 * right, 0 * words, seed=0).value == 0
 
 
 def random_tags(seed, texts=60):

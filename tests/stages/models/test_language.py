@@ -113,7 +113,7 @@ def test_another_kind_of_network_is_refused(bert, language_settings):
     ("network", "problem"),
     [
         ({"kind": "bytes", "layers": 1, "hidden": 12, "heads": 4}, "hidden: 12 is no multiple of twice the heads, 8"),
-        ({"kind": "words"}, "'bytes', 'pretrained'"),
+        ({"kind": "letters"}, "'bytes', 'pretrained', 'words'"),
     ],
 )
 def test_settings_that_make_no_network_are_refused(network, problem):

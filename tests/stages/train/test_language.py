@@ -13,10 +13,10 @@ from stages.privacy.clipping import ClippedGradients
 from stages.train import dpsgd
 
 
-@pytest.fixture(params=["bytes", "pretrained"])
-def made(request, byte_settings, language_settings, texts):
+@pytest.fixture(params=["bytes", "pretrained", "words"])
+def made(request, byte_settings, language_settings, word_settings, texts):
     """Return a model, its adapters no longer zero, and eight texts."""
-    settings = byte_settings if request.param == "bytes" else language_settings()
+    settings = {"bytes": byte_settings, "pretrained": language_settings(), "words": word_settings()}[request.param]
     model = files.build(settings, [], [], seed=0)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -113,6 +113,34 @@ def test_mislabelled_canaries_are_refused(talkative):
     base |= {"train_on": "member", "canaries": 10}
     message = "toy.train.base.canaries: these canaries are mislabelled, and a language model knows no labels"
     assert message in talkative.refused("train", "none")
+
+
+@pytest.fixture
+def of_words(talkative, word_settings):
+    """The study with a network of words in the place of the one over bytes, and a client for each label."""
+    talkative.parameters["models"]["mean"] = word_settings(hidden=16, layers=1).model_dump()
+    toy = talkative.parameters["toy"]
+    toy["partition"] = "halves"
+    for verb in ("train", "federate"):
+        toy[verb]["base"] |= {"train_on": "member"}
+    return talkative
+
+
+def test_a_network_of_words_is_fitted_by_both_verbs(of_words):
+    del of_words.parameters["toy"]["train"]["base"]["secret"]
+    metrics = of_words.done("train", "none")["metrics"]
+    measured = {f"{split}/{name}" for split in ("train", "test") for name in ("perplexity", "next_word_accuracy")}
+    assert measured | {"train/parameters"} == set(metrics)
+    # A label prefers ten words; of 22 outputs drawn alike the perplexity would be 22.
+    assert 1 < metrics["test/perplexity"]["0"]["value"] < 18
+    # A constant word is right about once in 20.
+    assert metrics["train/next_word_accuracy"]["0"]["ci_low"] > 0.05
+    assert {"test/perplexity", "test/next_word_accuracy"} < of_words.done("federate", "fedavg")["metrics"].keys()
+
+
+def test_a_network_of_words_hides_no_secret(of_words):
+    message = "secret: a network of words takes all words outside its vocabulary for one; train a language model of"
+    assert message in of_words.refused("train", "none")
 
 
 def test_other_verbs_refuse_language_models(talkative):
