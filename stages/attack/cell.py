@@ -9,8 +9,9 @@ from stages.attack.settings import AttackSettings
 from stages.common import artifacts, measurements
 from stages.common.cells import Cell, Place
 from stages.common.errors import InputError
+from stages.common.partitions import splits_of
 from stages.measuring.seeds import measure_seeds
-from stages.models.examples import read_split, splits_of
+from stages.models.examples import read_split
 from stages.models.fitted import about_measuring, load_fitted, stated_guarantee
 from stages.models.signals import PARTS, signals
 

@@ -24,7 +24,7 @@ class AttackSettings(Settings):
 
     Attributes:
         dataset: The study's.
-        partition: The study's.
+        partition: Whose members and non-members are told apart.
         seeds: Of the attacked models.
         methods: `loss` needs nothing else; the others compare with shadow models.
         shadows: The cell of `<study>.shadow` whose models are compared with: best that of the same name.

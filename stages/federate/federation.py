@@ -1,5 +1,6 @@
 """A federation: rounds in which a cohort is drawn, trained and combined into the server's next weights."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -144,13 +145,18 @@ class Federation:
             bound = norm_before_rounding(bound, secure, len(self.weights))
         return Task(slot, client.rows, client.steps, counts, order, dropout, bound)
 
-    def _losses(self, client: int) -> NDArray[np.float64]:
-        """Return the (n,) losses of a client's examples under the server's weights."""
-        workload, found = self._workload, []
+    def _losses(self, clients: Sequence[int]) -> list[NDArray[np.float64]]:
+        """Return the (n,) losses of each client's examples under the server's weights."""
+        workload = self._workload
         Layout(workload.model).write(workload.model, self.weights)
         workload.model.eval()
+        return [self._lost(workload, torch.from_numpy(self._population.rows(client))) for client in clients]
+
+    @staticmethod
+    def _lost(workload: Workload, examples: Tensor) -> NDArray[np.float64]:
+        found = []
         with torch.no_grad():
-            for rows in torch.from_numpy(self._population.rows(client)).split(CHUNK):
+            for rows in examples.split(CHUNK):
                 losses = workload.objective(workload.model(*(tensor[rows] for tensor in workload.inputs)), rows)
                 found.append(losses.double().cpu())
         together: NDArray[np.float64] = torch.cat(found).numpy()

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from stages.common.measurements import Measurement
-from stages.federate.continual import HeldOut
+from stages.common.partitions import HeldOut
 from stages.federate.rules import heavy_from
 from stages.fitting.cell import Data
 from stages.models.text_model import TextModel

@@ -26,6 +26,8 @@ class LocalOptimiser:
     def __init__(
         self, settings: FederateSettings, layout: Layout, start: Tensor, weights: Tensor, corrections: Tensor | None
     ) -> None:
+        # Whether a step is that of SGD alone.
+        self.plain = settings.plain
         self._client, self._mu, self._rate = settings.client, settings.mu, settings.learning_rate
         kept = 2 if isinstance(settings.client, AdamW) else int(settings.client.momentum > 0)
         self._layout, self._origin = layout, layout.views(start)
@@ -34,11 +36,6 @@ class LocalOptimiser:
             self._flat.append(corrections)
         self._corrected = corrections is not None
         self._views: list[list[Tensor]] = []
-
-    @property
-    def plain(self) -> bool:
-        """Whether a step is that of SGD alone."""
-        return len(self._flat) == 1 and not self._mu
 
     def weights(self, active: int) -> list[Tensor]:
         """Return (active, *shape) views of the weights of the first clients, whose steps are made from now on."""

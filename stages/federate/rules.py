@@ -1,5 +1,6 @@
 """Rules by which devices are selected: `selection` in params.yaml. docs/studies/device_selection.md compares them."""
 
+from collections.abc import Callable
 from math import ceil
 from typing import Annotated, Literal, Self
 
@@ -44,16 +45,6 @@ class _Weighted(Settings):
             raise ValueError(f"draw: {self.draw} takes neither `rate` nor `most`; draw: independently does")
         return self
 
-    def weights(self, counts: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return (K,) weights of devices with (K,) examples; 0 where there is none."""
-        if len(counts) > (largest := int(counts.max(initial=0))) and largest < LARGEST_TABLE:
-            table: NDArray[np.float64] = self._of_counts(np.arange(largest + 1, dtype=np.float64))[counts]
-            return table
-        return self._of_counts(counts.astype(np.float64))
-
-    def _of_counts(self, counts: NDArray[np.float64]) -> NDArray[np.float64]:
-        raise NotImplementedError
-
 
 class Power(_Weighted):
     """By a power of the examples: 1 is proportional selection, below 1 tempered; 0 are all devices alike."""
@@ -62,11 +53,10 @@ class Power(_Weighted):
     exponent: float = Field(1.0, ge=0, le=4)
 
     def weights(self, counts: NDArray[np.int64]) -> NDArray[np.float64]:
-        """See `_Weighted`."""
-        return counts.astype(np.float64) if self.exponent == 1 else super().weights(counts)
-
-    def _of_counts(self, counts: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.where(counts > 0, counts**self.exponent, 0.0)
+        """Return (K,) weights of devices with (K,) examples; 0 where there is none."""
+        if self.exponent == 1:
+            return counts.astype(np.float64)
+        return _of_counts(counts, lambda each: np.where(each > 0, each**self.exponent, 0.0))
 
 
 class Log(_Weighted):
@@ -74,8 +64,9 @@ class Log(_Weighted):
 
     rule: Literal["log"]
 
-    def _of_counts(self, counts: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.log1p(counts)
+    def weights(self, counts: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return (K,) weights of devices with (K,) examples; 0 where there is none."""
+        return _of_counts(counts, np.log1p)
 
 
 class Threshold(Settings):
@@ -158,6 +149,16 @@ class Oort(Settings):
 # Those that need nothing but the number of a device's examples.
 Counting = Uniform | Power | Log | Threshold | Top | Strata
 Selection = Annotated[Counting | PowerOfChoice | Oort, Field(discriminator="rule")]
+
+
+def _of_counts(
+    counts: NDArray[np.int64], weigh: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """Return what `weigh` makes of counts, by a table where that is cheaper."""
+    if len(counts) > (largest := int(counts.max(initial=0))) and largest < LARGEST_TABLE:
+        table: NDArray[np.float64] = weigh(np.arange(largest + 1, dtype=np.float64))[counts]
+        return table
+    return weigh(counts.astype(np.float64))
 
 
 def heavy_from(counts: NDArray[np.int64], quantile: float) -> int:

@@ -26,8 +26,8 @@ from stages.federate.settings import FederateSettings
 
 # (clients, clients of a round, seed, round) -> sorted clients.
 _Draw = Callable[[int, int, int, int], NDArray[np.int64]]
-# A device -> the (n,) losses of its examples under the server's weights.
-Losses = Callable[[int], NDArray[np.float64]]
+# Devices -> the (n,) losses of each one's examples under the server's weights.
+Losses = Callable[[Sequence[int]], list[NDArray[np.float64]]]
 
 
 class Selector(Protocol):
@@ -50,7 +50,7 @@ def selector(settings: FederateSettings, population: Population, seed: int, loss
         settings: Of the cell.
         population: The clients.
         seed: Of all draws; a cohort depends on it and its round, and where losses count on those.
-        losses: Asks a device.
+        losses: Asks devices.
 
     Raises:
         SettingError: A cohort is larger than the population.
@@ -153,7 +153,7 @@ class _PowerOfChoice(_Counted):
 
     def draw(self, number: int) -> Drawn:
         candidates = Successive(self.counts(number).astype(np.float64), self._candidates).draw(self.source(number))
-        lost = np.array([self._losses(int(device)).mean() for device in candidates.devices])
+        lost = np.array([losses.mean() for losses in self._losses(candidates.devices.tolist())])
         chosen = np.argsort(-lost, kind="stable")[: self.settings.clients_per_round]
         devices = np.sort(candidates.devices[chosen])
         return once(devices, passed_over=len(lost) - len(devices))
@@ -204,6 +204,5 @@ class _Oort(_Counted):
 
     def learn(self, number: int, devices: Sequence[int]) -> None:
         """Take the utility of devices that report, n sqrt(mean of squared losses), under the weights they were sent."""
-        for device in devices:
-            lost = self._losses(device)
+        for device, lost in zip(devices, self._losses(devices), strict=True):
             self._utilities[device], self._seen[device] = len(lost) * np.sqrt(np.square(lost).mean()), number

@@ -21,7 +21,7 @@ def weight(settings: FederateSettings, client: Participant) -> float:
     match settings.mechanism:
         case "fedavg" | "fedprox":
             match settings.weighting:
-                case None | "examples":
+                case None:
                     return float(times * examples)
                 case "equal":
                     return float(times)

@@ -195,7 +195,7 @@ class FederateSettings(CellSettings):
         clients_per_round: The cohort; with dp_fedavg the expected one, which each client joins independently; with
             dp_ftrl clients take their turns.
         selection: How the cohort is drawn, uniformly without replacement by default.
-        weighting: What the updates of fedavg and fedprox count: the client's `examples`, the default; `equal`;
+        weighting: What the updates of fedavg and fedprox count: the client's examples if None; `equal`;
             `horvitz_thompson`, its examples by the probability that it takes part, which adds up to the mean over all
             clients without bias; `hajek`, the same by the sum of the weights, which varies less and is biased.
         privacy: Of dp_fedavg and dp_ftrl.
@@ -223,7 +223,7 @@ class FederateSettings(CellSettings):
     freeze: list[str] = Field([])
     participation: Participation = Participation()
     selection: Selection = Field(Uniform(rule="uniform"), exclude_if=lambda value: isinstance(value, Uniform))
-    weighting: Literal["examples", "equal", "horvitz_thompson", "hajek"] | None = Field(
+    weighting: Literal["equal", "horvitz_thompson", "hajek"] | None = Field(
         None, exclude_if=lambda value: value is None
     )
     continual: Continual | None = Field(None, exclude_if=lambda value: value is None)

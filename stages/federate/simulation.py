@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from stages.common import command
 from stages.common.errors import SettingError
 from stages.common.measurements import Measurement, no_guarantee
+from stages.common.partitions import held_out, periods
 from stages.federate.client import Workload
-from stages.federate.continual import held_out, live, periods
+from stages.federate.continual import live
 from stages.federate.engine import Engine
 from stages.federate.federation import Federation
 from stages.federate.freezing import frozen

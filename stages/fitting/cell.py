@@ -13,6 +13,7 @@ from stages.common import artifacts, command, measurements
 from stages.common.cells import Cell
 from stages.common.errors import InputError, SettingError
 from stages.common.measurements import About, Measurement
+from stages.common.partitions import read_partition
 from stages.common.pool import run_seeds
 from stages.fitting import canaries, secrets
 from stages.fitting.secrets import Secret
@@ -22,7 +23,6 @@ from stages.models.examples import (
     Examples,
     Vocabulary,
     examples,
-    read_partition,
     read_split,
     rows_of,
     vocabulary,

@@ -97,7 +97,7 @@ def word_vectors(settings: WordsEncoder) -> vectors.WordVectors:
 def tokenizer(settings: Encoder, max_length: int) -> Tokenizer:
     """Return the encoder's tokenizer, cutting at `max_length` tokens and padding nothing."""
     if isinstance(settings, WordsEncoder):
-        loaded = vectors.tokenizer(word_vectors(settings).words)
+        loaded = vectors.tokenizer(word_vectors(settings).words, settings.split_at)
     elif isinstance(settings, StaticEncoder):
         loaded = tokenizer_file(locate(settings, settings.tokenizer))
     else:

@@ -12,11 +12,11 @@ from torch.nn.functional import pad
 
 from stages.common import artifacts
 from stages.common.errors import InputError
-from stages.common.paths import partition_path, prepared_path
+from stages.common.paths import prepared_path
 from stages.models import reading, sequences
 from stages.models.encoders import IGNORED_TAG, EncodedText, encode, tokenizer
 from stages.models.reading import Reading
-from stages.models.settings import AnyModelSettings, ModelSettings, SpanSettings
+from stages.models.settings import AnyModelSettings, ModelSettings, SpanSettings, WordsEncoder
 from stages.models.texts import whole
 
 
@@ -120,6 +120,10 @@ def examples(table: pd.DataFrame, settings: AnyModelSettings, known: Vocabulary)
         )
     with_tags = bool(known.tags)
     words = [list(row) for row in table["tokens"]] if with_tags else list(table["text"])
+    if with_tags and isinstance(settings.encoder, WordsEncoder) and settings.encoder.split_at != "spaces":
+        # A word of nothing but punctuation would have no place for its tag.
+        where = "params.yaml: models: encoder.split_at"
+        raise InputError(where, settings.encoder.split_at, "allowed: spaces, where data have words with tags")
     special = settings.encoder.kind == "transformer"
     text = encode(tokenizer(settings.encoder, settings.max_length), words, special)
     labels = torch.tensor([label_index[label] for label in table["label"]], dtype=torch.int64)
@@ -135,35 +139,6 @@ def rows_of(dataset_ids: NDArray[np.object_], wanted: Sequence[str]) -> NDArray[
     if missing:
         raise InputError("partition", f"{len(missing)} of its examples are not in the data set", "run `dvc repro`")
     return np.array([position[name] for name in wanted], dtype=np.int64)
-
-
-def read_partition(partition: str, seed: int, split: str) -> pd.DataFrame:
-    """Return example_id and client_id of one seed and split of a partition, in example order."""
-    table = _dealing(partition, seed)
-    if split not in set(table["split"]):
-        have = ", ".join(sorted(table["split"].unique()))
-        path = str(partition_path(partition))
-        raise InputError(path, f"has no split {split}", f"it has: {have}; member and reserve need `membership`")
-    return table[table["split"] == split][["example_id", "client_id"]]
-
-
-def splits_of(partition: str, seed: int, example_ids: NDArray[np.object_]) -> NDArray[np.object_]:
-    """Return (n,) the split of each of n examples under one seed of a partition; InputError if it is of other data."""
-    table = _dealing(partition, seed)
-    by_id = dict(zip(table["example_id"], table["split"], strict=True))
-    if set(by_id) != set(example_ids):
-        raise InputError(
-            str(partition_path(partition)), "deals other examples than the data set has", "run `dvc repro`"
-        )
-    return np.array([by_id[name] for name in example_ids], dtype=object)
-
-
-def _dealing(partition: str, seed: int) -> pd.DataFrame:
-    path = partition_path(partition)
-    table = artifacts.read_table(path, ["seed", "example_id", "client_id", "split"])
-    if seed not in set(table["seed"]):
-        raise InputError(str(path), f"has no seed {seed}", f"add it to params.yaml: partitions.{partition}.seeds")
-    return table[table["seed"] == seed]
 
 
 def _token_tags(text: EncodedText, by_word: list[list[str]], known: Vocabulary) -> Tensor:

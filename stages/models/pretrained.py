@@ -35,8 +35,9 @@ def tokenizer(settings: LanguageModelSettings) -> Tokenizer:
         loaded.decoder = decoders.ByteLevel()
         beginning, number = BEGINNING, BYTES
     elif isinstance(network, WordNetwork):
+        loaded = vectors.tokenizer(word_vectors(network.encoder).words, network.encoder.split_at)
         # The row of zeros.
-        loaded, beginning, number = vectors.tokenizer(word_vectors(network.encoder).words), BEGINNING, 0
+        beginning, number = BEGINNING, 0
     else:
         folder = pretrained_folder(network)
         loaded = tokenizer_file(folder / "tokenizer.json")

@@ -7,6 +7,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from stages.common.errors import InputError
 from stages.common.settings import PARAMETERS, Settings, block, parse
 
+SplitAt = Literal["spaces", "punctuation"]
 FOR_OTHER_MODELS = "train and federate take every model, extract language models"
 
 
@@ -60,10 +61,22 @@ class TransformerEncoder(Weights):
 
 
 class WordsEncoder(Weights):
-    """A frozen table of word vectors: `path` is a text file as word2vec and GloVe write it."""
+    """A frozen table of word vectors: `path` is a text file as word2vec and GloVe write it.
+
+    Attributes:
+        path: See above.
+        split_at: What parts the words of a text: white space, or all that is no letter, digit or underscore.
+    """
 
     kind: Literal["words"]
     path: str
+    split_at: SplitAt = "spaces"
+
+    @model_serializer(mode="wrap")
+    def _without_later_settings(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # As of a transformer.
+        content: dict[str, Any] = dump(self)
+        return {name: value for name, value in content.items() if (name, value) != ("split_at", "spaces")}
 
 
 class CharacterSettings(Settings):

@@ -13,6 +13,7 @@ from tokenizers.pre_tokenizers import PreTokenizer
 from torch import Tensor
 
 from stages.common.errors import InputError
+from stages.models.settings import SplitAt
 
 REMEDY = "give word vectors as text: on each line a word and its numbers, parted by single spaces"
 # Bytes that are parsed at a time, of the sizes that were tried the fastest.
@@ -92,23 +93,30 @@ def _header(line: str) -> tuple[int, int] | None:
     return (int(fields[0]), int(fields[1])) if len(fields) == 2 and all(map(str.isdecimal, fields)) else None
 
 
-def tokenizer(words: list[str]) -> Tokenizer:
-    """Return what gives each word its row: as it is written, else in small letters, else 0; text is split at spaces."""
+def tokenizer(words: list[str], split_at: SplitAt) -> Tokenizer:
+    """Return what gives each word of a text its row: as it is written, else in small letters, else 0.
+
+    Args:
+        words: Of row 1 and on.
+        split_at: What parts words, and is dropped: white space, or all that is no letter, digit or underscore.
+    """
     # Backwards, so that of equal words the first counts. No word is empty, so the name of row 0 is no word's.
     rows = {word: row for row, word in reversed(list(enumerate(words, start=1)))} | {"": 0}
     tokenize = Tokenizer(models.WordLevel(rows, unk_token=""))
-    tokenize.pre_tokenizer = PreTokenizer.custom(_Words(rows))
+    tokenize.pre_tokenizer = PreTokenizer.custom(
+        _Words(rows, Regex({"spaces": r"\s+", "punctuation": r"\W+"}[split_at]))
+    )
     return tokenize
 
 
 class _Words:
-    """Split text at white space, and write words that are not known in small letters."""
+    """Split text, and write words that are not known in small letters."""
 
-    def __init__(self, known: dict[str, int]) -> None:
-        self._known, self._space = known, Regex(r"\s+")
+    def __init__(self, known: dict[str, int], between: Regex) -> None:
+        self._known, self._between = known, between
 
     def pre_tokenize(self, text: PreTokenizedString) -> None:
-        text.split(lambda _, part: part.split(self._space, "removed"))
+        text.split(lambda _, part: part.split(self._between, "removed"))
         text.normalize(self._normalize)
 
     def _normalize(self, word: NormalizedString) -> None:

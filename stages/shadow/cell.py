@@ -11,11 +11,11 @@ from stages.common import artifacts, measurements
 from stages.common.cells import Cell
 from stages.common.errors import InputError
 from stages.common.measurements import Measurement, proportion
+from stages.common.partitions import splits_of
 from stages.common.pool import run_seeds
 from stages.common.streams import generator, torch_seed
 from stages.fitting.cell import Data, about_fitting, fit_safely, whole
 from stages.models.classifier import TextClassifier
-from stages.models.examples import splits_of
 from stages.models.settings import ModelSettings, read_model
 from stages.models.signals import signals
 from stages.shadow.dealing import deal

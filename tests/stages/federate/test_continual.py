@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from stages.common.errors import SettingError
+from stages.common.partitions import HeldOut, held_out, periods
 from stages.common.paths import partition_path
 from stages.federate.client import Workload
-from stages.federate.continual import HeldOut, held_out, live, periods
+from stages.federate.continual import live
 from stages.federate.engine import Engine
 from stages.federate.federation import Federation
 from stages.federate.observed import Periods, activity, by_device

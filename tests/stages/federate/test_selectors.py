@@ -20,12 +20,12 @@ def settings(rule, **changes):
 
 
 def lost_by(values):
-    """Return what asks a device, whose every example is lost by the device's value, and whom it asked."""
+    """Return what asks devices, whose every example is lost by the device's value, and whom it asked."""
     asked = []
 
-    def losses(device):
-        asked.append(device)
-        return np.full(SIZES[device], float(values[device]))
+    def losses(devices):
+        asked.extend(devices)
+        return [np.full(SIZES[device], float(values[device])) for device in devices]
 
     return losses, asked
 
@@ -142,7 +142,7 @@ def test_oort_explores_less_and_less_and_then_exploits_what_is_lost_most():
 def test_the_explored_share_shrinks_to_the_least():
     many = Dealt(np.repeat([f"c{client:04d}" for client in range(2000)], 1))
     cell = settings({"rule": "oort"}, clients_per_round=10)
-    drawn_by, seen, fresh = selector(cell, many, 0, lambda _: np.ones(1)), set(), []
+    drawn_by, seen, fresh = selector(cell, many, 0, lambda asked: [np.ones(1)] * len(asked)), set(), []
     for number in range(1, 101):
         devices = drawn_by.draw(number).devices.tolist()
         drawn_by.learn(number, devices)

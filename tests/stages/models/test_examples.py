@@ -4,7 +4,7 @@ import pytest
 
 from stages.common.errors import InputError
 from stages.models.encoders import IGNORED_TAG
-from stages.models.examples import Vocabulary, examples, read_partition, read_split, rows_of, vocabulary
+from stages.models.examples import Vocabulary, examples, read_split, rows_of, vocabulary
 
 
 def tagged(*rows):
@@ -64,6 +64,12 @@ def test_words_that_were_cut_off_keep_their_tags_by_name(model_settings):
     assert found.words == [["O", "O", "B-x"]]
 
 
+def test_words_with_tags_are_not_split_at_punctuation(model_settings, words):
+    table, split = tagged((["a", "?"], ["O", "O"])), {**words, "split_at": "punctuation"}
+    with pytest.raises(InputError, match=r"encoder.split_at: punctuation; allowed: spaces, where data have words with"):
+        examples(table, model_settings(encoder=split), vocabulary(table))
+
+
 def test_some_rows_of_examples_are_those_rows_in_all_parts(model_settings, texts):
     table = texts(20, tags=True)
     known = vocabulary(table)
@@ -93,22 +99,3 @@ def test_an_empty_split_is_refused(study):
     pd.DataFrame({"example_id": []}).to_parquet("data/prepared/trees/valid.parquet")
     with pytest.raises(InputError, match=r"valid.parquet: holds no rows"):
         read_split("trees", "valid")
-
-
-def test_a_partition_gives_one_seed_and_split(study):
-    held = read_partition("halves", 1, "member")
-    table = pd.read_parquet("data/partitions/halves/clients.parquet")
-    expected = table[(table["seed"] == 1) & (table["split"] == "member")]
-    assert held.to_dict("list") == expected[["example_id", "client_id"]].to_dict("list")
-
-
-@pytest.mark.parametrize(
-    ("seed", "split", "message"),
-    [
-        (2, "member", r"clients.parquet: has no seed 2; add it to params.yaml: partitions.halves.seeds"),
-        (0, "train", r"clients.parquet: has no split train; it has: member, nonmember, reserve"),
-    ],
-)
-def test_what_a_partition_does_not_hold_is_refused(study, seed, split, message):
-    with pytest.raises(InputError, match=message):
-        read_partition("halves", seed, split)

@@ -68,7 +68,7 @@ def test_what_is_no_list_of_word_vectors_is_refused_with_the_reason(read, text, 
 
 @pytest.fixture
 def tokenize():
-    return vectors.tokenizer(["the", "The", "flight", "the"])
+    return vectors.tokenizer(["the", "The", "flight", "the"], "spaces")
 
 
 def test_a_word_is_looked_up_as_written_then_in_small_letters_and_else_is_row_0(tokenize):
@@ -82,6 +82,13 @@ def test_text_that_is_not_split_is_split_at_white_space(tokenize):
     encoded = encode(tokenize, [" The\tflight  fly\n", "", "flight"], special=False)
     assert encoded.ids.tolist() == [[2, 3, 0], [0, 0, 0], [3, 0, 0]]
     assert encoded.lengths.tolist() == [3, 1, 1]
+
+
+def test_text_can_be_split_at_all_that_is_no_letter_digit_or_underscore():
+    known = vectors.tokenizer(["don", "t", "café", "x_1", "2"], "punctuation")
+    encoded = encode(known, ["Don\x92t... (café) x_1!2", "?!"], special=False)
+    assert encoded.ids.tolist() == [[1, 2, 3, 4, 5], [0, 0, 0, 0, 0]]
+    assert encoded.lengths.tolist() == [5, 1]
 
 
 def test_the_encoder_is_cut_where_others_are_and_gives_the_words_vectors(words):

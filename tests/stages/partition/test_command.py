@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.models.examples import read_partition, splits_of
+from stages.common.partitions import read_partition, splits_of
 
 ROOT = Path(__file__).parents[3]
 PARAMETERS = """
