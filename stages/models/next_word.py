@@ -69,7 +69,7 @@ class NextWordModel(TextModel):
         return mean_of_own(examples.text, self.device)
 
     def utility(self, examples: Examples, known: Vocabulary, split: str, seed: int) -> dict[str, Measurement]:
-        """Return the perplexity per word, ends among them, and the share of next words that are the likeliest word.
+        """Return the share of next words that are the likeliest word, and the perplexity per word, ends among them.
 
         Neither the unknown nor the end is such a word: they are not counted, and not what is predicted.
         """
@@ -84,8 +84,8 @@ class NextWordModel(TextModel):
             right[rows.numpy()] = (likeliest == targets).sum(dim=1).cpu().numpy()
             words[rows.numpy()] = ((targets > 0) & (targets < self.end_output)).sum(dim=1).cpu().numpy()
         return {
-            f"{split}/perplexity": perplexity(losses, predicted(examples.text).numpy(), seed),
             f"{split}/next_word_accuracy": share(right, words, seed),
+            f"{split}/perplexity": perplexity(losses, predicted(examples.text).numpy(), seed),
         }
 
 

@@ -74,7 +74,7 @@ def test_a_text_that_is_cut_off_has_no_end(word_settings):
 def test_perplexity_and_accuracy_are_of_all_texts(model, words, texts):
     data, model.chunk = examples(texts(40), model.settings, NONE), 7
     measured = model.utility(data, NONE, "test", seed=0)
-    assert list(measured) == ["test/perplexity", "test/next_word_accuracy"]
+    assert list(measured) == ["test/next_word_accuracy", "test/perplexity"]
     hits, guessed, total, count = 0, 0, 0.0, 0
     for text in texts(40)["text"]:
         logits, right = by_hand(model, text, words)
@@ -85,7 +85,7 @@ def test_perplexity_and_accuracy_are_of_all_texts(model, words, texts):
                 guessed += 1
                 hits += int(says[1:21].argmax()) + 1 == output
     assert 0 < hits < guessed < count - 40
-    perplexity, accuracy = measured.values()
+    accuracy, perplexity = measured.values()
     assert perplexity.value == pytest.approx(np.exp(total / count), rel=1e-5)
     assert accuracy.value == pytest.approx(hits / guessed)
     for found in measured.values():
