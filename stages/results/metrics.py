@@ -28,7 +28,7 @@ METRICS: dict[str, Metric] = {
     "slot_f1": Metric("fraction", "max", "slot F1 (spans)"),
     "exact_match": Metric("fraction", "max", "exact match of answers"),
     "answer_f1": Metric("fraction", "max", "F1 of the words of answers"),
-    "perplexity": Metric("ratio", "min", "perplexity per token or byte"),
+    "perplexity": Metric("ratio", "min", "perplexity per token, byte or word"),
     "next_word_accuracy": Metric("fraction", "max", "known next words predicted"),
     "rouge1_f": Metric("fraction", "max", "ROUGE-1 F of words"),
     "rouge2_f": Metric("fraction", "max", "ROUGE-2 F of words"),
@@ -90,6 +90,7 @@ METRICS: dict[str, Metric] = {
             ("accuracy", "fraction", "max", "accuracy"),
             ("exact_match", "fraction", "max", "exact match of answers"),
             ("perplexity", "ratio", "min", "perplexity"),
+            ("next_word_accuracy", "fraction", "max", "known next words predicted,"),
         )
         for when, unit, said in (
             ("when_learned", of, "on a period's examples at its end"),
