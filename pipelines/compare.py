@@ -20,9 +20,9 @@ from pipelines.causes import Causes
 from pipelines.revisions import PINS, Files, WorkingTree, read_json, read_yaml
 from stages.common.errors import InputError
 from stages.common.settings import Settings, parse
-from stages.report.settings import profile, reported_studies
+from stages.report.settings import profile
 from stages.results.long_table import long_table
-from stages.results.sources import Source, sources
+from stages.results.sources import Source, reported_studies, sources
 from stages.results.statistics import Test, holm, paired_test, resolution, welch_test
 from stages.results.summaries import summarise
 

@@ -24,14 +24,13 @@ from stages.models.settings import (
 from stages.partition.settings import PartitionSettings
 from stages.partition.settings import read as partition_settings
 from stages.prepare.settings import dataset_settings
-from stages.report.settings import profile, reported_studies, targets
-from stages.results.sources import sources
+from stages.report.settings import profile, targets
+from stages.results.sources import SHARED_BLOCKS, sources, studies
 from stages.results.verbs import FITTING, OF_STUDIES, VERBS
 from stages.shadow.settings import ShadowSettings
 from stages.train.settings import TrainSettings
 
 SCHEMAS: dict[str, type[Settings]] = {name: resolve_name(VERBS[name].schema) for name in OF_STUDIES}
-NO_STUDIES = ("profile", "datasets", "partitions", "models", "report", "diff")
 # Study names end stage names after a hyphen; cell names are parts of stage names and of paths.
 STUDY = re.compile(r"[a-z][a-z0-9_]*")
 CELL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -50,10 +49,9 @@ def validate(parameters: dict[str, Any]) -> None:
     verbs = {study: _verbs(parameters, study) for study in studies(parameters)}
     for study in verbs:
         _check_cells(parameters, study, verbs[study], partitions)
-    for key, named in {"report.studies": reported_studies(parameters), "report.targets": targets(parameters)}.items():
-        for study in named:
-            if study not in studies(parameters):
-                raise _error(key, f"has no study `{study}`", f"there are: {', '.join(studies(parameters))}")
+    for study in targets(parameters):
+        if study not in verbs:
+            raise _error("report.targets", f"has no study `{study}`", f"there are: {', '.join(verbs)}")
 
 
 def _check_profile(name: str) -> None:
@@ -63,16 +61,11 @@ def _check_profile(name: str) -> None:
         )
 
 
-def studies(parameters: Mapping[str, Any]) -> list[str]:
-    """Return the studies of params.yaml: all blocks that are not shared by studies."""
-    return [key for key in parameters if key not in NO_STUDIES]
-
-
 def _verbs(parameters: dict[str, Any], study: str) -> list[str]:
     section = parameters[study]
     verbs = [verb for verb in SCHEMAS if isinstance(section, dict) and verb in section]
     if not verbs:
-        allowed = f"{', '.join(NO_STUDIES)}, or a study, which has one of {', '.join(SCHEMAS)}"
+        allowed = f"{', '.join(SHARED_BLOCKS)}, or a study, which has one of {', '.join(SCHEMAS)}"
         raise _error(study, f"{section!r} is no study", f"allowed: {allowed}")
     if not STUDY.fullmatch(study):
         raise _error(study, f"`{study}` cannot name a study", "use small letters, digits and _")

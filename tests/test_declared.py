@@ -12,15 +12,14 @@ import pytest
 from dvc.repo import Repo
 
 from pipelines import profiles
-from pipelines.parameters import NO_STUDIES, SCHEMAS
+from pipelines.parameters import SCHEMAS
 from pipelines.records import locked_stages
 from stages.common.cells import Cell, Place, read_cell
 from stages.common.paths import partition_path, prepared_path
 from stages.common.settings import read_parameters
-from stages.report.settings import reported_studies
 from stages.results.claims import PROFILES
-from stages.results.sources import sources
-from stages.results.verbs import FITTING, OF_STUDIES, VERBS
+from stages.results.sources import SHARED_BLOCKS, reported_studies, sources
+from stages.results.verbs import FITTING, VERBS
 from stages.train.settings import TrainSettings
 
 ROOT = Path(__file__).parents[1]
@@ -92,7 +91,7 @@ def test_a_cell_depends_on_the_parameters_it_reads(project: tuple[Stages, Any]) 
         for key in read:
             assert any(f"{key}.".startswith(f"{known}.") for known in declared), f"{stage.addressing} reads {key}"
         # Blocks that studies share: a change of one runs again only the cells that read it.
-        shared = {key for key in declared if key.partition(".")[0] in NO_STUDIES}
+        shared = {key for key in declared if key.partition(".")[0] in SHARED_BLOCKS}
         assert shared == set(blocks(cell, project[1])), stage.addressing
 
 
@@ -135,23 +134,6 @@ def test_partitions_and_data_sets_are_where_cells_look_for_them(project: tuple[S
         assert partition_path(name).parent in made
     for name in parameters["datasets"]:
         assert prepared_path(name, "train").parent in made
-
-
-def test_the_report_depends_on_all_that_names_its_cells(project: tuple[Stages, Any]) -> None:
-    stages, parameters = project
-    declared = {key for dep in stages["report"].params for key in dep.params}
-    wanted = {"profile", "report"}
-    # Also on what a profile leaves out.
-    for study in parameters.keys() - set(NO_STUDIES):
-        verbs = [verb for verb in OF_STUDIES if verb in parameters[study]]
-        wanted |= {f"{study}.{verb}.grid" for verb in verbs}
-        # Whose epsilon stands beside the extraction.
-        wanted |= {f"{study}.{verb}.variant" for verb in verbs if verb == "extract"}
-        wanted |= {f"{study}.partition"} & {f"{study}.{key}" for key in parameters[study]}
-        # Where no partition is named for all verbs, their blocks name them.
-        if study == "joint":
-            wanted |= {"joint.train.base", "joint.federate.variant"}
-    assert declared == wanted
 
 
 def test_the_lock_file_knows_the_stages_of_quick_and_no_others(project: tuple[Stages, Any]) -> None:

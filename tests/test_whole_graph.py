@@ -61,33 +61,10 @@ def test_bytecode_beside_the_code_makes_nothing_stale(project: Path) -> None:
     assert "up to date" in run("dvc", "status", cwd=project)
 
 
-def test_the_same_inputs_give_the_same_bytes_for_every_kind_of_stage(project: Path) -> None:
+def test_the_same_inputs_give_the_same_bytes(project: Path) -> None:
     before = (project / "dvc.lock").read_bytes()
-    stages = [
-        "prepare@redditbias",
-        "partition@redditbias-halves",
-        "train-joint@dpsgd",
-        "train-private_training@none",
-        "federate-joint@fedavg",
-        "federate-federated_nlp@fedadam-atis-halves",
-        "federate-federated_tagging@adamw-clients-atis-halves",
-        "federate-federated_question_answering@adamw-clients-bbq-natural",
-        "federate-federated_headlines@adamw-clients-news-natural",
-        "shadow-private_training@none",
-        "attack-joint@control",
-        "audit-private_training@audit-dpsgd",
-        "train-canary_extraction@none",
-        "extract-canary_extraction@none",
-        "train-language_model_canaries@none",
-        "extract-language_model_canaries@none",
-        "train-gradient_inversion@clients",
-        "invert-gradient_inversion@single",
-        "score-joint@none",
-        "distill-distillation@distilled",
-        "report",
-    ]
 
-    run("dvc", "repro", "--force", "--single-item", *stages, cwd=project)
+    run("dvc", "repro", "--force", cwd=project)
 
     assert (project / "dvc.lock").read_bytes() == before
     assert run("git", "status", "--porcelain", cwd=project) == ""

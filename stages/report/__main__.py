@@ -5,9 +5,9 @@ from pathlib import Path
 
 from stages.common.command import run
 from stages.common.settings import read_parameters
-from stages.report import settings
 from stages.report.build import build
 from stages.report.terminal import show
+from stages.results.sources import reported_studies
 
 REPORTS = Path("reports")
 
@@ -17,7 +17,7 @@ def main() -> str:
     study = _arguments().study
     parameters = read_parameters()
     if study is None:
-        build(parameters, settings.reported_studies(parameters), REPORTS)
+        build(parameters, reported_studies(parameters), REPORTS)
         return "report"
     preview = REPORTS / "preview" / study
     for found in build(parameters, [study], preview, only=True):
@@ -30,7 +30,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m stages.report",
         description="Gather what every cell measured: one long table, comparison tables, figures and an offline page.",
-        epilog="Reads the studies that params.yaml lists under report.studies, and writes reports/results.parquet, "
+        epilog="Reads what all studies with a cell in params.yaml have left, and writes reports/results.parquet, "
         "reports/tables, reports/figures and reports/index.html. Run from the root of the project; "
         "DVC runs this as `dvc repro`.",
     )

@@ -2,34 +2,21 @@
 
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from stages.common.errors import InputError
 from stages.common.settings import PARAMETERS, Settings, block, parse
 
 
 class ReportSettings(Settings):
-    """The studies on the page, in reading order, and for a study the utility that its rounds are counted to."""
+    """For a study the utility that its federations' rounds are counted to."""
 
-    studies: list[str] = Field(min_length=1)
     targets: dict[str, float] = Field(default_factory=dict)
-
-    @field_validator("studies")
-    @classmethod
-    def _distinct(cls, studies: list[str]) -> list[str]:
-        if len(set(studies)) < len(studies):
-            raise ValueError("each study is listed once")
-        return studies
-
-
-def reported_studies(parameters: dict[str, Any]) -> list[str]:
-    """Return the studies that params.yaml puts on the page."""
-    return parse(ReportSettings, block(parameters, "report"), "report").studies
 
 
 def targets(parameters: dict[str, Any]) -> dict[str, float]:
     """Return by study the utility that federations are timed to, in rounds."""
-    return parse(ReportSettings, block(parameters, "report"), "report").targets
+    return parse(ReportSettings, parameters.get("report") or {}, "report").targets
 
 
 def profile(parameters: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ Files are named from the grids, never globbed: cells of another profile may lie 
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from stages.common.cells import Place, cells
 from stages.common.errors import InputError
 from stages.common.settings import PARAMETERS, block
 from stages.results.verbs import FITTING, OF_STUDIES, VERBS
+
+# What params.yaml has besides studies.
+SHARED_BLOCKS = ("profile", "datasets", "partitions", "models", "report", "diff")
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,16 @@ class Source:
         """The file that a figure is drawn from, for the verbs that have one."""
         curve = VERBS[self.verb].curve
         return self.place.curve(curve.name) if curve else None
+
+
+def studies(parameters: Mapping[str, Any]) -> list[str]:
+    """Return the studies of params.yaml, in its order: all blocks that are not shared by studies."""
+    return [key for key in parameters if key not in SHARED_BLOCKS]
+
+
+def reported_studies(parameters: dict[str, Any]) -> list[str]:
+    """Return the studies that are on the page: those with a cell in this profile."""
+    return [study for study in studies(parameters) if sources(parameters, study)]
 
 
 def sources(parameters: dict[str, Any], study: str) -> list[Source]:

@@ -26,7 +26,6 @@ PARAMETERS_OF_TOY: dict[str, Any] = {
         "train": {"grid": {"variant": ["one", "two"]}, "base": {"epochs": 3}},
         "attack": {"grid": {"variant": ["one"]}},
     },
-    "report": {"studies": ["toy"]},
 }
 LOCK = """\
 schema: '2.0'

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.parameters import studies, validate
+from pipelines.parameters import validate
 from stages.common.errors import InputError
 from stages.common.settings import read_parameters
-from stages.results.sources import sources
 
 ROOT = Path(__file__).parents[2]
 PARAMETERS = read_parameters(ROOT / "profiles/quick.yaml")
@@ -32,12 +31,6 @@ def changed(key: str, value: object) -> dict[str, object]:
 
 def test_the_real_file_is_valid():
     validate(read_parameters(ROOT / "params.yaml"))
-
-
-def test_studies_are_the_blocks_that_are_not_shared():
-    # On the page are those with a cell in this profile.
-    assert [study for study in studies(PARAMETERS) if sources(PARAMETERS, study)] == PARAMETERS["report"]["studies"]
-    assert set(studies(PARAMETERS)) - set(PARAMETERS["report"]["studies"]) == {"federated_freezing"}
 
 
 @pytest.mark.parametrize(
@@ -312,10 +305,8 @@ def test_studies_are_the_blocks_that_are_not_shared():
         ("distillation/seeds", [0, 1.5], "distillation.seeds.1", "1.5 is not allowed; .*integer"),
         ("federated_nlp/federate/grid/partition", ["iid"], "federated_nlp.federate.partition", "has no `iid`; it has"),
         ("device_selection/federate/base/rounds", GONE, "device_selection.federate.base.rounds", "missing; add it"),
-        ("report/studies", ["joint", "others"], "report.studies", "has no study `others`; there are: joint, private"),
         ("report/targets", {"others": 0.5}, "report.targets", "has no study `others`; there are: joint, private"),
         ("report/targets", {"joint": "high"}, "report.targets.joint", "'high' is not allowed; .*number"),
-        ("report", {}, "report.studies", "missing; add it"),
     ],
 )
 def test_message_names_key_value_and_what_is_allowed(key, value, where, message):

@@ -9,8 +9,8 @@ import pytest
 from stages.common.settings import read_parameters
 from stages.report.build import build
 from stages.report.page import Run, Study, render
-from stages.report.settings import reported_studies
 from stages.report.tables import Table
+from stages.results.sources import reported_studies
 
 
 class Elements(HTMLParser):

@@ -5,9 +5,9 @@ import pytest
 
 from stages.common.errors import InputError
 from stages.common.settings import read_parameters
-from stages.report.settings import profile, reported_studies
+from stages.report.settings import profile
 from stages.results.long_table import long_table
-from stages.results.sources import Source, sources
+from stages.results.sources import Source, reported_studies, sources
 
 ROOT = Path(__file__).parents[3]
 
@@ -88,12 +88,10 @@ def test_a_block_that_is_no_study_is_refused(parameters: dict[str, Any]) -> None
         sources(parameters, "report")
 
 
-@pytest.mark.parametrize("listed", [[], ["whole", "whole"], "whole"])
-def test_the_list_of_studies_is_validated(parameters: dict[str, Any], listed: Any) -> None:
-    parameters["report"]["studies"] = listed
+def test_on_the_page_are_the_studies_with_a_cell_in_the_order_of_the_file(parameters: dict[str, Any]) -> None:
+    parameters = {"first": {"train": {"grid": {"variant": []}}}} | parameters
 
-    with pytest.raises(InputError, match=r"params\.yaml: report\.studies"):
-        reported_studies(parameters)
+    assert reported_studies(parameters) == ["whole", "trained_only"]
 
 
 def test_a_profile_has_a_name(parameters: dict[str, Any]) -> None:
