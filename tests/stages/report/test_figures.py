@@ -194,7 +194,7 @@ def test_devices_are_drawn_by_the_first_utility_that_both_kinds_have() -> None:
 
     # Light devices have no accuracy here.
     lacking = results[(results["metric"] == "perplexity") | (results["group"] == "heavy devices")]
-    assert drawn_by_device(lacking)["light-and-heavy"].alt.startswith("perplexity per token or byte on heavy")
+    assert drawn_by_device(lacking)["light-and-heavy"].alt.startswith("perplexity per token, byte or word on heavy")
 
     assert drawn_by_device(results[results["group"] == "heavy devices"]) == {}
     assert drawn_by_device(results.assign(verb="train")) == {}
