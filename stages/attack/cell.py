@@ -7,7 +7,7 @@ from stages.attack import membership, methods
 from stages.attack.methods import Shadows
 from stages.attack.settings import AttackSettings
 from stages.common import artifacts, measurements
-from stages.common.cells import Cell, Place
+from stages.common.cells import Cell
 from stages.common.errors import InputError
 from stages.common.partitions import splits_of
 from stages.measuring.seeds import measure_seeds
@@ -21,8 +21,7 @@ def attack_cell(cell: Cell[AttackSettings]) -> None:
     settings, place = cell.settings, cell.place
     pool = read_split(settings.dataset, "train")
     read, shadows = settings.inputs(), None
-    if settings.shadows is not None:
-        folder = Place(place.study, "shadow", settings.shadows).shadows
+    if folder := cell.others.get("shadows"):
         shadows = methods.read_shadows(folder / "signals.parquet", pool["example_id"].to_numpy())
         theirs, ours = (artifacts.read_json(each / "about.json")["model"] for each in (folder, place.models))
         if theirs != ours:
@@ -44,7 +43,7 @@ def attack_cell(cell: Cell[AttackSettings]) -> None:
             estimate = membership.estimated_epsilon(scores[seed], scores[other], method, delta)
             measured[seed][f"pool/{membership.metric(method, 'epsilon_estimate')}"] = estimate
     curves = [membership.roc_points(table, settings.methods).assign(seed=seed) for seed, table in scores.items()]
-    with artifacts.atomic_folder(place.attacks) as folder:
+    with artifacts.atomic_folder(place.data(settings.folder)) as folder:
         artifacts.write_table(folder / "scores.parquet", every)
     columns = ["seed", "method", "false_positive_rate", "true_positive_rate"]
     artifacts.write_table(place.curve("roc"), pd.concat(curves)[columns])

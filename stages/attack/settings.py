@@ -1,11 +1,12 @@
 """Settings of one attack cell: `<study>.attack` in params.yaml."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from stages.common.paths import partition_path, prepared_path
+from stages.common.references import Refers
 from stages.common.settings import Seeds, Settings
 
 Method = Literal[
@@ -30,11 +31,12 @@ class AttackSettings(Settings):
         shadows: The cell of `<study>.shadow` whose models are compared with: best that of the same name.
     """
 
+    folder: ClassVar[str] = "attacks"
     dataset: str
     partition: str
     seeds: Seeds
     methods: Annotated[list[Method], Field(min_length=1), AfterValidator(_distinct)]
-    shadows: str | None = None
+    shadows: Annotated[str | None, Refers("shadow", "shadows")] = None
 
     @model_validator(mode="after")
     def _shadows_where_they_are_needed(self) -> Self:

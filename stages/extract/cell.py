@@ -28,7 +28,7 @@ def extract_cell(cell: Cell[ExtractSettings]) -> None:
     hidden = {seed: secrets.read(attacked.models / str(seed)) for seed in settings.seeds}
     with cell.naming():
         trials = measure_seeds(_extract, hidden, place.study, settings)
-    with artifacts.atomic_folder(place.extractions) as folder:
+    with artifacts.atomic_folder(place.data(settings.folder)) as folder:
         artifacts.write_table(folder / "trials.parquet", pd.DataFrame([asdict(trial) for trial in trials.values()]))
     measurements.write(place.metrics, about, {seed: measure(trial) for seed, trial in trials.items()})
 

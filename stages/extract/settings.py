@@ -1,11 +1,12 @@
 """Settings of one extraction cell: `<study>.extract` in params.yaml."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from stages.common.measurements import Role
+from stages.common.references import Refers
 from stages.common.settings import Seeds, Settings
 
 
@@ -63,9 +64,10 @@ class ExtractSettings(Settings):
         search: In a classifier, by gradients if None; a language model is not searched.
     """
 
+    folder: ClassVar[str] = "extractions"
     dataset: str
     seeds: Seeds
-    target: str
+    target: Annotated[str, Refers("train", named="values")]
     role: Role | None = None
     search: Annotated[GradientSearchSettings | TokenSearchSettings, Field(discriminator="kind")] | None = None
 

@@ -32,7 +32,7 @@ def invert_cell(cell: Cell[InvertSettings]) -> None:
         mechanism="gaussian" if noise_multiplier else "none",
     )
     rows = [asdict(text) for texts in found.values() for text in texts]
-    with artifacts.atomic_folder(place.inversions) as folder:
+    with artifacts.atomic_folder(place.data(settings.folder)) as folder:
         artifacts.write_table(folder / "reconstructions.parquet", pd.DataFrame(rows))
         artifacts.write_json(folder / "privacy.json", guaranteed.statement)
     measured = {seed: measure(texts) | guaranteed.measured for seed, texts in found.items()}

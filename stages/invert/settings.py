@@ -1,12 +1,13 @@
 """Settings of one inversion cell: `<study>.invert` in params.yaml."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from stages.common.measurements import Role
 from stages.common.paths import prepared_path
+from stages.common.references import Refers
 from stages.common.settings import Seeds, Settings
 
 
@@ -34,9 +35,10 @@ class InvertSettings(Settings):
         unrelated: The updates are of other texts, of the same lengths and labels; needs role: control.
     """
 
+    folder: ClassVar[str] = "inversions"
     dataset: str
     seeds: Seeds
-    target: str
+    target: Annotated[str, Refers("train", named="base")]
     role: Role = "model"
     split: Literal["train", "valid", "test"] = "train"
     texts: int = Field(4, ge=1)

@@ -63,7 +63,7 @@ def score_cell(cell: Cell[ScoreSettings]) -> None:
     check_positive_label(cell, test)
     about = about_measuring(place, settings.dataset, settings.inputs())
     results = measure_seeds(_score, dict.fromkeys(settings.seeds, test), place, settings, swaps)
-    with artifacts.atomic_folder(place.scores) as folder:
+    with artifacts.atomic_folder(place.data(settings.folder)) as folder:
         artifacts.write_table(folder / "predictions.parquet", pd.concat([table for table, _ in results.values()]))
     measured = {seed: values for seed, (_, values) in results.items()}
     measurements.write(place.metrics, about, measured)

@@ -1,6 +1,7 @@
 """Settings of one scoring cell: `<study>.score` in params.yaml."""
 
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -21,6 +22,7 @@ class ScoreSettings(Settings):
     Group rates are those of `positive_label`; data without a `group` column need none.
     """
 
+    folder: ClassVar[str] = "scores"
     dataset: str
     seeds: Seeds
     positive_label: str | None = None
