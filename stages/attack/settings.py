@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from stages.common.paths import partition_path, prepared_path
 from stages.common.references import Refers
-from stages.common.settings import Seeds, Settings
+from stages.measuring.settings import MeasureSettings
 
 Method = Literal[
     "loss", "lira", "lira_own_variance", "lira_offline", "lira_offline_own_variance", "rmia", "rmia_offline"
@@ -20,21 +20,17 @@ def _distinct(methods: list[Method]) -> list[Method]:
     return methods
 
 
-class AttackSettings(Settings):
+class AttackSettings(MeasureSettings):
     """Membership attacks on the models of the fitted cell of the same name; the partition says who is a member.
 
     Attributes:
-        dataset: The study's.
         partition: Whose members and non-members are told apart.
-        seeds: Of the attacked models.
         methods: `loss` needs nothing else; the others compare with shadow models.
         shadows: The cell of `<study>.shadow` whose models are compared with: best that of the same name.
     """
 
     folder: ClassVar[str] = "attacks"
-    dataset: str
     partition: str
-    seeds: Seeds
     methods: Annotated[list[Method], Field(min_length=1), AfterValidator(_distinct)]
     shadows: Annotated[str | None, Refers("shadow", "shadows")] = None
 
@@ -46,5 +42,5 @@ class AttackSettings(Settings):
         return self
 
     def inputs(self) -> list[Path]:
-        """Return what a cell with these settings reads besides its models and shadows: dvc.yaml must declare it."""
+        """Return what a cell with these settings reads besides models and shadows: dvc.yaml must declare it."""
         return [prepared_path(self.dataset, "train"), partition_path(self.partition)]

@@ -8,15 +8,13 @@ from pydantic import Field, model_validator
 from stages.common.measurements import Role
 from stages.common.paths import prepared_path
 from stages.common.references import Refers
-from stages.common.settings import Seeds, Settings
+from stages.measuring.settings import MeasureSettings
 
 
-class InvertSettings(Settings):
+class InvertSettings(MeasureSettings):
     """Private texts are reconstructed from the updates that clients send: mean gradients of the model on a batch each.
 
     Attributes:
-        dataset: The study's.
-        seeds: Of the attacked models.
         target: The cell of `<study>.train` whose models are attacked; `base` alone may name it.
         role: How tables name the cell's part.
         split: Where the private texts come from.
@@ -36,8 +34,6 @@ class InvertSettings(Settings):
     """
 
     folder: ClassVar[str] = "inversions"
-    dataset: str
-    seeds: Seeds
     target: Annotated[str, Refers("train", named="base")]
     role: Role = "model"
     split: Literal["train", "valid", "test"] = "train"
@@ -80,5 +76,5 @@ class InvertSettings(Settings):
         return self
 
     def inputs(self) -> list[Path]:
-        """Return what a cell with these settings reads besides its models: dvc.yaml must declare it."""
+        """Return what a cell with these settings reads besides models: dvc.yaml must declare it."""
         return [prepared_path(self.dataset, self.split)]
