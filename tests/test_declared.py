@@ -16,6 +16,7 @@ from pipelines.parameters import NO_STUDIES, SCHEMAS
 from pipelines.records import locked_stages
 from stages.common.cells import Cell, read_cell
 from stages.common.paths import partition_path, prepared_path
+from stages.common.references import references
 from stages.common.settings import read_parameters
 from stages.report.settings import reported_studies
 from stages.results.claims import PROFILES
@@ -59,6 +60,12 @@ def test_every_cell_of_the_grids_is_a_stage(project: tuple[Stages, Any]) -> None
         if source.verb != "partition"
     }
     assert found == reported
+
+
+def test_the_verbs_that_name_the_cell_they_attack_are_those_whose_settings_refer_to_one() -> None:
+    assert {verb for verb in OF_STUDIES if VERBS[verb].targets} == {
+        verb for verb, schema in SCHEMAS.items() if "target" in references(schema)
+    }
 
 
 def test_a_cell_reads_what_is_declared(project: tuple[Stages, Any]) -> None:
@@ -110,7 +117,7 @@ def test_a_cell_writes_what_is_declared(project: tuple[Stages, Any]) -> None:
         made = {place.metrics}
         if verb in FITTING:
             made |= {place.models, place.curve("history")}
-        elif verb != "audit":
+        elif cell.settings.folder is not None:
             made.add(place.data(cell.settings.folder))
         if verb not in FITTING and (curve := VERBS[verb].curve):
             made.add(place.curve(curve.name))
