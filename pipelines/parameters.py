@@ -10,6 +10,7 @@ from pipelines.compare import DiffSettings
 from pipelines.profiles import FOLDER, available
 from stages.common.cells import SHARED, Cell, cells, read_cell
 from stages.common.errors import InputError
+from stages.common.references import Refers, references
 from stages.common.settings import PARAMETERS, Settings, block, parse
 from stages.models.settings import (
     FOR_OTHER_MODELS,
@@ -129,8 +130,9 @@ class _References:
             if (value := self.settings.get(name)) is not None and value not in self.parameters[section]:
                 known = ", ".join(self.parameters[section])
                 raise InputError(self.cell.key(name), f"{section} has no `{value}`", f"it has: {known}")
-        if teacher := self.settings.get("teacher"):
-            self._check_teacher(teacher)
+        for name, mark in references(type(self.cell.settings)).items():
+            if (named := self.settings[name]) is not None:
+                self._check_named(name, named, mark)
         if VERBS[self.cell.place.verb].trained:
             self._check_training()
         match self.cell.place.verb:
@@ -140,8 +142,6 @@ class _References:
                 self._check_target(self.settings["target"])
         self._check_kind()
         self._check_columns()
-        if (shadows := self.settings.get("shadows")) and self.cell.place.verb == "attack":
-            self._check_shadows(shadows)
         if partition := self.settings.get("partition"):
             self._check_partition(partition, self.partitions[partition])
             if self.cell.place.verb in ("attack", "shadow"):
@@ -194,21 +194,27 @@ class _References:
             problem = f"`{name}` writes targets, and `{dataset}` has none"
             raise InputError(self.cell.key("model"), problem, f"declare `target` {declare}")
 
-    def _check_teacher(self, teacher: str) -> None:
-        fitted = {
-            f"{study}/{cell}": (study, verb, cell)
-            for study in studies(self.parameters)
-            for verb in FITTING
-            if verb in self.parameters[study]
-            for cell in cells(self.parameters, study, verb)
-        }
-        if teacher not in fitted:
-            raise InputError(
-                self.cell.key("teacher"), f"no fitted cell is `{teacher}`", f"there are: {', '.join(fitted)}"
-            )
-        study, verb, cell = fitted[teacher]
-        seeds = read_cell(self.parameters, study, verb, cell, SCHEMAS[verb]).settings.model_dump()["seeds"]
-        self._check_seeds(seeds, teacher)
+    def _check_named(self, setting: str, named: str, mark: Refers) -> None:
+        """Refuse another cell that is not there, or whose models have not all seeds of this one."""
+        study = self.cell.place.study
+        if mark.verb is None:
+            problem, owner = f"no fitted cell is `{named}`", named
+            known = {
+                f"{other}/{cell}": (other, verb, cell)
+                for other in studies(self.parameters)
+                for verb in FITTING
+                if verb in self.parameters[other]
+                for cell in cells(self.parameters, other, verb)
+            }
+        else:
+            problem, owner = f"`{named}` is no cell of {study}.{mark.verb}", f"{study}.{mark.verb}, cell {named}"
+            known = {cell: (study, mark.verb, cell) for cell in self._cells(mark.verb)}
+        if named not in known:
+            raise InputError(self.cell.key(setting), problem, f"there are: {', '.join(known) or 'none'}")
+        if mark.folder == "models":
+            study, verb, cell = known[named]
+            seeds = read_cell(self.parameters, study, verb, cell, SCHEMAS[verb]).settings.model_dump()["seeds"]
+            self._check_seeds(seeds, owner)
 
     def _check_training(self) -> None:
         study, name, trained = self.cell.place.study, self.cell.place.cell, self._cells("train")
@@ -220,26 +226,19 @@ class _References:
             )
         if isinstance(self.cell.settings, ShadowSettings):
             with self.cell.naming():
-                self.cell.settings.check(read_cell(self.parameters, study, "train", name, TrainSettings).settings)
+                self.cell.settings.check(self._training(name))
 
     def _check_secret(self, target: str) -> None:
-        study, attacked = self.cell.place.study, self._target(target)
-        training = (read_cell(self.parameters, study, "train", each, TrainSettings) for each in self._cells("train"))
-        if not attacked.secret:
-            hiding = ", ".join(cell.place.cell for cell in training if cell.settings.secret) or "none"
+        if not self._training(target).secret:
+            hiding = ", ".join(name for name in self._cells("train") if self._training(name).secret) or "none"
             problem = f"`{target}` is trained without a `secret`"
             raise InputError(self.cell.key("target"), problem, f"those with one: {hiding}")
-        self._check_seeds(attacked.seeds, f"{study}.train, cell {target}")
 
-    def _target(self, target: str) -> TrainSettings:
-        study, trained = self.cell.place.study, self._cells("train")
-        if target not in trained:
-            there = f"there are: {', '.join(trained) or 'none'}"
-            raise InputError(self.cell.key("target"), f"`{target}` is no cell of {study}.train", there)
-        return read_cell(self.parameters, study, "train", target, TrainSettings).settings
+    def _training(self, name: str) -> TrainSettings:
+        return read_cell(self.parameters, self.cell.place.study, "train", name, TrainSettings).settings
 
     def _check_target(self, target: str) -> None:
-        study, training = self.cell.place.study, self._target(target)
+        training = self._training(target)
         model = read_any_model(self.parameters, training.model)
         encoder = model.encoder if isinstance(model, ModelSettings) else None
         if not (isinstance(encoder, TransformerEncoder) and encoder.trained_embeddings):
@@ -248,16 +247,6 @@ class _References:
                 self.cell.key("target"),
                 f"`{target}` is trained with `{training.model}`, {what}",
                 "an update has their gradient with an encoder of `trained_embeddings: true`",
-            )
-        self._check_seeds(training.seeds, f"{study}.train, cell {target}")
-
-    def _check_shadows(self, shadows: str) -> None:
-        known = self._cells("shadow")
-        if shadows not in known:
-            raise InputError(
-                self.cell.key("shadows"),
-                f"`{shadows}` is no cell of {self.cell.place.study}.shadow",
-                f"there are: {', '.join(known) or 'none'}",
             )
 
     def _cells(self, verb: str) -> list[str]:

@@ -14,8 +14,9 @@ from dvc.repo import Repo
 from pipelines import profiles
 from pipelines.parameters import SCHEMAS
 from pipelines.records import locked_stages
-from stages.common.cells import Cell, Place, read_cell
+from stages.common.cells import Cell, read_cell
 from stages.common.paths import partition_path, prepared_path
+from stages.common.references import references
 from stages.common.settings import read_parameters
 from stages.results.claims import PROFILES
 from stages.results.sources import SHARED_BLOCKS, reported_studies, sources
@@ -60,15 +61,17 @@ def test_every_cell_of_the_grids_is_a_stage(project: tuple[Stages, Any]) -> None
     assert found == reported
 
 
+def test_the_verbs_that_name_the_cell_they_attack_are_those_whose_settings_refer_to_one() -> None:
+    assert {verb for verb in SCHEMAS if VERBS[verb].targets} == {
+        verb for verb, schema in SCHEMAS.items() if "target" in references(schema)
+    }
+
+
 def test_a_cell_reads_what_is_declared(project: tuple[Stages, Any]) -> None:
     for stage, cell in cells(project):
-        read = cell.settings.inputs()
-        if VERBS[cell.place.verb].targets:
-            read.append(Place(cell.place.study, "train", cell.settings.target).models)
-        elif cell.place.verb not in (*FITTING, "shadow"):
+        read = [*cell.settings.inputs(), *cell.others.values()]
+        if cell.place.verb not in (*FITTING, "shadow") and "target" not in cell.others:
             read.append(cell.place.models)
-        if cell.place.verb == "attack" and cell.settings.shadows:
-            read.append(Place(cell.place.study, "shadow", cell.settings.shadows).shadows)
         declared = [Path(dep.def_path) for dep in stage.deps if dep.def_path.startswith("data/")]
         for path in read:
             assert any(path.is_relative_to(dep) for dep in declared), f"{stage.addressing} reads {path}"
@@ -110,17 +113,12 @@ def blocks(cell: Cell[Any], parameters: dict[str, Any]) -> Iterator[str]:
 def test_a_cell_writes_what_is_declared(project: tuple[Stages, Any]) -> None:
     for stage, cell in cells(project):
         place, verb = cell.place, cell.place.verb
-        folders = {
-            "shadow": place.shadows,
-            "attack": place.attacks,
-            "extract": place.extractions,
-            "invert": place.inversions,
-            "score": place.scores,
-        }
-        made = {place.metrics} if verb == "audit" else {place.metrics, folders.get(verb, place.models)}
+        made = {place.metrics}
         if verb in FITTING:
-            made.add(place.curve("history"))
-        elif curve := VERBS[verb].curve:
+            made |= {place.models, place.curve("history")}
+        elif cell.settings.folder is not None:
+            made.add(place.data(cell.settings.folder))
+        if verb not in FITTING and (curve := VERBS[verb].curve):
             made.add(place.curve(curve.name))
         assert {Path(out.def_path) for out in stage.outs} == made, stage.addressing
         private = {Path(out.def_path) for out in stage.outs if out.use_cache}

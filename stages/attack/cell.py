@@ -1,18 +1,20 @@
 """Attack the models of one cell and write what came of it."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 
 from stages.attack import membership, methods
 from stages.attack.methods import Shadows
 from stages.attack.settings import AttackSettings
-from stages.common import artifacts, measurements
-from stages.common.cells import Cell, Place
+from stages.common import artifacts
+from stages.common.cells import Cell
 from stages.common.errors import InputError
 from stages.common.partitions import splits_of
-from stages.measuring.seeds import measure_seeds
+from stages.measuring.cell import Findings, measure_cell, stated_guarantee
 from stages.models.examples import read_split
-from stages.models.fitted import about_measuring, load_fitted, stated_guarantee
+from stages.models.fitted import load_fitted
 from stages.models.signals import PARTS, signals
 
 
@@ -20,9 +22,8 @@ def attack_cell(cell: Cell[AttackSettings]) -> None:
     """Attack all seeds of a cell; write every example's scores, the ROC and the metrics."""
     settings, place = cell.settings, cell.place
     pool = read_split(settings.dataset, "train")
-    read, shadows = settings.inputs(), None
-    if settings.shadows is not None:
-        folder = Place(place.study, "shadow", settings.shadows).shadows
+    shadows = None
+    if folder := cell.others.get("shadows"):
         shadows = methods.read_shadows(folder / "signals.parquet", pool["example_id"].to_numpy())
         theirs, ours = (artifacts.read_json(each / "about.json")["model"] for each in (folder, place.models))
         if theirs != ours:
@@ -31,24 +32,24 @@ def attack_cell(cell: Cell[AttackSettings]) -> None:
                 f"`{settings.shadows}` has shadow models of `{theirs}`, and this is a `{ours}`",
                 "name a cell of the same model",
             )
-        read.append(folder)
-    about = about_measuring(place, settings.dataset, read)
-    scores = measure_seeds(_attack, dict.fromkeys(settings.seeds, pool), cell, shadows)
+    conclude = partial(_conclude, cell)
+    measure_cell(cell, _attack, dict.fromkeys(settings.seeds, pool), cell, shadows, conclude=conclude)
+
+
+def _conclude(cell: Cell[AttackSettings], scores: dict[int, pd.DataFrame]) -> Findings:
+    settings = cell.settings
     measured = {seed: membership.measure(table, settings.methods) for seed, table in scores.items()}
     first, every = settings.seeds[0], pd.concat(scores.values(), ignore_index=True)
     measured[first] |= membership.measure_pooled(every, settings.methods, first)
     for seed, other in zip(settings.seeds, [*settings.seeds[1:], first], strict=True):
         # 0 of a model with no guarantee.
-        delta = stated_guarantee(place, seed).get("delta") or 0.0
+        delta = stated_guarantee(cell.place, seed).get("delta") or 0.0
         for method in settings.methods if other != seed else ():
             estimate = membership.estimated_epsilon(scores[seed], scores[other], method, delta)
             measured[seed][f"pool/{membership.metric(method, 'epsilon_estimate')}"] = estimate
     curves = [membership.roc_points(table, settings.methods).assign(seed=seed) for seed, table in scores.items()]
-    with artifacts.atomic_folder(place.attacks) as folder:
-        artifacts.write_table(folder / "scores.parquet", every)
     columns = ["seed", "method", "false_positive_rate", "true_positive_rate"]
-    artifacts.write_table(place.curve("roc"), pd.concat(curves)[columns])
-    measurements.write(place.metrics, about, measured)
+    return Findings(measured, {"scores.parquet": every}, {"roc": pd.concat(curves)[columns]})
 
 
 def _attack(seed: int, pool: pd.DataFrame, cell: Cell[AttackSettings], shadows: Shadows | None) -> pd.DataFrame:

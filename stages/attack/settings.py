@@ -1,12 +1,13 @@
 """Settings of one attack cell: `<study>.attack` in params.yaml."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from stages.common.paths import partition_path, prepared_path
-from stages.common.settings import Seeds, Settings
+from stages.common.references import Refers
+from stages.measuring.settings import MeasureSettings
 
 Method = Literal[
     "loss", "lira", "lira_own_variance", "lira_offline", "lira_offline_own_variance", "rmia", "rmia_offline"
@@ -19,22 +20,19 @@ def _distinct(methods: list[Method]) -> list[Method]:
     return methods
 
 
-class AttackSettings(Settings):
+class AttackSettings(MeasureSettings):
     """Membership attacks on the models of the fitted cell of the same name; the partition says who is a member.
 
     Attributes:
-        dataset: The study's.
         partition: Whose members and non-members are told apart.
-        seeds: Of the attacked models.
         methods: `loss` needs nothing else; the others compare with shadow models.
         shadows: The cell of `<study>.shadow` whose models are compared with: best that of the same name.
     """
 
-    dataset: str
+    folder: ClassVar[str] = "attacks"
     partition: str
-    seeds: Seeds
     methods: Annotated[list[Method], Field(min_length=1), AfterValidator(_distinct)]
-    shadows: str | None = None
+    shadows: Annotated[str | None, Refers("shadow", "shadows")] = None
 
     @model_validator(mode="after")
     def _shadows_where_they_are_needed(self) -> Self:
@@ -44,5 +42,5 @@ class AttackSettings(Settings):
         return self
 
     def inputs(self) -> list[Path]:
-        """Return what a cell with these settings reads besides its models and shadows: dvc.yaml must declare it."""
+        """Return what a cell with these settings reads besides models and shadows: dvc.yaml must declare it."""
         return [prepared_path(self.dataset, "train"), partition_path(self.partition)]

@@ -5,14 +5,14 @@ import pandas as pd
 
 from stages.audit.one_run import lower_bound
 from stages.audit.settings import AuditSettings
-from stages.common import artifacts, measurements
+from stages.common import artifacts
 from stages.common.cells import Cell
 from stages.common.command import warn
 from stages.common.errors import InputError
 from stages.common.measurements import Measurement, proportion
-from stages.measuring.seeds import measure_seeds
+from stages.measuring.cell import Findings, measure_cell, stated_guarantee
 from stages.models.examples import read_split
-from stages.models.fitted import about_measuring, load_fitted, stated_guarantee
+from stages.models.fitted import load_fitted
 from stages.models.signals import signals
 
 BOUND, REFUTED = "canaries/epsilon_lower_bound", "canaries/refuted"
@@ -22,13 +22,15 @@ def audit_cell(cell: Cell[AuditSettings]) -> None:
     """Audit all seeds of a cell; write the metrics, and say aloud which stated epsilon is refuted."""
     settings, place = cell.settings, cell.place
     pool = read_split(settings.dataset, "train").set_index("example_id")
-    about = about_measuring(place, settings.dataset, settings.inputs())
-    measured = measure_seeds(_audit, dict.fromkeys(settings.seeds, pool), cell)
-    for seed, found in measured.items():
-        if (refuted := found.get(REFUTED)) and refuted.value:
-            stated, bound = stated_guarantee(place, seed)["epsilon"], found[BOUND].value
-            warn(f"seed {seed}: the audit refutes epsilon {stated:.3g}: at 95% it is above {bound:.3g}")
-    measurements.write(place.metrics, about, measured)
+
+    def conclude(measured: dict[int, dict[str, Measurement]]) -> Findings:
+        for seed, found in measured.items():
+            if (refuted := found.get(REFUTED)) and refuted.value:
+                stated, bound = stated_guarantee(place, seed)["epsilon"], found[BOUND].value
+                warn(f"seed {seed}: the audit refutes epsilon {stated:.3g}: at 95% it is above {bound:.3g}")
+        return Findings(measured)
+
+    measure_cell(cell, _audit, dict.fromkeys(settings.seeds, pool), cell, conclude=conclude)
 
 
 def _audit(seed: int, pool: pd.DataFrame, cell: Cell[AuditSettings]) -> dict[str, Measurement]:

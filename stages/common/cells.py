@@ -4,8 +4,8 @@ A verb's block of a study holds `grid` (axis -> values), `base` (settings of eve
 what each value changes. A cell is one point of the grid, named by its values joined with "-". Its
 settings are merged in this order, later ones winning: the study's own keys (dataset, model, partition,
 seeds), `base`, then each axis. What the study gives itself no `base` and no value may change. A model that the study
-does not give is named by each value; another cell whose models are read is named in `base` alone, or by each value
-(`extract`). Nested mappings are merged too, and null removes what an earlier layer said
+does not give is named by each value. Where another cell is named, the verb's settings say
+(`stages.common.references.Refers`). Nested mappings are merged too, and null removes what an earlier layer said
 (`stages.common.settings.merge`). An axis value is itself the setting of that name, unless the axis is called `variant`,
 which is only a name.
 """
@@ -20,13 +20,10 @@ from typing import Any, Generic, TypeVar
 
 from stages.common import paths
 from stages.common.errors import InputError, SettingError
+from stages.common.references import references
 from stages.common.settings import PARAMETERS, Settings, block, merge, origin_of, parse, shown
 
 SHARED = ("dataset", "model", "partition", "seeds")
-# The setting of a verb that names another cell, whose models are read, in `base` alone.
-OTHERS = {"distill": "teacher", "invert": "target"}
-# Settings that each value of an axis names: a model, if the study gives none, and the cell that is attacked.
-EACH = ("model", "target")
 Merged = TypeVar("Merged", bound=Settings)
 
 
@@ -54,34 +51,13 @@ class Place:
         return paths.MODELS / self.study / self.cell
 
     @property
-    def shadows(self) -> Path:
-        """The folder of what its shadow models say of every example."""
-        return paths.SHADOWS / self.study / self.cell
-
-    @property
-    def attacks(self) -> Path:
-        """The folder of the scores of an attack on its models."""
-        return paths.ATTACKS / self.study / self.cell
-
-    @property
-    def extractions(self) -> Path:
-        """The folder of what was extracted from its models."""
-        return paths.EXTRACTIONS / self.study / self.cell
-
-    @property
-    def inversions(self) -> Path:
-        """The folder of texts that were reconstructed from gradients of its models."""
-        return paths.INVERSIONS / self.study / self.cell
-
-    @property
-    def scores(self) -> Path:
-        """The folder of what its models predict."""
-        return paths.SCORES / self.study / self.cell
-
-    @property
     def metrics(self) -> Path:
         """Its metrics file."""
         return paths.METRICS / self.study / self.cell / f"{self.verb}.json"
+
+    def data(self, folder: str) -> Path:
+        """Return its part of a folder of data/, such as `scores`; the settings of the verb that writes it name it."""
+        return paths.DATA / folder / self.study / self.cell
 
     def curve(self, name: str) -> Path:
         """Return the file of a small series that a figure is drawn from."""
@@ -109,6 +85,15 @@ class Cell(Generic[Merged]):
         if setting == "grid":
             return f"{PARAMETERS}: {verb}.grid"
         return f"{PARAMETERS}: {origin_of(self.origin, setting) or f'{verb}.base'}.{setting}"
+
+    @property
+    def others(self) -> dict[str, Path]:
+        """What it reads of other cells: the setting that names one -> the folder; nothing of one that is not named."""
+        return {
+            name: paths.DATA / mark.folder / (f"{self.place.study}/{cell}" if mark.verb else cell)
+            for name, mark in references(type(self.settings)).items()
+            if (cell := getattr(self.settings, name)) is not None
+        }
 
     @contextmanager
     def naming(self, without: str = "") -> Iterator[None]:
@@ -142,11 +127,12 @@ def read_cell(parameters: dict[str, Any], study: str, verb: str, cell: str, sche
     known = cells(parameters, study, verb)
     if cell not in known:
         raise InputError(f"{PARAMETERS}: {study}.{verb}.grid", f"has no cell `{cell}`", f"it has: {', '.join(known)}")
-    section, base, other = block(parameters, study), f"{study}.{verb}.base", OTHERS.get(verb)
-    each = {name: f"name it for each value of {study}.{verb}" for name in EACH if name in schema.model_fields}
-    each.pop(str(other), None)
-    if "model" in each:
-        each["model"] += f", or {study}.model for all"
+    section, base, others = block(parameters, study), f"{study}.{verb}.base", references(schema)
+    for_all = [name for name, mark in others.items() if mark.named == "base"]
+    remedy = f"name it for each value of {study}.{verb}"
+    by_each = {name: remedy for name, mark in others.items() if mark.named == "values"}
+    if "model" in schema.model_fields:
+        by_each["model"] = f"{remedy}, or {study}.model for all"
     layers: list[tuple[str, dict[str, Any]]] = [
         (study, {key: section[key] for key in SHARED if key in section and key in schema.model_fields}),
         (base, section[verb].get("base") or {}),
@@ -167,17 +153,17 @@ def read_cell(parameters: dict[str, Any], study: str, verb: str, cell: str, sche
             where = f"{PARAMETERS}: {key}.{taken[0]}"
             raise InputError(where, "the study gives it for all cells", f"remove it here, or from {study}")
         # As above: DVC watches what `base` names, or what a value of an axis names.
-        if key != base and other in layer:
-            where, value = f"{PARAMETERS}: {key}.{other}", shown(layer[other])
+        if key != base and (named := [name for name in for_all if name in layer]):
+            where, value = f"{PARAMETERS}: {key}.{named[0]}", shown(layer[named[0]])
             raise InputError(where, f"{value} is not what DVC watches", f"name one cell for all, in {base}")
-        if key == base and (named := [name for name in each if name in layer]):
+        if key == base and (named := [name for name in by_each if name in layer]):
             where, value = f"{PARAMETERS}: {base}.{named[0]}", shown(layer[named[0]])
-            raise InputError(where, f"{value} is not what DVC watches", each[named[0]])
+            raise InputError(where, f"{value} is not what DVC watches", by_each[named[0]])
         merge(merged, copy.deepcopy(layer))
         kept = set(_names(merged))
         origin = {name: where for name, where in origin.items() if name in kept} | dict.fromkeys(_names(layer), key)
-    for name, remedy in each.items():
-        if name not in merged:
+    for name, remedy in by_each.items():
+        if name not in merged and schema.model_fields[name].is_required():
             raise InputError(f"{PARAMETERS}: {layers[-1][0]}.{name}", "missing", remedy)
     settings = parse(schema, merged, base, origin)
     return Cell(Place(study, verb, cell), settings, origin)

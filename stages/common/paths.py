@@ -2,14 +2,10 @@
 
 from pathlib import Path
 
-PREPARED = Path("data/prepared")
-PARTITIONS = Path("data/partitions")
-MODELS = Path("data/models")
-SHADOWS = Path("data/shadows")
-ATTACKS = Path("data/attacks")
-EXTRACTIONS = Path("data/extractions")
-INVERSIONS = Path("data/inversions")
-SCORES = Path("data/scores")
+DATA = Path("data")
+PREPARED = DATA / "prepared"
+PARTITIONS = DATA / "partitions"
+MODELS = DATA / "models"
 METRICS = Path("reports/metrics")
 CURVES = Path("reports/curves")
 TIMINGS = Path("reports/timings")

@@ -1,10 +1,9 @@
 """Extract from the models of one cell and write what came of it."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import pandas as pd
 
-from stages.common import artifacts, measurements
 from stages.common.cells import Cell
 from stages.common.errors import SettingError
 from stages.extract.measure import measure
@@ -12,8 +11,8 @@ from stages.extract.settings import ExtractSettings, GradientSearchSettings
 from stages.extract.trial import Trial, trial_of_classifier, trial_of_language_model
 from stages.fitting import secrets
 from stages.fitting.secrets import Secret
-from stages.measuring.seeds import measure_seeds
-from stages.models.fitted import about_measuring, load_any_fitted
+from stages.measuring.cell import Findings, measure_cell
+from stages.models.fitted import load_any_fitted
 from stages.models.language import LanguageModel
 from stages.models.next_word import NextWordModel
 from stages.models.span import SpanModel
@@ -21,16 +20,14 @@ from stages.models.span import SpanModel
 
 def extract_cell(cell: Cell[ExtractSettings]) -> None:
     """Extract from all seeds of a cell, each a trial; write every trial and the metrics."""
-    settings, place = cell.settings, cell.place
-    attacked = replace(place, cell=settings.target)
-    about = about_measuring(attacked, settings.dataset, settings.inputs())
-    about = replace(about, cell=place.cell, role=settings.role or about.role, command=place.command)
-    hidden = {seed: secrets.read(attacked.models / str(seed)) for seed in settings.seeds}
-    with cell.naming():
-        trials = measure_seeds(_extract, hidden, place.study, settings)
-    with artifacts.atomic_folder(place.extractions) as folder:
-        artifacts.write_table(folder / "trials.parquet", pd.DataFrame([asdict(trial) for trial in trials.values()]))
-    measurements.write(place.metrics, about, {seed: measure(trial) for seed, trial in trials.items()})
+    settings, models = cell.settings, cell.others["target"]
+    hidden = {seed: secrets.read(models / str(seed)) for seed in settings.seeds}
+    measure_cell(cell, _extract, hidden, cell.place.study, settings, conclude=_conclude, role=settings.role)
+
+
+def _conclude(trials: dict[int, Trial]) -> Findings:
+    table = pd.DataFrame([asdict(trial) for trial in trials.values()])
+    return Findings({seed: measure(trial) for seed, trial in trials.items()}, {"trials.parquet": table})
 
 
 def _extract(seed: int, secret: Secret, study: str, settings: ExtractSettings) -> Trial:

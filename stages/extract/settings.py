@@ -1,12 +1,13 @@
 """Settings of one extraction cell: `<study>.extract` in params.yaml."""
 
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from stages.common.measurements import Role
-from stages.common.settings import Seeds, Settings
+from stages.common.references import Refers
+from stages.common.settings import Settings
+from stages.measuring.settings import MeasureSettings
 
 
 class SearchSettings(Settings):
@@ -52,23 +53,16 @@ class TokenSearchSettings(SearchSettings):
     passes: int = Field(100, ge=1)
 
 
-class ExtractSettings(Settings):
-    """The secrets of the models of a cell of `train` that hides some are completed.
+class ExtractSettings(MeasureSettings):
+    """The secrets of the models of a cell of `train` that hides some are completed; each seed is a trial with its own.
 
     Attributes:
-        dataset: The study's.
-        seeds: Of the attacked models; each is a trial with a secret of its own.
         target: The cell of `<study>.train` whose models are attacked; each value of an axis names its own.
         role: How tables name the cell's part; that of the cell of train if None.
         search: In a classifier, by gradients if None; a language model is not searched.
     """
 
-    dataset: str
-    seeds: Seeds
-    target: str
+    folder: ClassVar[str] = "extractions"
+    target: Annotated[str, Refers("train", named="values")]
     role: Role | None = None
     search: Annotated[GradientSearchSettings | TokenSearchSettings, Field(discriminator="kind")] | None = None
-
-    def inputs(self) -> list[Path]:
-        """Return what a cell with these settings reads besides its models, which is nothing."""
-        return []

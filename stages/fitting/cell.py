@@ -225,7 +225,7 @@ def about_fitting(cell: Cell[CellT]) -> About:
         verb=place.verb,
         role=settings.role,
         command=place.command,
-        inputs_sha256=artifacts.sha256(settings.inputs()),
+        inputs_sha256=artifacts.sha256([*settings.inputs(), *cell.others.values()]),
         dataset=settings.dataset,
         model=settings.model,
         partition=settings.partition,

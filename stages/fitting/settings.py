@@ -99,7 +99,7 @@ class CellSettings(Settings):
         return []
 
     def inputs(self) -> list[Path]:
-        """Return what a cell with these settings reads: dvc.yaml must declare it."""
+        """Return what a cell with these settings reads besides other cells: dvc.yaml must declare it."""
         read = [prepared_path(self.dataset, split) for split in SPLITS]
         if self.dealt or self.train_on != "train":
             read.append(partition_path(str(self.partition)))

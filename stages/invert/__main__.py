@@ -1,17 +1,14 @@
 """Invert the gradients of the models of one cell: reconstruct private texts from the updates that clients send."""
 
-from stages.common import command, pool
-from stages.common.cells import read_cell
-from stages.common.settings import read_parameters
+from stages.common import command
 from stages.invert.settings import InvertSettings
+from stages.measuring.command import start
 
 
 def main() -> str:
     """Invert the cell named on the command line."""
-    options = command.arguments("invert", str(__doc__), "study", "cell")
-    cell = read_cell(read_parameters(), options.study, "invert", options.cell, InvertSettings)
-    # torch takes seconds to import; the workers' server does it while this process does.
-    pool.start(len(cell.settings.seeds), "stages.invert.cell")
+    cell = start("invert", str(__doc__), InvertSettings)
+    # It imports torch, as the workers' server does by now.
     from stages.invert.cell import invert_cell
 
     invert_cell(cell)

@@ -1,21 +1,20 @@
 """Settings of one inversion cell: `<study>.invert` in params.yaml."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from stages.common.measurements import Role
 from stages.common.paths import prepared_path
-from stages.common.settings import Seeds, Settings
+from stages.common.references import Refers
+from stages.measuring.settings import MeasureSettings
 
 
-class InvertSettings(Settings):
+class InvertSettings(MeasureSettings):
     """Private texts are reconstructed from the updates that clients send: mean gradients of the model on a batch each.
 
     Attributes:
-        dataset: The study's.
-        seeds: Of the attacked models.
         target: The cell of `<study>.train` whose models are attacked; `base` alone may name it.
         role: How tables name the cell's part.
         split: Where the private texts come from.
@@ -34,9 +33,8 @@ class InvertSettings(Settings):
         unrelated: The updates are of other texts, of the same lengths and labels; needs role: control.
     """
 
-    dataset: str
-    seeds: Seeds
-    target: str
+    folder: ClassVar[str] = "inversions"
+    target: Annotated[str, Refers("train", named="base")]
     role: Role = "model"
     split: Literal["train", "valid", "test"] = "train"
     texts: int = Field(4, ge=1)
@@ -78,5 +76,5 @@ class InvertSettings(Settings):
         return self
 
     def inputs(self) -> list[Path]:
-        """Return what a cell with these settings reads besides its models: dvc.yaml must declare it."""
+        """Return what a cell with these settings reads besides models: dvc.yaml must declare it."""
         return [prepared_path(self.dataset, self.split)]

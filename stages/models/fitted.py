@@ -1,16 +1,11 @@
-"""Find what a fitting verb left: the folder of a cell and what it says of itself."""
+"""Load the models that a fitting verb left."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import pandas as pd
 
-from stages.common import artifacts, paths
-from stages.common.cells import Place
+from stages.common import paths
 from stages.common.errors import InputError
-from stages.common.measurements import About
 from stages.models import files
 from stages.models.classifier import TextClassifier
 from stages.models.examples import Examples, Vocabulary, examples
@@ -55,23 +50,3 @@ def load_any_fitted(study: str, cell: str, seed: int) -> FittedModel | LanguageM
     assert isinstance(model, TextClassifier)
     assert isinstance(settings, ModelSettings)
     return FittedModel(model, settings, Vocabulary(labels, tags))
-
-
-def stated_guarantee(place: Place, seed: int) -> dict[str, Any]:
-    """Return what is stated of the privacy of one seed's model; of a control, what would be if it were none."""
-    content: dict[str, Any] = artifacts.read_json(place.models / str(seed) / "privacy.json")
-    stated: dict[str, Any] = content.get("stated", content)
-    return stated
-
-
-def about_measuring(place: Place, dataset: str, read: Iterable[Path]) -> About:
-    """Return what is said of a measurement of a fitted cell.
-
-    Args:
-        place: Of the verb that measures, and the cell whose models it measures.
-        dataset: What they are measured on.
-        read: Files read besides the models.
-    """
-    fitted = About(**artifacts.read_json(place.models / "about.json"))
-    digest = artifacts.sha256([place.models, *read])
-    return replace(fitted, verb=place.verb, command=place.command, dataset=dataset, inputs_sha256=digest)

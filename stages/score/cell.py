@@ -3,14 +3,13 @@
 import numpy as np
 import pandas as pd
 
-from stages.common import artifacts, measurements
 from stages.common.cells import Cell, Place
 from stages.common.errors import InputError
 from stages.common.measurements import Measurement, proportion
-from stages.measuring.seeds import measure_seeds
+from stages.measuring.cell import Findings, measure_cell
 from stages.models.evaluate import predict
 from stages.models.examples import read_split
-from stages.models.fitted import FittedModel, about_measuring, load_fitted
+from stages.models.fitted import FittedModel, load_fitted
 from stages.score.counterfactual import read_swaps, swap
 from stages.score.groups import group_rates
 from stages.score.settings import ScoreSettings
@@ -61,12 +60,12 @@ def score_cell(cell: Cell[ScoreSettings]) -> None:
     settings, place = cell.settings, cell.place
     test, swaps = read_split(settings.dataset, "test"), read_swaps(settings.swaps)
     check_positive_label(cell, test)
-    about = about_measuring(place, settings.dataset, settings.inputs())
-    results = measure_seeds(_score, dict.fromkeys(settings.seeds, test), place, settings, swaps)
-    with artifacts.atomic_folder(place.scores) as folder:
-        artifacts.write_table(folder / "predictions.parquet", pd.concat([table for table, _ in results.values()]))
-    measured = {seed: values for seed, (_, values) in results.items()}
-    measurements.write(place.metrics, about, measured)
+    measure_cell(cell, _score, dict.fromkeys(settings.seeds, test), place, settings, swaps, conclude=_conclude)
+
+
+def _conclude(results: dict[int, tuple[pd.DataFrame, dict[str, Measurement]]]) -> Findings:
+    table = pd.concat([table for table, _ in results.values()])
+    return Findings({seed: values for seed, (_, values) in results.items()}, {"predictions.parquet": table})
 
 
 def _score(

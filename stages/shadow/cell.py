@@ -65,7 +65,7 @@ def run_cell(cell: Cell[ShadowSettings], training: Cell[TrainSettings], paramete
         command=place.command,
         inputs_sha256=artifacts.sha256(settings.inputs()),
     )
-    with artifacts.atomic_folder(place.shadows) as folder:
+    with artifacts.atomic_folder(place.data(settings.folder)) as folder:
         artifacts.write_json(folder / "about.json", asdict(about))
         artifacts.write_table(folder / "signals.parquet", pd.concat([table for table, _ in results.values()]))
     measurements.write(place.metrics, about, {number: measured for number, (_, measured) in results.items()})

@@ -1,6 +1,7 @@
 """Settings of one shadow cell: `<study>.shadow` in params.yaml."""
 
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -21,6 +22,7 @@ class ShadowSettings(Settings):
         seed: Of who sees what, and of their training. The attacked models have seeds of their own.
     """
 
+    folder: ClassVar[str] = "shadows"
     dataset: str
     model: str
     partition: str
