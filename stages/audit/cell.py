@@ -9,7 +9,8 @@ from stages.common import artifacts, measurements
 from stages.common.cells import Cell
 from stages.common.command import warn
 from stages.common.errors import InputError
-from stages.common.measurements import Measurement, proportion
+from stages.common.measurements import Measurement
+from stages.common.statistics import proportion
 from stages.measuring.seeds import measure_seeds
 from stages.models.examples import read_split
 from stages.models.fitted import about_measuring, load_fitted, stated_guarantee

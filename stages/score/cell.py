@@ -6,7 +6,8 @@ import pandas as pd
 from stages.common import artifacts, measurements
 from stages.common.cells import Cell, Place
 from stages.common.errors import InputError
-from stages.common.measurements import Measurement, proportion
+from stages.common.measurements import Measurement
+from stages.common.statistics import proportion
 from stages.measuring.seeds import measure_seeds
 from stages.models.evaluate import predict
 from stages.models.examples import read_split
