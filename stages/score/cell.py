@@ -8,11 +8,11 @@ from stages.common.cells import Cell, Place
 from stages.common.errors import InputError
 from stages.common.measurements import Measurement
 from stages.common.statistics import proportion
+from stages.counterfactual.swaps import read_swaps, swapped_texts
 from stages.measuring.seeds import measure_seeds
 from stages.models.evaluate import predict
 from stages.models.examples import read_split
 from stages.models.fitted import FittedModel, about_measuring, load_fitted
-from stages.score.counterfactual import read_swaps, swap
 from stages.score.groups import group_rates
 from stages.score.settings import ScoreSettings
 
@@ -36,14 +36,6 @@ def score(
         flips = int((changed["predicted"] != changed["predicted_swapped"]).sum())
         measured["test/counterfactual_flip_rate"] = proportion(flips, len(changed))
     return table, measured
-
-
-def swapped_texts(test: pd.DataFrame, swaps: dict[str, str]) -> pd.DataFrame:
-    """Return `test` with text and tokens swapped, and whether that changed anything in `changed`."""
-    swapped = test.assign(text=[swap(text, swaps) for text in test["text"]])
-    if "tokens" in test:
-        swapped["tokens"] = [[swap(token, swaps) for token in row] for row in test["tokens"]]
-    return swapped.assign(changed=swapped["text"] != test["text"])
 
 
 def check_positive_label(cell: Cell[ScoreSettings], test: pd.DataFrame) -> None:

@@ -2,17 +2,9 @@
 
 from pathlib import Path
 
-from pydantic import Field
-
 from stages.common.paths import prepared_path
 from stages.common.settings import Seeds, Settings
-
-
-class SwapSettings(Settings):
-    """Files of tab-separated word pairs, inside an installed package or, without `package`, local."""
-
-    package: str | None = None
-    paths: list[str] = Field(min_length=1)
+from stages.counterfactual.settings import SwapSettings
 
 
 class ScoreSettings(Settings):
@@ -28,5 +20,4 @@ class ScoreSettings(Settings):
 
     def inputs(self) -> list[Path]:
         """Return what a cell with these settings reads besides its models: dvc.yaml must declare it."""
-        local = [] if self.swaps.package else [Path(path) for path in self.swaps.paths]
-        return [prepared_path(self.dataset, "test"), *local]
+        return [prepared_path(self.dataset, "test"), *self.swaps.inputs()]
