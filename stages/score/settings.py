@@ -1,23 +1,46 @@
 """Settings of one scoring cell: `<study>.score` in params.yaml."""
 
 from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from stages.common.paths import prepared_path
 from stages.common.settings import Seeds, Settings
 from stages.counterfactual.settings import SwapSettings
 
 
+class PredictionSettings(Settings):
+    """Group rates and counterfactual flips, by what a classifier predicts (stages/score/predictions.py).
+
+    Attributes:
+        kind: Names it.
+        positive_label: Whose rates are compared between groups; data without a `group` column need none.
+        swaps: The words that are swapped in counterfactual texts.
+    """
+
+    kind: Literal["predictions"] = "predictions"
+    positive_label: str | None = None
+    swaps: SwapSettings
+
+    def inputs(self, dataset: str) -> list[Path]:
+        """Return what it reads besides the models: test texts and local lists of words."""
+        return [prepared_path(dataset, "test"), *self.swaps.inputs()]
+
+
 class ScoreSettings(Settings):
     """Fairness of the models of the fitted cell of the same name.
 
-    Group rates are those of `positive_label`; data without a `group` column need none.
+    Attributes:
+        dataset: The study's.
+        seeds: Of the models.
+        measure: What is measured, one kind in a cell; each has a module of its name, and writes a table of its name.
     """
 
     dataset: str
     seeds: Seeds
-    positive_label: str | None = None
-    swaps: SwapSettings
+    measure: Annotated[PredictionSettings, Field(discriminator="kind")]
 
     def inputs(self) -> list[Path]:
         """Return what a cell with these settings reads besides its models: dvc.yaml must declare it."""
-        return [prepared_path(self.dataset, "test"), *self.swaps.inputs()]
+        return self.measure.inputs(self.dataset)
