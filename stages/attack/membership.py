@@ -7,7 +7,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stages.attack import roc
-from stages.common.measurements import Measurement, clopper_pearson
+from stages.common.measurements import Measurement
+from stages.common.statistics import auc, clopper_pearson
 from stages.common.streams import generator
 
 # Below this many non-members, 0.1% of them is too few to set a threshold by.
@@ -30,7 +31,7 @@ def measure(scores: pd.DataFrame, methods: Sequence[str]) -> dict[str, Measureme
     for column in scores.columns.drop(["seed", "example_id", "member"]):
         members, nonmembers = sides(scores, column)
         method, _, part = column.partition("/")
-        measured[f"pool/{metric(method, 'auc')}" + f"/{part}" * bool(part)] = roc.area(members, nonmembers)
+        measured[f"pool/{metric(method, 'auc')}" + f"/{part}" * bool(part)] = auc(members, nonmembers)
         if column in methods:
             rate = roc.true_positive_rate(members, nonmembers, 0.01)
             measured[f"pool/{metric(method, 'true_positive_rate_at_1_percent')}"] = rate

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from stages.attack import roc
+from stages.common.statistics import auc
 
 Values = NDArray[np.float64]
 GRID = np.linspace(0.0, 1.0, 11)
@@ -35,7 +35,7 @@ def offline(observed: Values, shadows: Values, sees: NDArray[np.bool_]) -> Value
     """
     first, rows, tried = shadows[0], sees[0], _log_mean(shadows[1:], ~sees[1:])
     ratios = [first - _reference(tried, a) for a in GRID]
-    best = int(np.argmax([roc.area(ratio[rows], ratio[~rows]).value for ratio in ratios]))
+    best = int(np.argmax([auc(ratio[rows], ratio[~rows]).value for ratio in ratios]))
     return observed - _reference(_log_mean(shadows, ~sees), GRID[best])
 
 

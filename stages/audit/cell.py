@@ -9,7 +9,8 @@ from stages.common import artifacts
 from stages.common.cells import Cell
 from stages.common.command import warn
 from stages.common.errors import InputError
-from stages.common.measurements import Measurement, proportion
+from stages.common.measurements import Measurement
+from stages.common.statistics import proportion
 from stages.measuring.cell import Findings, measure_cell, stated_guarantee
 from stages.models.examples import read_split
 from stages.models.fitted import load_fitted

@@ -11,13 +11,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import betaincinv
 
 from stages.common import artifacts
 
 CONFIDENCE = 0.95
-BOOTSTRAP_REPLICATES = 1000
 
 
 Role = Literal["model", "control", "reference", "teacher", "student", "baseline", "shadow", "partition"]
@@ -52,47 +49,6 @@ class Measurement:
     n: int | None = None
     ci_low: float | None = None
     ci_high: float | None = None
-
-
-def proportion(successes: int, n: int) -> Measurement:
-    """Return successes / n with its exact interval (Clopper and Pearson 1934)."""
-    if n <= 0 or not 0 <= successes <= n:
-        raise ValueError(f"{successes} of {n} is no proportion")
-    low, high = clopper_pearson(np.array(successes), n)
-    return Measurement(successes / n, n, float(low), float(high))
-
-
-def clopper_pearson(successes: NDArray[np.int64], n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the ends of the exact 95% interval of each number of successes in n; half of the 5% beyond either end."""
-    tail = (1 - CONFIDENCE) / 2
-    # At no success and at n the beta distribution is a point.
-    low = np.where(successes > 0, betaincinv(np.maximum(successes, 1), n - successes + 1, tail), 0.0)
-    high = np.where(successes < n, betaincinv(successes + 1, np.maximum(n - successes, 1), 1 - tail), 1.0)
-    return low, high
-
-
-def macro_f1(truth: NDArray[np.int64], predicted: NDArray[np.int64], labels: int, seed: int) -> Measurement:
-    """Return the mean F1 over the labels that occur in `truth`, with a percentile bootstrap interval.
-
-    A replicate is averaged over the labels that occur in it: a rare label that was not drawn has no F1.
-
-    Args:
-        truth: (n,) label indices below `labels`.
-        predicted: (n,) label indices below `labels`.
-        labels: Number of labels.
-        seed: Seed of the bootstrap. Resampling n examples is one multinomial draw of the confusion matrix.
-    """
-    confusion = np.bincount(truth * labels + predicted, minlength=labels * labels)
-    draws = np.random.default_rng(seed).multinomial(len(truth), confusion / len(truth), size=BOOTSTRAP_REPLICATES)
-    stack = np.concatenate([confusion[None], draws]).reshape(-1, labels, labels)
-    hits = np.einsum("bii->bi", stack)
-    size = stack.sum(axis=2) + stack.sum(axis=1)
-    f1 = np.divide(2 * hits, size, out=np.zeros(hits.shape), where=size > 0)
-    occurs = stack.sum(axis=2) > 0
-    scores = (f1 * occurs).sum(axis=1) / occurs.sum(axis=1)
-    tail = 50 * (1 - CONFIDENCE)
-    low, high = np.percentile(scores[1:], [tail, 100 - tail])
-    return Measurement(float(scores[0]), len(truth), float(low), float(high))
 
 
 def checked(metrics: Mapping[str, Measurement]) -> dict[str, Any]:

@@ -2,10 +2,10 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
 
 from stages.common.measurements import Measurement
 from stages.common.partitions import HeldOut
+from stages.common.statistics import auc
 from stages.federate.rules import heavy_from
 from stages.fitting.cell import Data
 from stages.models.text_model import TextModel
@@ -45,7 +45,7 @@ def activity(drawn: NDArray[np.int64], counts: NDArray[np.int64], heavy: float) 
     truth = counts >= heavy_from(counts, heavy)
     if truth.all():
         return {}
-    return {"train/activity_auc": Measurement(float(roc_auc_score(truth, drawn)), len(counts))}
+    return {"train/activity_auc": auc(drawn[truth], drawn[~truth])}
 
 
 class Periods:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from stages.common.measurements import Measurement, macro_f1, proportion
+from stages.common.measurements import Measurement
+from stages.common.statistics import macro_f1, proportion, span_f1
 from stages.models.characters import Characters
 from stages.models.crf import Chain, ChainScores, log_likelihoods
 from stages.models.encoders import (
@@ -19,7 +20,7 @@ from stages.models.encoders import (
     mean_states,
     word_vectors,
 )
-from stages.models.evaluate import predict, span_f1
+from stages.models.evaluate import predict
 from stages.models.examples import Examples, Vocabulary
 from stages.models.recurrent import LSTM, packed, padded
 from stages.models.settings import ModelSettings, WordsEncoder

@@ -1,4 +1,4 @@
-"""What a model says of examples, and how well that agrees with them: predictions, losses, and their measures."""
+"""What a model says of examples, and how well the texts that it gives agree with those that it should."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stages.common.measurements import BOOTSTRAP_REPLICATES, CONFIDENCE, Measurement
 from stages.models.crf import best
 from stages.models.examples import Examples
 from stages.models.text_model import Objective, TextModel
@@ -101,59 +100,6 @@ def chunks(
     model.train(training)
 
 
-def spans(tags: Sequence[str]) -> set[tuple[int, int, str]]:
-    """Return the (start, end, type) spans of BIO tags; an I- that continues nothing begins a span, as in conlleval."""
-    found: set[tuple[int, int, str]] = set()
-    start, kind = -1, ""
-    for position, tag in enumerate([*tags, "O"]):
-        prefix, _, name = tag.partition("-")
-        if start >= 0 and (prefix != "I" or name != kind):
-            found.add((start, position, kind))
-            start = -1
-        if prefix in ("B", "I") and start < 0:
-            start, kind = position, name
-    return found
-
-
-def span_f1(gold: Sequence[Sequence[str]], found: Sequence[Sequence[str]], seed: int) -> Measurement:
-    """Return micro F1 over exact spans, with a percentile bootstrap over texts."""
-    counts = np.array(
-        [[len(g & f), len(g) + len(f)] for g, f in zip(map(spans, gold), map(spans, found), strict=True)]
-    ).reshape(-1, 2)
-    total = counts.sum(axis=0)
-    value = _f1(total[None])[0]
-    low, high = _interval(_f1(_resampled(counts, seed)))
-    return Measurement(float(value), len(gold), low, high)
-
-
-def perplexity(losses: NDArray[np.float64], predicted: NDArray[np.int64], seed: int) -> Measurement:
-    """Return exp of the mean loss of all tokens, with a percentile bootstrap over texts.
-
-    Args:
-        losses: (n,) sums of the losses of each text's tokens, in nats.
-        predicted: (n,) how many tokens those are.
-        seed: Of the bootstrap.
-    """
-    sums = np.stack([losses, predicted], axis=1)
-    value, *_ = _perplexity(sums.sum(axis=0)[None])
-    low, high = _interval(_perplexity(_resampled(sums, seed)))
-    return Measurement(float(value), len(losses), low, high)
-
-
-def share(right: NDArray[np.int64], words: NDArray[np.int64], seed: int) -> Measurement:
-    """Return the share of all words that are right, 0 of none, with a percentile bootstrap over texts.
-
-    Args:
-        right: (n,) how many words of each text are.
-        words: (n,) how many it has.
-        seed: Of the bootstrap.
-    """
-    counts = np.stack([right, words], axis=1)
-    value, *_ = _share(counts.sum(axis=0)[None])
-    low, high = _interval(_share(_resampled(counts, seed)))
-    return Measurement(float(value), len(words), low, high)
-
-
 def question_scores(found: Sequence[str], answers: Sequence[Sequence[str]]) -> NDArray[np.float64]:
     """Return (n, 2) exact match and F1 of words of each text found, the best over its answers, by SQuAD's rules."""
     # torchmetrics takes two seconds to import.
@@ -184,12 +130,6 @@ def rouge_scores(written: Sequence[str], targets: Sequence[str]) -> dict[str, ND
     return scores
 
 
-def mean(values: NDArray[np.float64], seed: int) -> Measurement:
-    """Return the mean of a value of each of n texts, with a percentile bootstrap over texts."""
-    low, high = _interval(_resampled(values[:, None], seed)[:, 0] / len(values))
-    return Measurement(float(values.mean()), len(values), low, high)
-
-
 def mean_loss(
     model: TextModel, examples: Examples, objective: Objective, inputs: tuple[Tensor, ...] | None = None
 ) -> float:
@@ -205,32 +145,6 @@ def mean_loss(
         float(objective(scores, rows.to(model.device)).sum()) for rows, scores in scored(model, examples, inputs)
     )
     return total / len(examples)
-
-
-def _perplexity(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.exp(sums[:, 0] / sums[:, 1])
-
-
-def _resampled(sums: NDArray[Any], seed: int) -> NDArray[Any]:
-    """Return (replicates, columns) sums over texts drawn anew, of (texts, columns)."""
-    generator = np.random.default_rng(seed)
-    draws = generator.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=BOOTSTRAP_REPLICATES)
-    resampled: NDArray[Any] = draws @ sums
-    return resampled
-
-
-def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
-    tail = 50 * (1 - CONFIDENCE)
-    low, high = np.percentile(values, [tail, 100 - tail])
-    return float(low), float(high)
-
-
-def _f1(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    return 2 * _share(counts)
-
-
-def _share(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    return np.divide(counts[:, 0], counts[:, 1], out=np.zeros(len(counts)), where=counts[:, 1] > 0)
 
 
 def _by_word(tags: list[Tensor], examples: Examples, outside: int) -> list[NDArray[np.int64]]:

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from stages.common.errors import InputError
 from stages.common.measurements import Measurement
+from stages.common.statistics import mean, perplexity
 from stages.models.encoders import CHUNK, EncodedText, hide_progress, mask
-from stages.models.evaluate import mean, perplexity, rouge_scores, scored
+from stages.models.evaluate import rouge_scores, scored
 from stages.models.examples import Examples, Vocabulary
 from stages.models.pretrained import BYTES, end_of_text, pretrained_folder
 from stages.models.sequences import padded_left, room, words

@@ -5,8 +5,9 @@ from torch import Tensor, nn
 
 from stages.common.errors import InputError
 from stages.common.measurements import Measurement
+from stages.common.statistics import perplexity, share
 from stages.models.encoders import CHUNK, StaticTable, mask
-from stages.models.evaluate import chunks, perplexity, share
+from stages.models.evaluate import chunks
 from stages.models.examples import Examples, Vocabulary
 from stages.models.language import LOGITS, mean_of_own, predicted
 from stages.models.pretrained import end_of_text

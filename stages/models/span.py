@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from stages.common.measurements import Measurement
+from stages.common.statistics import mean
 from stages.models.encoders import EncodedText, Transformer, build_encoder
-from stages.models.evaluate import mean, question_scores, scored
+from stages.models.evaluate import question_scores, scored
 from stages.models.examples import Examples, Vocabulary
 from stages.models.settings import SpanSettings
 from stages.models.text_model import Objective, TextModel

@@ -1,74 +1,32 @@
 """Score the models of one cell and write what came of it."""
 
-import numpy as np
+from functools import partial
+
 import pandas as pd
 
 from stages.common.cells import Cell, Place
-from stages.common.errors import InputError
-from stages.common.measurements import Measurement, proportion
+from stages.common.measurements import Measurement
 from stages.measuring.cell import Findings, measure_cell
-from stages.models.evaluate import predict
-from stages.models.examples import read_split
-from stages.models.fitted import FittedModel, load_fitted
-from stages.score.counterfactual import read_swaps, swap
-from stages.score.groups import group_rates
-from stages.score.settings import ScoreSettings
-
-
-def score(
-    model: FittedModel, test: pd.DataFrame, settings: ScoreSettings, swaps: dict[str, str], seed: int
-) -> tuple[pd.DataFrame, dict[str, Measurement]]:
-    """Return the predictions on every test text and its counterfactual, and what they amount to."""
-    labels = np.array(model.vocabulary.labels)
-    originals = model.examples(test)
-    table = test[[name for name in ("example_id", "group", "label") if name in test]].assign(seed=seed)
-    table["predicted"] = labels[predict(model.classifier, originals).labels]
-    swapped = swapped_texts(test, swaps)
-    table["swapped"] = swapped["changed"].to_numpy()
-    table["predicted_swapped"] = labels[predict(model.classifier, model.examples(swapped)).labels]
-    measured: dict[str, Measurement] = {}
-    if "group" in table:
-        measured |= group_rates(table, str(settings.positive_label), seed)
-    changed = table[table["swapped"]]
-    if len(changed):
-        flips = int((changed["predicted"] != changed["predicted_swapped"]).sum())
-        measured["test/counterfactual_flip_rate"] = proportion(flips, len(changed))
-    return table, measured
-
-
-def swapped_texts(test: pd.DataFrame, swaps: dict[str, str]) -> pd.DataFrame:
-    """Return `test` with text and tokens swapped, and whether that changed anything in `changed`."""
-    swapped = test.assign(text=[swap(text, swaps) for text in test["text"]])
-    if "tokens" in test:
-        swapped["tokens"] = [[swap(token, swaps) for token in row] for row in test["tokens"]]
-    return swapped.assign(changed=swapped["text"] != test["text"])
-
-
-def check_positive_label(cell: Cell[ScoreSettings], test: pd.DataFrame) -> None:
-    """Raise InputError if group rates are due and their label is missing or unknown."""
-    known, settings = sorted(test["label"].unique()), cell.settings
-    if "group" in test and settings.positive_label not in known:
-        raise InputError(
-            cell.key("positive_label"),
-            f"{settings.positive_label!r} is no label of {settings.dataset}, which has groups",
-            f"allowed: {', '.join(known)}",
-        )
+from stages.models.fitted import load_fitted
+from stages.score import predictions
+from stages.score.predictions import Texts
+from stages.score.settings import PredictionSettings, ScoreSettings
 
 
 def score_cell(cell: Cell[ScoreSettings]) -> None:
-    """Score all seeds of a cell; write every prediction and the metrics."""
+    """Score all seeds of a cell; write what is measured example by example, and the metrics."""
     settings, place = cell.settings, cell.place
-    test, swaps = read_split(settings.dataset, "test"), read_swaps(settings.swaps)
-    check_positive_label(cell, test)
-    measure_cell(cell, _score, dict.fromkeys(settings.seeds, test), place, settings, swaps, conclude=_conclude)
+    items = dict.fromkeys(settings.seeds, predictions.read(cell))
+    conclude = partial(_conclude, settings.measure.kind)
+    measure_cell(cell, _score, items, place, settings.measure, conclude=conclude)
 
 
-def _conclude(results: dict[int, tuple[pd.DataFrame, dict[str, Measurement]]]) -> Findings:
+def _conclude(kind: str, results: dict[int, tuple[pd.DataFrame, dict[str, Measurement]]]) -> Findings:
     table = pd.concat([table for table, _ in results.values()])
-    return Findings({seed: values for seed, (_, values) in results.items()}, {"predictions.parquet": table})
+    return Findings({seed: values for seed, (_, values) in results.items()}, {f"{kind}.parquet": table})
 
 
 def _score(
-    seed: int, test: pd.DataFrame, place: Place, settings: ScoreSettings, swaps: dict[str, str]
+    seed: int, texts: Texts, place: Place, settings: PredictionSettings
 ) -> tuple[pd.DataFrame, dict[str, Measurement]]:
-    return score(load_fitted(place.study, place.cell, seed), test, settings, swaps, seed)
+    return predictions.measure(load_fitted(place.study, place.cell, seed), texts, settings, seed)

@@ -3,7 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from stages.common.measurements import BOOTSTRAP_REPLICATES, CONFIDENCE, Measurement, proportion
+from stages.common.measurements import CONFIDENCE, Measurement
+from stages.common.statistics import BOOTSTRAP_REPLICATES, proportion
 
 RATES = {"true_positive_rate": True, "false_positive_rate": False}
 

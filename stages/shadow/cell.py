@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from stages.common import artifacts, measurements
 from stages.common.cells import Cell
 from stages.common.errors import InputError
-from stages.common.measurements import Measurement, proportion
+from stages.common.measurements import Measurement
 from stages.common.partitions import splits_of
 from stages.common.pool import run_seeds
+from stages.common.statistics import proportion
 from stages.common.streams import generator, torch_seed
 from stages.fitting.cell import Data, about_fitting, fit_safely, whole
 from stages.models.classifier import TextClassifier

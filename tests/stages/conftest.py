@@ -310,7 +310,9 @@ class Study:
                 },
                 "score": {
                     "grid": {"variant": ["none"]},
-                    "base": {"positive_label": "ash", "swaps": {"paths": ["swaps.txt"]}},
+                    "base": {
+                        "measure": {"kind": "predictions", "positive_label": "ash", "swaps": {"paths": ["swaps.txt"]}}
+                    },
                     "variant": {"none": {}},
                 },
             },

@@ -220,6 +220,9 @@ def test_activity_shows_in_who_was_drawn_if_it_decides_that():
     [(name, found)] = activity(counts * 2, counts, 0.85).items()
     assert (name, found.value, found.n) == ("train/activity_auc", 1.0, 10)
     assert activity(np.full(10, 3), counts, 0.85)["train/activity_auc"].value == 0.5
+    somewhat = activity(np.array([9, 3, 4, 1, 5, 2, 1, 2, 1, 3]), counts, 0.85)["train/activity_auc"]
+    assert somewhat.value == pytest.approx(13.5 / 16)
+    assert somewhat.ci_low < somewhat.value < somewhat.ci_high
     # All are heavy: there is nothing to tell.
     assert activity(np.arange(10), np.full(10, 4), 0.85) == {}
 

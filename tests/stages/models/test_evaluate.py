@@ -5,71 +5,8 @@ import torch
 from sklearn.metrics import accuracy_score, f1_score
 
 from stages.models import files
-from stages.models.evaluate import predict, share, span_f1, spans
+from stages.models.evaluate import predict
 from stages.models.examples import Vocabulary, examples, vocabulary
-
-
-@pytest.mark.parametrize(
-    ("tags", "expected"),
-    [
-        ("", set()),
-        ("O O", set()),
-        ("B-x", {(0, 1, "x")}),
-        ("O B-x I-x I-x O", {(1, 4, "x")}),
-        ("B-x I-x B-x I-x", {(0, 2, "x"), (2, 4, "x")}),
-        ("B-x B-x", {(0, 1, "x"), (1, 2, "x")}),
-        ("I-x I-x O", {(0, 2, "x")}),
-        ("B-x I-y", {(0, 1, "x"), (1, 2, "y")}),
-        ("I-x I-y I-y", {(0, 1, "x"), (1, 3, "y")}),
-        ("B-x O I-x", {(0, 1, "x"), (2, 3, "x")}),
-        ("B-a-b I-a-b", {(0, 2, "a-b")}),
-        ("B I O B", {(0, 2, ""), (3, 4, "")}),
-    ],
-)
-def test_spans_are_those_conlleval_counts(tags, expected):
-    assert spans(tags.split()) == expected
-
-
-def test_span_f1_counts_exact_spans_over_all_texts():
-    gold = [["B-x", "I-x", "O"], ["B-y", "O", "B-x"], ["O"]]
-    found = [["B-x", "I-x", "O"], ["B-x", "O", "B-x"], ["B-x"]]
-    # Two hits of three true and four found spans.
-    assert span_f1(gold, found, seed=0).value == pytest.approx(2 * 2 / (3 + 4))
-
-
-@pytest.mark.parametrize(("found", "value"), [("B-x I-x", 1.0), ("B-x O", 0.0), ("O O", 0.0), ("B-y I-y", 0.0)])
-def test_a_span_with_an_error_is_no_hit(found, value):
-    assert span_f1([["B-x", "I-x"]], [found.split()], seed=0).value == value
-
-
-def test_texts_without_a_span_have_no_f1_but_zero():
-    assert span_f1([["O"]], [["O"]], seed=0).value == 0
-
-
-def test_a_share_is_of_all_words_and_its_interval_of_texts():
-    right, words = np.array([1, 0, 6, 0]), np.array([2, 0, 9, 4])
-    found = share(right, words, seed=0)
-    assert found.value == pytest.approx(7 / 15)
-    assert found.n == 4
-    assert found.ci_low < found.value < found.ci_high
-    assert found == share(right, words, seed=0)
-    assert share(0 * right, 0 * words, seed=0).value == 0
-
-
-def random_tags(seed, texts=60):
-    draws = np.random.default_rng(seed)
-    return [list(draws.choice(["O", "B-x", "I-x", "B-y"], size=draws.integers(1, 8))) for _ in range(texts)]
-
-
-def test_the_interval_of_span_f1_contains_it_and_is_seeded():
-    gold = random_tags(0)
-    draws = np.random.default_rng(1)
-    found = [[tag if draws.random() < 0.7 else "O" for tag in row] for row in gold]
-    measured = span_f1(gold, found, seed=0)
-    assert measured.ci_low < measured.value < measured.ci_high
-    assert measured.n == 60
-    assert span_f1(gold, found, seed=0) == measured
-    assert span_f1(gold, found, seed=1) != measured
 
 
 @pytest.fixture

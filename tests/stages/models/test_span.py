@@ -11,8 +11,9 @@ from safetensors.torch import load_file
 from torchmetrics.functional.text import squad
 
 from stages.common.errors import InputError
+from stages.common.statistics import mean
 from stages.models import files
-from stages.models.evaluate import mean, question_scores
+from stages.models.evaluate import question_scores
 from stages.models.examples import Vocabulary, examples
 from stages.models.reading import CUT_OFF
 from stages.models.settings import SpanSettings

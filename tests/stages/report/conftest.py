@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from stages.common import artifacts, measurements
-from stages.common.measurements import About, Measurement, proportion
+from stages.common.measurements import About, Measurement
+from stages.common.statistics import proportion
 from stages.report.build import build
 from stages.results.sources import Source, reported_studies, sources
 

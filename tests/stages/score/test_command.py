@@ -70,7 +70,7 @@ def test_swaps_that_change_no_text_give_no_flip_rate(fitted):
 
 def test_data_without_groups_needs_no_positive_label(fitted, texts):
     texts(90, seed=2).to_parquet("data/prepared/trees/test.parquet")
-    fitted.parameters["toy"]["score"]["base"].pop("positive_label")
+    fitted.parameters["toy"]["score"]["base"]["measure"].pop("positive_label")
     assert set(fitted.done("score", "none")["metrics"]) == {"test/counterfactual_flip_rate"}
 
 
@@ -92,19 +92,27 @@ def test_two_runs_are_byte_identical(fitted):
     [
         (
             {"positive_label": "oak"},
-            "toy.score.base.positive_label: 'oak' is no label of trees, which has groups; allowed: ash, birch, cedar",
+            "base.measure.positive_label: 'oak' is no label of trees, which has groups; allowed: ash, birch, cedar",
         ),
-        ({"positive_label": None}, "toy.score.base.positive_label: None is no label of trees"),
-        ({"swaps": {"paths": []}}, "params.yaml: toy.score.base.swaps.paths: [] is not allowed"),
+        ({"positive_label": None}, "toy.score.base.measure.positive_label: None is no label of trees"),
+        ({"swaps": {"paths": []}}, "params.yaml: toy.score.base.measure.swaps.paths: [] is not allowed"),
         ({"swaps": {"paths": ["absent.txt"]}}, "absent.txt: no such file"),
         ({"swaps": {"package": "absent", "paths": ["a.txt"]}}, "package absent: not installed"),
         ({"swaps": {"paths": ["a.txt"], "path": "b"}}, "swaps.path: no such setting; allowed: package, paths"),
-        ({"seeds": [3]}, "data/models/toy/none/3: no model of this seed"),
+        ({"kind": "guesses"}, "params.yaml: toy.score.base.measure: {'kind': 'guesses'"),
+        ({"kind": "guesses"}, "does not match any of the expected tags: 'predictions'"),
+        ({"label": "ash"}, "measure.label: no such setting; allowed: kind, positive_label, swaps"),
     ],
 )
-def test_a_wrong_input_is_one_line_and_leaves_nothing(fitted, changes, message):
-    fitted.change("score", changes)
+def test_a_wrong_measure_is_one_line_and_leaves_nothing(fitted, changes, message):
+    fitted.parameters["toy"]["score"]["base"]["measure"] |= changes
     assert message in fitted.refused("score", "none")
+    assert not Path("data/scores").exists()
+
+
+def test_a_seed_without_a_model_is_refused_and_leaves_nothing(fitted):
+    fitted.change("score", {"seeds": [3]})
+    assert "data/models/toy/none/3: no model of this seed" in fitted.refused("score", "none")
     assert not Path("data/scores").exists()
 
 

@@ -1,12 +1,14 @@
-"""Counterfactual texts: every word of a swap list replaced by its counterpart, case kept."""
+"""Reading pairs of words, and swapping them in texts: every listed word gives way to its counterpart, case kept."""
 
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import pandas as pd
+
 from stages.common.errors import InputError
 from stages.common.packages import package_path
-from stages.score.settings import SwapSettings
+from stages.counterfactual.settings import SwapSettings
 
 WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 
@@ -38,6 +40,14 @@ def both_ways(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
 def swap(text: str, swaps: Mapping[str, str]) -> str:
     """Return `text` with each listed word replaced; all other characters stay as they are."""
     return WORD.sub(lambda match: _swapped(match[0], swaps), text)
+
+
+def swapped_texts(table: pd.DataFrame, swaps: Mapping[str, str]) -> pd.DataFrame:
+    """Return a prepared table with text and tokens swapped, and whether that changed anything in `changed`."""
+    swapped = table.assign(text=[swap(text, swaps) for text in table["text"]])
+    if "tokens" in table:
+        swapped["tokens"] = [[swap(token, swaps) for token in row] for row in table["tokens"]]
+    return swapped.assign(changed=swapped["text"] != table["text"])
 
 
 def _swapped(word: str, swaps: Mapping[str, str]) -> str:

@@ -4,9 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.common.errors import InputError
-from stages.score.cell import swapped_texts
-from stages.score.counterfactual import both_ways, read_swaps, swap
-from stages.score.settings import SwapSettings
+from stages.counterfactual.settings import SwapSettings
+from stages.counterfactual.swaps import both_ways, read_swaps, swap, swapped_texts
 
 PAIRS = [("he", "she"), ("him", "her"), ("his", "her"), ("king", "queen"), ("men", "women")]
 SWAPS = both_ways(PAIRS)
