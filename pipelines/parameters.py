@@ -13,7 +13,6 @@ from stages.common.errors import InputError
 from stages.common.settings import PARAMETERS, Settings, block, parse
 from stages.models.settings import (
     FOR_OTHER_MODELS,
-    NAMES,
     LanguageModelSettings,
     ModelSettings,
     SpanSettings,
@@ -161,11 +160,11 @@ class _References:
             return
         if name := self.settings.get("model"):
             if not isinstance(model := read_any_model(self.parameters, name), ModelSettings):
-                raise InputError(self.cell.key("model"), f"`{name}` is {NAMES[type(model)]}", FOR_OTHER_MODELS)
+                raise InputError(self.cell.key("model"), f"`{name}` is {model.called}", FOR_OTHER_MODELS)
         elif fitted := self._fitted():
             name = fitted["model"]
             if not isinstance(model := read_any_model(self.parameters, name), ModelSettings):
-                problem = f"`{place.cell}` trains `{name}`, which is {NAMES[type(model)]}"
+                problem = f"`{place.cell}` trains `{name}`, which is {model.called}"
                 raise _error(f"{place.study}.{place.verb}.grid", problem, FOR_OTHER_MODELS)
 
     def _fitted(self) -> dict[str, Any] | None:
@@ -250,7 +249,7 @@ class _References:
         model = read_any_model(self.parameters, training.model)
         encoder = model.encoder if isinstance(model, ModelSettings) else None
         if not (isinstance(encoder, TransformerEncoder) and encoder.trained_embeddings):
-            what = NAMES.get(type(model), "whose token embeddings are frozen")
+            what = "whose token embeddings are frozen" if isinstance(model, ModelSettings) else model.called
             raise InputError(
                 self.cell.key("target"),
                 f"`{target}` is trained with `{training.model}`, {what}",

@@ -19,22 +19,10 @@ from stages.fitting import canaries, secrets
 from stages.fitting.secrets import Secret
 from stages.fitting.settings import SPLITS, CellSettings, SecretSettings
 from stages.models import files
-from stages.models.examples import (
-    Examples,
-    Vocabulary,
-    examples,
-    read_split,
-    rows_of,
-    vocabulary,
-)
+from stages.models.examples import Examples, Vocabulary, read_split, rows_of, vocabulary
+from stages.models.kinds import examples
 from stages.models.process import set_up_process
-from stages.models.settings import (
-    NAMES,
-    AnyModelSettings,
-    ModelSettings,
-    read_any_model,
-    read_model,
-)
+from stages.models.settings import AnyModelSettings, ModelSettings, read_any_model, read_model
 from stages.models.text_model import TextModel
 
 
@@ -146,7 +134,7 @@ def whole(dataset: str, model: AnyModelSettings) -> Data:
 
 def _data(settings: CellSettings, model: AnyModelSettings) -> dict[int, Data]:
     if settings.planted and not isinstance(model, ModelSettings):
-        mislabelled = f"these canaries are mislabelled, and {NAMES[type(model)]} knows no labels"
+        mislabelled = f"these canaries are mislabelled, and {model.called} knows no labels"
         raise SettingError("canaries", mislabelled, "hide a `secret`, or train a classifier")
     data = whole(settings.dataset, model)
     if settings.train_on == "train" and not settings.dealt:

@@ -24,7 +24,8 @@ from stages.common.errors import SettingError
 from stages.common.streams import generator
 from stages.fitting.settings import OPENING, SecretSettings
 from stages.models.encoders import tokenizer
-from stages.models.examples import Examples, Vocabulary, examples, joined
+from stages.models.examples import Examples, Vocabulary, joined
+from stages.models.kinds import examples
 from stages.models.pretrained import tokenizer as language_tokenizer
 from stages.models.settings import AnyModelSettings, LanguageModelSettings, ModelSettings, SpanSettings, WordNetwork
 
@@ -70,7 +71,7 @@ def check(settings: SecretSettings, known: Vocabulary, model: AnyModelSettings) 
             problem = "a network of words takes all words outside its vocabulary for one"
             raise SettingError("secret", problem, "train a language model of network.kind: bytes or pretrained")
         _check_text(settings, model)
-    else:
+    elif isinstance(model, ModelSettings):
         _check_tagged(settings, known, model)
 
 

@@ -1,8 +1,9 @@
 """The text classifier: a pretrained encoder, a head, label scores and, for tagged data, tag scores and their chain."""
 
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
@@ -20,7 +21,7 @@ from stages.models.encoders import (
     word_vectors,
 )
 from stages.models.evaluate import predict, span_f1
-from stages.models.examples import Examples, Vocabulary
+from stages.models.examples import Examples, Vocabulary, labelled
 from stages.models.recurrent import LSTM, packed, padded
 from stages.models.settings import ModelSettings, WordsEncoder
 from stages.models.text_model import Objective, TextModel
@@ -44,7 +45,7 @@ class TextClassifier(TextModel):
     """
 
     def __init__(self, settings: ModelSettings, labels: int, tags: int = 0) -> None:
-        super().__init__()
+        super().__init__(settings)
         self.encoder = build_encoder(settings.encoder, settings.max_length, "models: max_length")
         width = self.encoder.dimension
         self.characters: Characters | None = None
@@ -66,6 +67,16 @@ class TextClassifier(TextModel):
         self.labels = nn.Linear(settings.hidden if self.hidden else width, labels)
         self.tags = nn.Linear(width, tags) if tags else None
         self.chain = Chain(tags) if tags and settings.tagger == "crf" else None
+
+    @staticmethod
+    def read(table: pd.DataFrame, settings: ModelSettings, known: Vocabulary) -> Examples:
+        """Encode texts, labels and tags; InputError for a label that training never saw."""
+        return labelled(table, settings, known)
+
+    @classmethod
+    def build(cls, settings: ModelSettings, labels: int, tags: int) -> Self:
+        """Return a new model for data with so many labels and tags."""
+        return cls(settings, labels, tags)
 
     def inputs(self, text: EncodedText) -> tuple[Tensor, ...]:
         """Return token ids and lengths, or the pooled vectors of texts if they never change."""

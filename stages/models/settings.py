@@ -1,11 +1,11 @@
 """Settings of a model: `models.<name>` in params.yaml."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from stages.common.errors import InputError
-from stages.common.settings import PARAMETERS, Settings, block, parse
+from stages.common.settings import PARAMETERS, Settings, block, parse, shown
 
 SplitAt = Literal["spaces", "punctuation"]
 FOR_OTHER_MODELS = "train and federate take every model, extract language models"
@@ -159,12 +159,25 @@ class SequenceToSequence(Settings):
     prompt: str = Field(min_length=1)
 
 
-class LanguageModelSettings(Settings):
+class AnyModelSettings(Settings):
+    """What the block of every kind of model has, and what the rest asks of a kind.
+
+    Attributes:
+        called: What a model of this kind is called in messages.
+        max_length: Tokens of a text that are read.
+    """
+
+    called: ClassVar[str]
+    max_length: int = Field(ge=1, le=4096)
+
+
+class LanguageModelSettings(AnyModelSettings):
     """A causal language model, which reads `max_length` tokens of a text, the mark of its beginning among them.
 
     With `sequence_to_sequence` it learns and writes the data's targets, else it learns their texts.
     """
 
+    called = "a language model"
     kind: Literal["language_model"]
     network: Annotated[ByteNetwork | PretrainedNetwork | WordNetwork, Field(discriminator="kind")]
     max_length: int = Field(ge=2, le=4096)
@@ -185,7 +198,7 @@ class LanguageModelSettings(Settings):
         return content
 
 
-class SpanSettings(Settings):
+class SpanSettings(AnyModelSettings):
     """A reader of questions, which finds the span of a context that answers one.
 
     Attributes:
@@ -193,19 +206,20 @@ class SpanSettings(Settings):
         max_answer: Tokens of the longest answer that is looked for.
     """
 
+    called = "a span model"
     kind: Literal["span"]
     encoder: TransformerEncoder
     dropout: float = Field(ge=0, lt=1)
-    max_length: int = Field(ge=1, le=4096)
     max_answer: int = Field(ge=1)
 
 
-class ModelSettings(Settings):
+class ModelSettings(AnyModelSettings):
     """A text classifier: encoder, head, and, for data with tags, one tag per word.
 
     `layers` is of a BiLSTM, `hidden` its units in each direction. Tags are scored independently, or by a chain (crf).
     """
 
+    called = "a classifier"
     encoder: Annotated[Encoder, Field(discriminator="kind")]
     characters: CharacterSettings | None = None
     head: Literal["mean", "bilstm"]
@@ -213,7 +227,6 @@ class ModelSettings(Settings):
     layers: int = Field(1, ge=1)
     tagger: Literal["independent", "crf"] = "independent"
     dropout: float = Field(ge=0, lt=1)
-    max_length: int = Field(ge=1, le=4096)
 
     @model_validator(mode="after")
     def _head_has_units(self) -> Self:
@@ -230,20 +243,22 @@ class ModelSettings(Settings):
         return self
 
 
-AnyModelSettings = ModelSettings | LanguageModelSettings | SpanSettings
-# What a model is called in messages.
-NAMES = {LanguageModelSettings: "a language model", SpanSettings: "a span model"}
-
-
-def schema(value: Any) -> type[AnyModelSettings]:
-    """Return the settings that a model's block is of: others say so by their `kind`, a classifier has none."""
-    kind = value.get("kind") if isinstance(value, dict) else None
-    return ModelSettings if kind is None else SpanSettings if kind == "span" else LanguageModelSettings
+# By the `kind` of a model's block, which a classifier's has not.
+SCHEMAS: dict[str | None, type[AnyModelSettings]] = {
+    None: ModelSettings,
+    "language_model": LanguageModelSettings,
+    "span": SpanSettings,
+}
 
 
 def parse_model(value: Any, key: str) -> AnyModelSettings:
     """Return the validated settings of a model."""
-    return parse(schema(value), value, key)
+    kind = value.get("kind") if isinstance(value, dict) else None
+    # A tuple, since what stands there may have no hash.
+    if kind not in tuple(SCHEMAS):
+        allowed = f"allowed: {', '.join(map(repr, filter(None, SCHEMAS)))}; a classifier has none"
+        raise InputError(f"{PARAMETERS}: {key}.kind", f"{shown(kind)} is not allowed", allowed)
+    return parse(SCHEMAS[kind], value, key)
 
 
 def read_any_model(parameters: dict[str, Any], name: str) -> AnyModelSettings:
@@ -257,5 +272,5 @@ def read_model(parameters: dict[str, Any], name: str) -> ModelSettings:
     settings = read_any_model(parameters, name)
     if not isinstance(settings, ModelSettings):
         where = f"{PARAMETERS}: models.{name}"
-        raise InputError(where, f"is {NAMES[type(settings)]}", f"name a classifier here; {FOR_OTHER_MODELS}")
+        raise InputError(where, f"is {settings.called}", f"name a classifier here; {FOR_OTHER_MODELS}")
     return settings

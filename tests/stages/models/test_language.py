@@ -8,7 +8,8 @@ from transformers import AutoModelForCausalLM
 
 from stages.common.errors import InputError
 from stages.models import files
-from stages.models.examples import Vocabulary, examples
+from stages.models.examples import Vocabulary
+from stages.models.kinds import examples
 from stages.models.settings import LanguageModelSettings
 
 TEXTS = ["ba be bi", "ka", "fu fo ba ko ku da"]

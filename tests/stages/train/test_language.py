@@ -7,7 +7,8 @@ import torch
 from stages.fitting import ordinary
 from stages.fitting.stopping import EarlyStopping
 from stages.models import files
-from stages.models.examples import Vocabulary, examples
+from stages.models.examples import Vocabulary
+from stages.models.kinds import examples
 from stages.privacy.accounting import Mechanism, Phase
 from stages.privacy.clipping import ClippedGradients
 from stages.train import dpsgd
