@@ -22,7 +22,7 @@ from stages.models import files
 from stages.models.examples import Examples, Vocabulary, read_split, rows_of, vocabulary
 from stages.models.kinds import examples
 from stages.models.process import set_up_process
-from stages.models.settings import AnyModelSettings, ModelSettings, read_any_model, read_model
+from stages.models.settings import AnyModelSettings, read_any_model, read_model
 from stages.models.text_model import TextModel
 
 
@@ -128,12 +128,12 @@ def run_cell(cell: Cell[CellT], parameters: dict[str, Any], fit: Fit[CellT], see
 def whole(dataset: str, model: AnyModelSettings) -> Data:
     """Return a data set for a model, of which it may see the whole training split."""
     train, valid, test = (read_split(dataset, split) for split in SPLITS)
-    known = vocabulary(train) if isinstance(model, ModelSettings) else Vocabulary([], [])
+    known = vocabulary(train) if model.classifies else Vocabulary([], [])
     return Data(known, examples(train, model, known), examples(valid, model, known), examples(test, model, known))
 
 
 def _data(settings: CellSettings, model: AnyModelSettings) -> dict[int, Data]:
-    if settings.planted and not isinstance(model, ModelSettings):
+    if settings.planted and not model.classifies:
         mislabelled = f"these canaries are mislabelled, and {model.called} knows no labels"
         raise SettingError("canaries", mislabelled, "hide a `secret`, or train a classifier")
     data = whole(settings.dataset, model)

@@ -1,5 +1,6 @@
 """Settings of a model: `models.<name>` in params.yaml."""
 
+from abc import abstractmethod
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
@@ -164,11 +165,28 @@ class AnyModelSettings(Settings):
 
     Attributes:
         called: What a model of this kind is called in messages.
+        classifies: Whether it reads and scores labels and tags.
         max_length: Tokens of a text that are read.
     """
 
     called: ClassVar[str]
+    classifies: ClassVar[bool] = False
     max_length: int = Field(ge=1, le=4096)
+
+    @property
+    @abstractmethod
+    def no_secret(self) -> tuple[str, str] | None:
+        """Why no secret can be hidden in what it learns, and the way out; None if one can."""
+
+    @property
+    def reads(self) -> tuple[str, list[str]] | None:
+        """What it reads or writes besides texts, and the columns of the data that hold it, the needed one first."""
+        return None
+
+    @property
+    def trains_embeddings(self) -> bool:
+        """Whether the vectors of its tokens are trained, so that an update has their gradient."""
+        return False
 
 
 class LanguageModelSettings(AnyModelSettings):
@@ -182,6 +200,21 @@ class LanguageModelSettings(AnyModelSettings):
     network: Annotated[ByteNetwork | PretrainedNetwork | WordNetwork, Field(discriminator="kind")]
     max_length: int = Field(ge=2, le=4096)
     sequence_to_sequence: SequenceToSequence | None = None
+
+    @property
+    def no_secret(self) -> tuple[str, str] | None:
+        """See the base: targets are not texts, and words outside a vocabulary are all one."""
+        if self.sequence_to_sequence is not None:
+            return "a canary has no target to be written", "train another model"
+        if isinstance(self.network, WordNetwork):
+            problem = "a network of words takes all words outside its vocabulary for one"
+            return problem, "train a language model of network.kind: bytes or pretrained"
+        return None
+
+    @property
+    def reads(self) -> tuple[str, list[str]] | None:
+        """Targets, of a model that writes."""
+        return None if self.sequence_to_sequence is None else ("writes targets", ["target"])
 
     @model_validator(mode="after")
     def _words_are_not_written(self) -> Self:
@@ -212,6 +245,16 @@ class SpanSettings(AnyModelSettings):
     dropout: float = Field(ge=0, lt=1)
     max_answer: int = Field(ge=1)
 
+    @property
+    def no_secret(self) -> tuple[str, str] | None:
+        """Of questions there are no canaries."""
+        return "a canary asks no question, which a span model reads", "train another model"
+
+    @property
+    def reads(self) -> tuple[str, list[str]] | None:
+        """Questions, and their answers."""
+        return "reads questions", ["question", "answers"]
+
 
 class ModelSettings(AnyModelSettings):
     """A text classifier: encoder, head, and, for data with tags, one tag per word.
@@ -220,6 +263,7 @@ class ModelSettings(AnyModelSettings):
     """
 
     called = "a classifier"
+    classifies = True
     encoder: Annotated[Encoder, Field(discriminator="kind")]
     characters: CharacterSettings | None = None
     head: Literal["mean", "bilstm"]
@@ -227,6 +271,15 @@ class ModelSettings(AnyModelSettings):
     layers: int = Field(1, ge=1)
     tagger: Literal["independent", "crf"] = "independent"
     dropout: float = Field(ge=0, lt=1)
+
+    @property
+    def no_secret(self) -> None:
+        """It can hold one; whether its data can is asked of them."""
+
+    @property
+    def trains_embeddings(self) -> bool:
+        """Of a transformer, if its settings say so."""
+        return isinstance(self.encoder, TransformerEncoder) and self.encoder.trained_embeddings
 
     @model_validator(mode="after")
     def _head_has_units(self) -> Self:
