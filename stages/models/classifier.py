@@ -89,20 +89,27 @@ class TextClassifier(TextModel):
         if self.pooled_inputs:
             return Scores(self._label_scores(inputs[0]), None)
         ids, lengths = inputs
-        return self.score(self.represent(ids[:, : int(lengths.max())], lengths), lengths)
+        return self.score_embeddings(self.embed(ids[:, : int(lengths.max())]), lengths)
 
-    def represent(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        """Return (n, length, width) what `score` takes: the encoder's states and, if asked for, features of spelling.
+    def embed(self, ids: Tensor) -> Tensor:
+        """Return (n, length, width) vectors of tokens (n, length), before any sees another.
+
+        They are the encoder's and, if asked for, features of spelling.
+        """
+        vectors = self.encoder.embed(ids)
+        return vectors if self.characters is None else torch.cat([vectors, self.characters(ids)], dim=2)
+
+    def score_embeddings(self, vectors: Tensor, lengths: Tensor) -> Scores:
+        """Score texts by vectors of their tokens, which need be those of no token.
 
         Args:
-            ids: (n, length) token ids.
+            vectors: (n, length, width), as `embed` returns them.
             lengths: (n,) tokens of each text.
         """
-        states: Tensor = self.encoder(ids, lengths)
-        return states if self.characters is None else torch.cat([states, self.characters(ids)], dim=2)
+        return self.score(self.encoder.read(vectors, lengths), lengths)
 
     def score(self, states: Tensor, lengths: Tensor) -> Scores:
-        """Score texts by what `represent` made of them, before dropout."""
+        """Score texts by the encoder's states (n, length, width), before dropout."""
         if self.recurrent is not None:
             # Packed, so that the backward direction starts at each text's own end and padding changes nothing.
             outputs, _ = self.recurrent(self._dropped(packed(states, lengths)))
