@@ -11,7 +11,7 @@ from pipelines.profiles import FOLDER, available
 from stages.common.cells import SHARED, Cell, cells, read_cell
 from stages.common.errors import InputError
 from stages.common.settings import PARAMETERS, Settings, block, parse
-from stages.models.settings import FOR_OTHER_MODELS, parse_model, read_any_model
+from stages.models.settings import FOR_OTHER_MODELS, parse_model, read_any_model, read_trained_model
 from stages.partition.settings import PartitionSettings
 from stages.partition.settings import read as partition_settings
 from stages.prepare.settings import dataset_settings
@@ -146,11 +146,12 @@ class _References:
                 self._check_members(partition)
 
     def _check_kind(self) -> None:
-        """Refuse another model where a classifier is needed."""
-        place = self.cell.place
+        """Refuse another model where a classifier is needed, and where any is one of which nothing is trained."""
+        place, name = self.cell.place, self.settings.get("model")
         if VERBS[place.verb].any_model:
-            return
-        if name := self.settings.get("model"):
+            if name:
+                read_trained_model(self.parameters, name)
+        elif name:
             if not (model := read_any_model(self.parameters, name)).classifies:
                 raise InputError(self.cell.key("model"), f"`{name}` is {model.called}", FOR_OTHER_MODELS)
         elif fitted := self._fitted():

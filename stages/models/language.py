@@ -1,6 +1,6 @@
 """The causal language model: a network that says what token follows, how it reads a text, and what it loses on it.
 
-Pretrained networks stay frozen but for their adapters.
+Pretrained networks stay frozen but for their adapters, if they have any.
 """
 
 from collections.abc import Iterator, Sequence
@@ -42,14 +42,14 @@ class LanguageModel(TextModel):
         super().__init__(settings)
         network = settings.network
         assert not isinstance(network, WordNetwork)  # stages/models/next_word.py
-        self.network = _byte_network(network, settings) if isinstance(network, ByteNetwork) else _adapted(network)
+        self.network = _byte_network(network, settings) if isinstance(network, ByteNetwork) else _pretrained(network)
         if settings.max_length > (longest := int(self.network.config.max_position_embeddings)):
             limit = f"allowed: at most {longest}, the network's positions"
             raise InputError("params.yaml: models: max_length", str(settings.max_length), limit)
         # The layers below the first that is trained: what they say of a text stays the same. Of Llama's kin some tell a
         # layer by its number, and cannot be run in part.
         self._below = 0
-        if isinstance(network, PretrainedNetwork) and self.network.config.model_type == "llama":
+        if isinstance(network, PretrainedNetwork) and network.adapters and self.network.config.model_type == "llama":
             self._below = len(self.network.model.layers) - network.adapters.layers
         # So that their logits fit in memory.
         self.chunk = min(CHUNK, max(1, LOGITS // (settings.max_length * int(self.network.config.vocab_size))))
@@ -232,7 +232,7 @@ def _byte_network(network: ByteNetwork, settings: LanguageModelSettings) -> Any:
     return LlamaForCausalLM(config)
 
 
-def _adapted(settings: PretrainedNetwork) -> Any:
+def _pretrained(settings: PretrainedNetwork) -> Any:
     from transformers import AutoModelForCausalLM
 
     hide_progress()
@@ -249,7 +249,8 @@ def _adapted(settings: PretrainedNetwork) -> Any:
     except AttributeError:
         problem = f"{type(network).__name__} is not supported"
         raise InputError("params.yaml: models: network", problem, "allowed: Llama and its kin") from None
-    adapters = settings.adapters
+    if (adapters := settings.adapters) is None:
+        return network
     if adapters.layers > len(layers):
         where = "params.yaml: models: network.adapters.layers"
         raise InputError(where, str(adapters.layers), f"it has {len(layers)} layers")

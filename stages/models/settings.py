@@ -108,11 +108,14 @@ class Adapters(Settings):
 
 
 class PretrainedNetwork(Weights):
-    """A pretrained network, frozen: at `path` is a folder as transformers writes it, or a GGUF file."""
+    """A pretrained network, frozen: at `path` is a folder as transformers writes it, or a GGUF file.
+
+    Without `adapters` it is the network as it is, which can be measured and not trained.
+    """
 
     kind: Literal["pretrained"]
     path: str = "."
-    adapters: Adapters
+    adapters: Adapters | None = None
 
 
 class ByteNetwork(Settings):
@@ -179,6 +182,11 @@ class AnyModelSettings(Settings):
         """Why no secret can be hidden in what it learns, and the way out; None if one can."""
 
     @property
+    def untrained(self) -> str | None:
+        """The setting without which nothing of it can be trained, if it is left out."""
+        return None
+
+    @property
     def reads(self) -> tuple[str, list[str]] | None:
         """What it reads or writes besides texts, and the columns of the data that hold it, the needed one first."""
         return None
@@ -210,6 +218,12 @@ class LanguageModelSettings(AnyModelSettings):
             problem = "a network of words takes all words outside its vocabulary for one"
             return problem, "train a language model of network.kind: bytes or pretrained"
         return None
+
+    @property
+    def untrained(self) -> str | None:
+        """Adapters, since a pretrained network is frozen."""
+        frozen = isinstance(self.network, PretrainedNetwork) and self.network.adapters is None
+        return "network.adapters" if frozen else None
 
     @property
     def reads(self) -> tuple[str, list[str]] | None:
@@ -318,6 +332,15 @@ def read_any_model(parameters: dict[str, Any], name: str) -> AnyModelSettings:
     """Return the validated settings of one model, a key under `models` of params.yaml."""
     key = f"models.{name}"
     return parse_model(block(parameters, key), key)
+
+
+def read_trained_model(parameters: dict[str, Any], name: str) -> AnyModelSettings:
+    """Return the same of a model that is to be trained; InputError if nothing of it can be."""
+    settings = read_any_model(parameters, name)
+    if settings.untrained:
+        where = f"{PARAMETERS}: models.{name}.{settings.untrained}"
+        raise InputError(where, "left out, so that nothing of the model is trained", "give it, or train another model")
+    return settings
 
 
 def read_model(parameters: dict[str, Any], name: str) -> ModelSettings:

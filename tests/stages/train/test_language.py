@@ -107,6 +107,15 @@ def test_what_a_language_model_cannot_do_is_refused(talkative, changes, message)
     assert message in talkative.refused("train", "dpsgd" if private else "none")
 
 
+@pytest.mark.parametrize(("verb", "cell"), [("train", "none"), ("federate", "fedavg")])
+def test_a_network_without_adapters_is_not_trained(talkative, llama, verb, cell):
+    network = {key: value for key, value in llama.items() if key != "adapters"}
+    talkative.parameters["models"]["mean"]["network"] = network
+    talkative.parameters["toy"]["partition"] = "halves"
+    problem, remedy = "left out, so that nothing of the model is trained", "give it, or train another model"
+    assert f"models.mean.network.adapters: {problem}; {remedy}" in talkative.refused(verb, cell)
+
+
 def test_mislabelled_canaries_are_refused(talkative):
     base = talkative.parameters["toy"]["train"]["base"]
     del base["secret"]
