@@ -12,16 +12,7 @@ from stages.common.cells import SHARED, Cell, cells, read_cell
 from stages.common.errors import InputError
 from stages.common.references import Refers, references
 from stages.common.settings import PARAMETERS, Settings, block, parse
-from stages.models.settings import (
-    FOR_OTHER_MODELS,
-    NAMES,
-    LanguageModelSettings,
-    ModelSettings,
-    SpanSettings,
-    TransformerEncoder,
-    parse_model,
-    read_any_model,
-)
+from stages.models.settings import FOR_OTHER_MODELS, parse_model, read_any_model, read_trained_model
 from stages.partition.settings import PartitionSettings
 from stages.partition.settings import read as partition_settings
 from stages.prepare.settings import dataset_settings
@@ -148,17 +139,18 @@ class _References:
                 self._check_members(partition)
 
     def _check_kind(self) -> None:
-        """Refuse another model where a classifier is needed."""
-        place = self.cell.place
+        """Refuse another model where a classifier is needed, and where any is one of which nothing is trained."""
+        place, name = self.cell.place, self.settings.get("model")
         if VERBS[place.verb].any_model:
-            return
-        if name := self.settings.get("model"):
-            if not isinstance(model := read_any_model(self.parameters, name), ModelSettings):
-                raise InputError(self.cell.key("model"), f"`{name}` is {NAMES[type(model)]}", FOR_OTHER_MODELS)
+            if name:
+                read_trained_model(self.parameters, name)
+        elif name:
+            if not (model := read_any_model(self.parameters, name)).classifies:
+                raise InputError(self.cell.key("model"), f"`{name}` is {model.called}", FOR_OTHER_MODELS)
         elif fitted := self._fitted():
             name = fitted["model"]
-            if not isinstance(model := read_any_model(self.parameters, name), ModelSettings):
-                problem = f"`{place.cell}` trains `{name}`, which is {NAMES[type(model)]}"
+            if not (model := read_any_model(self.parameters, name)).classifies:
+                problem = f"`{place.cell}` trains `{name}`, which is {model.called}"
                 raise _error(f"{place.study}.{place.verb}.grid", problem, FOR_OTHER_MODELS)
 
     def _fitted(self) -> dict[str, Any] | None:
@@ -183,16 +175,13 @@ class _References:
     def _check_columns(self) -> None:
         """Refuse a model of what the data have not."""
         name, dataset = self.settings.get("model"), self.settings.get("dataset")
-        if name is None or dataset is None:
+        if name is None or dataset is None or (reads := read_any_model(self.parameters, name).reads) is None:
             return
-        columns = dataset_settings(self.parameters, dataset).columns
-        model, declare = read_any_model(self.parameters, name), f"in datasets.{dataset}.columns"
-        if isinstance(model, SpanSettings) and not columns.question:
-            problem = f"`{name}` reads questions, and `{dataset}` has none"
-            raise InputError(self.cell.key("model"), problem, f"declare `question` and `answers` {declare}")
-        if isinstance(model, LanguageModelSettings) and model.sequence_to_sequence and not columns.target:
-            problem = f"`{name}` writes targets, and `{dataset}` has none"
-            raise InputError(self.cell.key("model"), problem, f"declare `target` {declare}")
+        what, columns = reads
+        if not getattr(dataset_settings(self.parameters, dataset).columns, columns[0]):
+            problem = f"`{name}` {what}, and `{dataset}` has none"
+            remedy = f"declare {' and '.join(f'`{column}`' for column in columns)} in datasets.{dataset}.columns"
+            raise InputError(self.cell.key("model"), problem, remedy)
 
     def _check_named(self, setting: str, named: str, mark: Refers) -> None:
         """Refuse another cell that is not there, or whose models have not all seeds of this one."""
@@ -240,9 +229,8 @@ class _References:
     def _check_target(self, target: str) -> None:
         training = self._training(target)
         model = read_any_model(self.parameters, training.model)
-        encoder = model.encoder if isinstance(model, ModelSettings) else None
-        if not (isinstance(encoder, TransformerEncoder) and encoder.trained_embeddings):
-            what = NAMES.get(type(model), "whose token embeddings are frozen")
+        if not model.trains_embeddings:
+            what = "whose token embeddings are frozen" if model.classifies else model.called
             raise InputError(
                 self.cell.key("target"),
                 f"`{target}` is trained with `{training.model}`, {what}",

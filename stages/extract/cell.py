@@ -12,10 +12,8 @@ from stages.extract.trial import Trial, trial_of_classifier, trial_of_language_m
 from stages.fitting import secrets
 from stages.fitting.secrets import Secret
 from stages.measuring.cell import Findings, measure_cell
-from stages.models.fitted import load_any_fitted
+from stages.models.fitted import FittedModel, load_any_fitted
 from stages.models.language import LanguageModel
-from stages.models.next_word import NextWordModel
-from stages.models.span import SpanModel
 
 
 def extract_cell(cell: Cell[ExtractSettings]) -> None:
@@ -32,10 +30,10 @@ def _conclude(trials: dict[int, Trial]) -> Findings:
 
 def _extract(seed: int, secret: Secret, study: str, settings: ExtractSettings) -> Trial:
     model = load_any_fitted(study, settings.target, seed)
-    # No secret is hidden in what these read.
-    assert not isinstance(model, SpanModel | NextWordModel)
-    if not isinstance(model, LanguageModel):
+    if isinstance(model, FittedModel):
         return trial_of_classifier(model, secret, settings.search or GradientSearchSettings(), seed)
     if settings.search is not None:
         raise SettingError("search", "is of a classifier", "remove it: these are language models")
+    # In what others read no secret is hidden.
+    assert isinstance(model, LanguageModel)
     return trial_of_language_model(model, secret, seed)

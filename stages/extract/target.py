@@ -12,7 +12,7 @@ from stages.fitting.secrets import Secret, canaries
 from stages.fitting.settings import OPENING
 from stages.models.classifier import Scores, TextClassifier, losses
 from stages.models.crf import best
-from stages.models.encoders import IGNORED_TAG
+from stages.models.encoders import IGNORED_TAG, StaticTable
 from stages.models.fitted import FittedModel
 
 
@@ -22,8 +22,8 @@ class Target:
 
     Attributes:
         model: In eval mode.
-        context: (length, width) representations of the text's tokens; those of the secret are placeholders.
-        candidates: (n, V, pieces, width) representations of each candidate at each unknown word.
+        context: (length, width) vectors of the text's tokens; those of the secret are placeholders.
+        candidates: (n, V, pieces, width) vectors of each candidate at each unknown word.
         places: (n, pieces) positions of the unknown words' tokens in the text.
         label: (1,) the canary's.
         tags: (1, length) its tags, IGNORED_TAG where no word begins.
@@ -69,10 +69,10 @@ class Target:
         return losses(scores, labels.expand(batch), tags.expand(batch, -1))
 
     def _losses(self, words: Tensor) -> Tensor:
-        states = self.context.repeat(len(words), 1, 1)
-        states[:, self.places] = words
-        lengths = torch.full((len(words),), len(self.context), device=states.device)
-        return self.score_losses(self.model.score(states, lengths))
+        vectors = self.context.repeat(len(words), 1, 1)
+        vectors[:, self.places] = words
+        lengths = torch.full((len(words),), len(self.context), device=vectors.device)
+        return self.score_losses(self.model.score_embeddings(vectors, lengths))
 
 
 def target(
@@ -90,26 +90,24 @@ def target(
         SettingError: The model represents a token by its neighbours too, so that no candidate can be mixed in.
     """
     model = fitted.classifier.requires_grad_(False).eval()
+    if not isinstance(model.encoder, StaticTable):
+        neighbours = "the model represents a token by its neighbours too, and candidates cannot be mixed"
+        raise SettingError("grid", neighbours, "take the cell out, or give its model a static encoder")
     alphabet, unknown = len(secret.alphabet), len(secret.code)
     # One text per candidate, which stands at all unknown words.
     codes = np.repeat(np.arange(alphabet)[:, None], unknown, axis=1)
     texts = fitted.examples(canaries(secret.template, secret.alphabet, codes))
     with torch.no_grad():
-        states = model.represent(*model.inputs(texts.text))
+        vectors = model.embed(texts.text.ids.to(model.device))
     places = _places(texts.text.words[0], secret)
-    around = torch.ones(states.shape[1], dtype=torch.bool)
-    around[places] = False
-    if not torch.allclose(states[:, around], states[:1, around], atol=1e-5):
-        neighbours = "the model represents a token by its neighbours too, and candidates cannot be mixed"
-        raise SettingError("grid", neighbours, "take the cell out, or give its model a static encoder")
     assert texts.tags is not None
     return Target(
         model,
-        states[0],
-        states[:, places].transpose(0, 1).contiguous(),
-        places.to(states.device),
-        texts.labels[:1].to(states.device),
-        texts.tags[:1].to(states.device),
+        vectors[0],
+        vectors[:, places].transpose(0, 1).contiguous(),
+        places.to(vectors.device),
+        texts.labels[:1].to(vectors.device),
+        texts.tags[:1].to(vectors.device),
         label_knowledge,
         signal,
     )

@@ -19,22 +19,10 @@ from stages.fitting import canaries, secrets
 from stages.fitting.secrets import Secret
 from stages.fitting.settings import SPLITS, CellSettings, SecretSettings
 from stages.models import files
-from stages.models.examples import (
-    Examples,
-    Vocabulary,
-    examples,
-    read_split,
-    rows_of,
-    vocabulary,
-)
+from stages.models.examples import Examples, Vocabulary, read_split, rows_of, vocabulary
+from stages.models.kinds import examples
 from stages.models.process import set_up_process
-from stages.models.settings import (
-    NAMES,
-    AnyModelSettings,
-    ModelSettings,
-    read_any_model,
-    read_model,
-)
+from stages.models.settings import AnyModelSettings, read_model, read_trained_model
 from stages.models.text_model import TextModel
 
 
@@ -118,7 +106,7 @@ def run_cell(cell: Cell[CellT], parameters: dict[str, Any], fit: Fit[CellT], see
         seeds_at_once: For a verb whose seeds use several processes each: `pool.share`.
     """
     settings, place = cell.settings, cell.place
-    model = (read_any_model if settings.takes_any_model else read_model)(parameters, settings.model)
+    model = (read_trained_model if settings.takes_any_model else read_model)(parameters, settings.model)
     with cell.naming():
         by_seed = _data(settings, model)
     for data in by_seed.values():
@@ -140,13 +128,13 @@ def run_cell(cell: Cell[CellT], parameters: dict[str, Any], fit: Fit[CellT], see
 def whole(dataset: str, model: AnyModelSettings) -> Data:
     """Return a data set for a model, of which it may see the whole training split."""
     train, valid, test = (read_split(dataset, split) for split in SPLITS)
-    known = vocabulary(train) if isinstance(model, ModelSettings) else Vocabulary([], [])
+    known = vocabulary(train) if model.classifies else Vocabulary([], [])
     return Data(known, examples(train, model, known), examples(valid, model, known), examples(test, model, known))
 
 
 def _data(settings: CellSettings, model: AnyModelSettings) -> dict[int, Data]:
-    if settings.planted and not isinstance(model, ModelSettings):
-        mislabelled = f"these canaries are mislabelled, and {NAMES[type(model)]} knows no labels"
+    if settings.planted and not model.classifies:
+        mislabelled = f"these canaries are mislabelled, and {model.called} knows no labels"
         raise SettingError("canaries", mislabelled, "hide a `secret`, or train a classifier")
     data = whole(settings.dataset, model)
     if settings.train_on == "train" and not settings.dealt:

@@ -24,9 +24,10 @@ from stages.common.errors import SettingError
 from stages.common.streams import generator
 from stages.fitting.settings import OPENING, SecretSettings
 from stages.models.encoders import tokenizer
-from stages.models.examples import Examples, Vocabulary, examples, joined
+from stages.models.examples import Examples, Vocabulary, joined
+from stages.models.kinds import examples
 from stages.models.pretrained import tokenizer as language_tokenizer
-from stages.models.settings import AnyModelSettings, LanguageModelSettings, ModelSettings, SpanSettings, WordNetwork
+from stages.models.settings import AnyModelSettings, LanguageModelSettings, ModelSettings
 
 LABEL, OUTSIDE, BEGIN, INSIDE = "canary", "O", "B-canary", "I-canary"
 FILE = "secret.json"
@@ -61,16 +62,11 @@ class Planted(NamedTuple):
 
 def check(settings: SecretSettings, known: Vocabulary, model: AnyModelSettings) -> None:
     """Raise SettingError for a secret that these data or this model cannot hold."""
-    if isinstance(model, SpanSettings):
-        raise SettingError("secret", "a canary asks no question, which a span model reads", "train another model")
+    if model.no_secret:
+        raise SettingError("secret", *model.no_secret)
     if isinstance(model, LanguageModelSettings):
-        if model.sequence_to_sequence is not None:
-            raise SettingError("secret", "a canary has no target to be written", "train another model")
-        if isinstance(model.network, WordNetwork):
-            problem = "a network of words takes all words outside its vocabulary for one"
-            raise SettingError("secret", problem, "train a language model of network.kind: bytes or pretrained")
         _check_text(settings, model)
-    else:
+    elif isinstance(model, ModelSettings):
         _check_tagged(settings, known, model)
 
 
@@ -148,7 +144,7 @@ def plant(
     copies = {split: round(settings.repetitions / size * len(own)) for split, own in splits.items()}
     total = sum(copies.values())
     codes = _decoys(code, total, settings, seed) if settings.decoys else np.tile(code, (total, 1))
-    vocabulary = known if isinstance(model, LanguageModelSettings) else _extended(known, settings.length)
+    vocabulary = _extended(known, settings.length) if model.classifies else known
     planted = examples(canaries(settings.template, settings.alphabet, codes), model, vocabulary)
     starts = np.cumsum([0, *copies.values()])
     parts = {

@@ -70,8 +70,7 @@ class Problem:
 
     def gradients(self, vectors: Tensor, differentiable: bool = False) -> list[Tensor]:
         """Return what a client with these vectors (n, length, width) would send, without noise."""
-        states = encoder(self.model).read(vectors, self.known.lengths)
-        losses = self.known.losses(self.model.score(states, self.known.lengths))
+        losses = self.known.losses(self.model.score_embeddings(vectors, self.known.lengths))
         rest, norm = others(self.model), self.settings.clipping_norm
         if norm is None:
             mean = torch.autograd.grad(losses.mean(), rest, create_graph=differentiable, materialize_grads=True)

@@ -1,8 +1,9 @@
 """The text classifier: a pretrained encoder, a head, label scores and, for tagged data, tag scores and their chain."""
 
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
@@ -21,7 +22,7 @@ from stages.models.encoders import (
     word_vectors,
 )
 from stages.models.evaluate import predict
-from stages.models.examples import Examples, Vocabulary
+from stages.models.examples import Examples, Vocabulary, labelled
 from stages.models.recurrent import LSTM, packed, padded
 from stages.models.settings import ModelSettings, WordsEncoder
 from stages.models.text_model import Objective, TextModel
@@ -45,7 +46,7 @@ class TextClassifier(TextModel):
     """
 
     def __init__(self, settings: ModelSettings, labels: int, tags: int = 0) -> None:
-        super().__init__()
+        super().__init__(settings)
         self.encoder = build_encoder(settings.encoder, settings.max_length, "models: max_length")
         width = self.encoder.dimension
         self.characters: Characters | None = None
@@ -68,6 +69,16 @@ class TextClassifier(TextModel):
         self.tags = nn.Linear(width, tags) if tags else None
         self.chain = Chain(tags) if tags and settings.tagger == "crf" else None
 
+    @staticmethod
+    def read(table: pd.DataFrame, settings: ModelSettings, known: Vocabulary) -> Examples:
+        """Encode texts, labels and tags; InputError for a label that training never saw."""
+        return labelled(table, settings, known)
+
+    @classmethod
+    def build(cls, settings: ModelSettings, labels: int, tags: int) -> Self:
+        """Return a new model for data with so many labels and tags."""
+        return cls(settings, labels, tags)
+
     def inputs(self, text: EncodedText) -> tuple[Tensor, ...]:
         """Return token ids and lengths, or the pooled vectors of texts if they never change."""
         if not self.pooled_inputs:
@@ -79,20 +90,27 @@ class TextClassifier(TextModel):
         if self.pooled_inputs:
             return Scores(self._label_scores(inputs[0]), None)
         ids, lengths = inputs
-        return self.score(self.represent(ids[:, : int(lengths.max())], lengths), lengths)
+        return self.score_embeddings(self.embed(ids[:, : int(lengths.max())]), lengths)
 
-    def represent(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        """Return (n, length, width) what `score` takes: the encoder's states and, if asked for, features of spelling.
+    def embed(self, ids: Tensor) -> Tensor:
+        """Return (n, length, width) vectors of tokens (n, length), before any sees another.
+
+        They are the encoder's and, if asked for, features of spelling.
+        """
+        vectors = self.encoder.embed(ids)
+        return vectors if self.characters is None else torch.cat([vectors, self.characters(ids)], dim=2)
+
+    def score_embeddings(self, vectors: Tensor, lengths: Tensor) -> Scores:
+        """Score texts by vectors of their tokens, which need be those of no token.
 
         Args:
-            ids: (n, length) token ids.
+            vectors: (n, length, width), as `embed` returns them.
             lengths: (n,) tokens of each text.
         """
-        states: Tensor = self.encoder(ids, lengths)
-        return states if self.characters is None else torch.cat([states, self.characters(ids)], dim=2)
+        return self.score(self.encoder.read(vectors, lengths), lengths)
 
     def score(self, states: Tensor, lengths: Tensor) -> Scores:
-        """Score texts by what `represent` made of them, before dropout."""
+        """Score texts by the encoder's states (n, length, width), before dropout."""
         if self.recurrent is not None:
             # Packed, so that the backward direction starts at each text's own end and padding changes nothing.
             outputs, _ = self.recurrent(self._dropped(packed(states, lengths)))

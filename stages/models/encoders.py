@@ -178,9 +178,17 @@ class StaticTable(nn.Module):
         self.register_buffer("table", table.float(), persistent=False)
         self.dimension = self.table.shape[1]
 
-    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        del lengths
+    def embed(self, ids: Tensor) -> Tensor:
+        """Return the vectors of tokens."""
         return nn.functional.embedding(ids, self.table)
+
+    def read(self, vectors: Tensor, lengths: Tensor) -> Tensor:
+        """Return the vectors: no token sees another."""
+        del lengths
+        return vectors
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        return self.read(self.embed(ids), lengths)
 
 
 def hide_progress() -> None:
@@ -242,6 +250,11 @@ class Transformer(nn.Module):
     def places(self) -> nn.Embedding:
         """The vectors of places in a text."""
         vectors: nn.Embedding = self.model.embeddings.position_embeddings
+        return vectors
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Return the vectors of tokens, before those of positions are added."""
+        vectors: Tensor = self.model.get_input_embeddings()(ids.long())
         return vectors
 
     def forward(self, ids: Tensor, lengths: Tensor, second: Tensor | None = None) -> Tensor:

@@ -13,11 +13,9 @@ from torch.nn.functional import pad
 from stages.common import artifacts
 from stages.common.errors import InputError
 from stages.common.paths import prepared_path
-from stages.models import reading, sequences
 from stages.models.encoders import IGNORED_TAG, EncodedText, encode, tokenizer
 from stages.models.reading import Reading
-from stages.models.settings import AnyModelSettings, ModelSettings, SpanSettings, WordsEncoder
-from stages.models.texts import whole
+from stages.models.settings import ModelSettings, WordsEncoder
 
 
 @dataclass(frozen=True)
@@ -100,17 +98,16 @@ def vocabulary(train: pd.DataFrame) -> Vocabulary:
     return Vocabulary(sorted(train["label"].unique()), tags)
 
 
-def examples(table: pd.DataFrame, settings: AnyModelSettings, known: Vocabulary) -> Examples:
-    """Encode a prepared table for a model; InputError for a label that training never saw."""
-    if not isinstance(settings, ModelSettings):
-        names, unlabelled = table["example_id"].to_numpy(), torch.zeros(len(table), dtype=torch.int64)
-        if isinstance(settings, SpanSettings):
-            text, found = reading.read(table, settings)
-            return Examples(names, text, unlabelled, None, [], found)
-        if settings.sequence_to_sequence is not None:
-            text, targets = sequences.read(table, settings)
-            return Examples(names, text, unlabelled, None, [], targets=targets)
-        return Examples(names, whole(list(table["text"]), settings), unlabelled, None, [])
+def unlabelled(
+    table: pd.DataFrame, text: EncodedText, reading: Reading | None = None, targets: Sequence[str] = ()
+) -> Examples:
+    """Return a prepared table as examples of a model that looks at no label, with what it reads besides the text."""
+    labels = torch.zeros(len(table), dtype=torch.int64)
+    return Examples(table["example_id"].to_numpy(), text, labels, None, [], reading, list(targets))
+
+
+def labelled(table: pd.DataFrame, settings: ModelSettings, known: Vocabulary) -> Examples:
+    """Encode a prepared table for a classifier; InputError for a label that training never saw."""
     label_index = {label: index for index, label in enumerate(known.labels)}
     if unseen := sorted(set(table["label"]) - set(label_index)):
         raise InputError(

@@ -11,17 +11,8 @@ from torch import Tensor, nn
 from stages.common import artifacts
 from stages.common.errors import InputError
 from stages.models.classifier import TextClassifier
-from stages.models.language import LanguageModel
-from stages.models.next_word import NextWordModel
-from stages.models.settings import (
-    AnyModelSettings,
-    LanguageModelSettings,
-    ModelSettings,
-    SpanSettings,
-    WordNetwork,
-    schema,
-)
-from stages.models.span import SpanModel
+from stages.models.kinds import kind
+from stages.models.settings import SCHEMAS, AnyModelSettings, ModelSettings
 from stages.models.text_model import TextModel
 
 FORMAT = 1
@@ -44,12 +35,7 @@ def build(settings: AnyModelSettings, labels: Sequence[str], tags: Sequence[str]
     """Return a new model on `device()`, its own layers drawn from `seed` (the global generator is not touched)."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if isinstance(settings, LanguageModelSettings):
-            kind = NextWordModel if isinstance(settings.network, WordNetwork) else LanguageModel
-            return kind(settings).to(device())
-        if isinstance(settings, SpanSettings):
-            return SpanModel(settings).to(device())
-        return TextClassifier(settings, len(labels), len(tags)).to(device())
+        return kind(settings).build(settings, len(labels), len(tags)).to(device())
 
 
 def trained_state(model: nn.Module) -> dict[str, Tensor]:
@@ -73,7 +59,7 @@ def load(folder: Path) -> tuple[TextModel, AnyModelSettings, list[str], list[str
     config = artifacts.read_json(folder / "config.json")
     if config.get("format") != FORMAT:
         raise InputError(str(folder), f"format {config.get('format')}", f"this version reads format {FORMAT}")
-    settings = schema(config["model"]).model_validate(config["model"])
+    settings = SCHEMAS[config["model"].get("kind")].model_validate(config["model"])
     model = build(settings, config["labels"], config["tags"], seed=0)
     tensors = load_file(folder / "model.safetensors")
     if set(tensors) != set(trained_state(model)):

@@ -8,11 +8,10 @@ from stages.common import paths
 from stages.common.errors import InputError
 from stages.models import files
 from stages.models.classifier import TextClassifier
-from stages.models.examples import Examples, Vocabulary, examples
-from stages.models.language import LanguageModel
-from stages.models.next_word import NextWordModel
-from stages.models.settings import FOR_OTHER_MODELS, NAMES, ModelSettings
-from stages.models.span import SpanModel
+from stages.models.examples import Examples, Vocabulary
+from stages.models.kinds import examples
+from stages.models.settings import FOR_OTHER_MODELS, ModelSettings
+from stages.models.text_model import TextModel
 
 
 @dataclass(frozen=True)
@@ -32,12 +31,12 @@ def load_fitted(study: str, cell: str, seed: int) -> FittedModel:
     """Return one seed's classifier of a cell; InputError if there is none, or another model instead."""
     found = load_any_fitted(study, cell, seed)
     if not isinstance(found, FittedModel):
-        where, kind = str(paths.MODELS / study / cell / str(seed)), NAMES[type(found.settings)]
-        raise InputError(where, f"is {kind}, and this needs a classifier", FOR_OTHER_MODELS)
+        where = str(paths.MODELS / study / cell / str(seed))
+        raise InputError(where, f"is {found.settings.called}, and this needs a classifier", FOR_OTHER_MODELS)
     return found
 
 
-def load_any_fitted(study: str, cell: str, seed: int) -> FittedModel | LanguageModel | NextWordModel | SpanModel:
+def load_any_fitted(study: str, cell: str, seed: int) -> FittedModel | TextModel:
     """Return one seed's model of a cell, in eval mode; InputError if there is none."""
     folder = paths.MODELS / study / cell / str(seed)
     if not folder.is_dir():
@@ -45,8 +44,7 @@ def load_any_fitted(study: str, cell: str, seed: int) -> FittedModel | LanguageM
             str(folder), "no model of this seed", f"add {seed} to params.yaml: {study}.seeds, run `dvc repro`"
         )
     model, settings, labels, tags = files.load(folder)
-    if isinstance(model, LanguageModel | NextWordModel | SpanModel):
+    if not isinstance(model, TextClassifier):
         return model
-    assert isinstance(model, TextClassifier)
     assert isinstance(settings, ModelSettings)
     return FittedModel(model, settings, Vocabulary(labels, tags))

@@ -1,6 +1,6 @@
 """The causal language model: a network that says what token follows, how it reads a text, and what it loses on it.
 
-Pretrained networks stay frozen but for their adapters.
+Pretrained networks stay frozen but for their adapters, if they have any.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,20 +9,20 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from stages.common.errors import InputError
 from stages.common.measurements import Measurement
 from stages.common.statistics import mean, perplexity
-from stages.models.encoders import CHUNK, EncodedText, hide_progress, mask
+from stages.models import sequences
+from stages.models.encoders import CHUNK, EncodedText, encode, hide_progress, mask
 from stages.models.evaluate import rouge_scores, scored
-from stages.models.examples import Examples, Vocabulary
-from stages.models.pretrained import BYTES, end_of_text, pretrained_folder
-from stages.models.sequences import padded_left, room, words
+from stages.models.examples import Examples, Vocabulary, unlabelled
+from stages.models.pretrained import BYTES, end_of_text, pretrained_folder, tokenizer
 from stages.models.settings import Adapters, ByteNetwork, LanguageModelSettings, PretrainedNetwork, WordNetwork
 from stages.models.text_model import Objective, TextModel
-from stages.models.texts import whole
 
 # Logits in one pass that keeps no gradient, a quarter of a gigabyte of them.
 LOGITS = 2**26
@@ -37,22 +37,32 @@ class LanguageModel(TextModel):
         settings: The model's block of params.yaml; its network is one over bytes or pretrained.
     """
 
+    settings: LanguageModelSettings
+
     def __init__(self, settings: LanguageModelSettings) -> None:
-        super().__init__()
+        super().__init__(settings)
         network = settings.network
         assert not isinstance(network, WordNetwork)  # stages/models/next_word.py
-        self.settings = settings
-        self.network = _byte_network(network, settings) if isinstance(network, ByteNetwork) else _adapted(network)
+        self.network = _byte_network(network, settings) if isinstance(network, ByteNetwork) else _pretrained(network)
         if settings.max_length > (longest := int(self.network.config.max_position_embeddings)):
             limit = f"allowed: at most {longest}, the network's positions"
             raise InputError("params.yaml: models: max_length", str(settings.max_length), limit)
         # The layers below the first that is trained: what they say of a text stays the same. Of Llama's kin some tell a
         # layer by its number, and cannot be run in part.
         self._below = 0
-        if isinstance(network, PretrainedNetwork) and self.network.config.model_type == "llama":
+        if isinstance(network, PretrainedNetwork) and network.adapters and self.network.config.model_type == "llama":
             self._below = len(self.network.model.layers) - network.adapters.layers
         # So that their logits fit in memory.
         self.chunk = min(CHUNK, max(1, LOGITS // (settings.max_length * int(self.network.config.vocab_size))))
+
+    @staticmethod
+    def read(table: pd.DataFrame, settings: LanguageModelSettings, known: Vocabulary) -> Examples:
+        """Encode texts, or with `sequence_to_sequence` pairs; InputError if the table has no targets to be written."""
+        del known
+        if settings.sequence_to_sequence is None:
+            return unlabelled(table, whole(list(table["text"]), settings))
+        text, targets = sequences.read(table, settings)
+        return unlabelled(table, text, targets=targets)
 
     def encode(self, texts: Sequence[str]) -> EncodedText:
         """Return texts as the model reads them."""
@@ -147,19 +157,24 @@ class LanguageModel(TextModel):
         assert text.part is not None
         begun = [ids[:begin].tolist() for ids, begin in zip(text.ids, text.part[:, 0], strict=True)]
         end = end_of_text(settings)
-        limits = {"min_new_tokens": 1, "max_new_tokens": room(settings)}
+        limits = {"min_new_tokens": 1, "max_new_tokens": sequences.room(settings)}
         greedy = GenerationConfig(do_sample=False, num_beams=1, eos_token_id=end, pad_token_id=end, **limits)
         training = self.training
         self.eval()
         found: list[str] = [""] * len(begun)
         # Beginnings of like length together, and few are padded.
         for rows in torch.argsort(text.part[:, 0], stable=True).split(WRITTEN):
-            ids, kept = (each.to(self.device) for each in padded_left([begun[row] for row in rows]))
+            ids, kept = (each.to(self.device) for each in sequences.padded_left([begun[row] for row in rows]))
             made = self.network.generate(ids, attention_mask=kept, generation_config=greedy)
-            for row, target in zip(rows.tolist(), words(made[:, ids.shape[1] :], settings), strict=True):
+            for row, target in zip(rows.tolist(), sequences.words(made[:, ids.shape[1] :], settings), strict=True):
                 found[row] = target
         self.train(training)
         return found
+
+
+def whole(texts: Sequence[str], settings: LanguageModelSettings) -> EncodedText:
+    """Encode texts behind the mark of a beginning."""
+    return encode(tokenizer(settings), texts, special=True)
 
 
 def mean_of_own(text: EncodedText, device: torch.device) -> Objective:
@@ -218,7 +233,7 @@ def _byte_network(network: ByteNetwork, settings: LanguageModelSettings) -> Any:
     return LlamaForCausalLM(config)
 
 
-def _adapted(settings: PretrainedNetwork) -> Any:
+def _pretrained(settings: PretrainedNetwork) -> Any:
     from transformers import AutoModelForCausalLM
 
     hide_progress()
@@ -235,7 +250,8 @@ def _adapted(settings: PretrainedNetwork) -> Any:
     except AttributeError:
         problem = f"{type(network).__name__} is not supported"
         raise InputError("params.yaml: models: network", problem, "allowed: Llama and its kin") from None
-    adapters = settings.adapters
+    if (adapters := settings.adapters) is None:
+        return network
     if adapters.layers > len(layers):
         where = "params.yaml: models: network.adapters.layers"
         raise InputError(where, str(adapters.layers), f"it has {len(layers)} layers")

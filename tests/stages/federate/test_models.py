@@ -13,7 +13,8 @@ from stages.federate.simulation import fit, trained_at_once
 from stages.fitting.cell import Data
 from stages.models import files
 from stages.models.evaluate import mean_loss
-from stages.models.examples import Vocabulary, examples
+from stages.models.examples import Vocabulary
+from stages.models.kinds import examples
 from tests.stages.federate.federated_cases import federation
 
 ROWS = 24

@@ -14,7 +14,8 @@ from stages.federate.simulation import fit, trained_at_once
 from stages.fitting.cell import Data
 from stages.models import files
 from stages.models.evaluate import predict
-from stages.models.examples import examples, vocabulary
+from stages.models.examples import vocabulary
+from stages.models.kinds import examples
 
 TEXTS = 24
 

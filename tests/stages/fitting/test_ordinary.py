@@ -3,7 +3,8 @@ import torch
 
 from stages.fitting import ordinary
 from stages.models import files
-from stages.models.examples import examples, vocabulary
+from stages.models.examples import vocabulary
+from stages.models.kinds import examples
 
 
 @pytest.fixture

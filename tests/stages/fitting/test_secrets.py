@@ -7,7 +7,8 @@ from stages.common.errors import SettingError
 from stages.fitting import secrets
 from stages.fitting.settings import SecretSettings
 from stages.models.encoders import IGNORED_TAG
-from stages.models.examples import Vocabulary, examples, vocabulary
+from stages.models.examples import Vocabulary, vocabulary
+from stages.models.kinds import examples
 
 ALPHABET = ["ka", "ke", "ki", "ko", "ku"]
 

@@ -3,7 +3,8 @@ import torch
 
 from stages.models import files
 from stages.models.encoders import EncodedText
-from stages.models.examples import examples, vocabulary
+from stages.models.examples import vocabulary
+from stages.models.kinds import examples
 
 HEADS = {
     "pooled": ({"head": "mean"}, False),
@@ -106,16 +107,21 @@ def test_trained_characters_are_never_pooled_in_advance(model_settings, tagger):
     assert not model.pooled_inputs
 
 
-def test_a_text_is_scored_by_the_vectors_and_features_that_represent_it(case):
+def test_a_text_is_scored_by_the_vectors_and_features_of_its_tokens(case):
     model, text = case
     ids, lengths = text.ids, text.lengths
-    states = model.represent(ids, lengths)
-    encoded = model.encoder(ids, lengths)
-    assert torch.equal(states[..., : encoded.shape[2]], encoded)
+    vectors, encoded = model.embed(ids), model.encoder.embed(ids)
     features = [] if model.characters is None else [model.characters(ids)]
-    assert torch.equal(states, torch.cat([encoded, *features], dim=2))
+    assert torch.equal(vectors, torch.cat([encoded, *features], dim=2))
+    # What the encoder makes of tokens it makes of their vectors.
+    states = model.encoder(ids, lengths)
+    assert torch.equal(model.encoder.read(encoded, lengths), states)
     with torch.no_grad():
-        torch.testing.assert_close(model.score(states, lengths).labels, scores(model, text).labels)
+        for found in (
+            model.score_embeddings(vectors, lengths),
+            model.score(torch.cat([states, *features], dim=2), lengths),
+        ):
+            torch.testing.assert_close(found.labels, scores(model, text).labels)
 
 
 def test_dropout_is_on_characters_representation_and_recurrence(model_settings, tagger, texts):

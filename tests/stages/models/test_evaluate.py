@@ -6,7 +6,8 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from stages.models import files
 from stages.models.evaluate import predict
-from stages.models.examples import Vocabulary, examples, vocabulary
+from stages.models.examples import Vocabulary, vocabulary
+from stages.models.kinds import examples
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ import pytest
 
 from stages.common.errors import InputError
 from stages.models.encoders import IGNORED_TAG
-from stages.models.examples import Vocabulary, examples, read_split, rows_of, vocabulary
+from stages.models.examples import Vocabulary, read_split, rows_of, vocabulary
+from stages.models.kinds import examples
 
 
 def tagged(*rows):

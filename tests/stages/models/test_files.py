@@ -6,7 +6,8 @@ from safetensors.torch import load_file, save_file
 
 from stages.common.errors import InputError
 from stages.models import files
-from stages.models.examples import examples, vocabulary
+from stages.models.examples import vocabulary
+from stages.models.kinds import examples
 from stages.models.settings import ModelSettings
 
 

@@ -8,7 +8,8 @@ from transformers import AutoModelForCausalLM
 
 from stages.common.errors import InputError
 from stages.models import files
-from stages.models.examples import Vocabulary, examples
+from stages.models.examples import Vocabulary
+from stages.models.kinds import examples
 from stages.models.settings import LanguageModelSettings
 
 TEXTS = ["ba be bi", "ka", "fu fo ba ko ku da"]
@@ -85,6 +86,33 @@ def test_perplexity_is_of_all_tokens_and_its_interval_of_texts(byte_settings, te
     assert found.value == pytest.approx(np.exp(float(by_token.sum() / (data.text.lengths - 1).sum())), rel=1e-5)
     assert found.n == 40
     assert found.ci_low < found.value < found.ci_high
+
+
+def test_without_adapters_a_network_is_as_it_came(language_settings, texts):
+    settings = language_settings(adapters=None)
+    model, adapted = build(settings), build(language_settings())
+    assert not files.trained_state(model)
+    assert torch.equal(losses(model, TEXTS), losses(adapted, TEXTS))
+    data = examples(texts(9), settings, Vocabulary([], []))
+    found, same = (each.utility(data, Vocabulary([], []), "test", seed=0) for each in (model, adapted))
+    assert found == same
+
+
+@pytest.mark.parametrize("change", [{}, {"adapters": None}])
+def test_settings_with_and_without_adapters_survive_their_own_dump(change, language_settings):
+    settings = language_settings(**change)
+    assert LanguageModelSettings.model_validate(settings.model_dump()) == settings
+
+
+def test_a_writer_without_adapters_reads_all_layers_at_once(writer_settings, llama, pairs):
+    network = {key: value for key, value in llama.items() if key != "adapters"}
+    plain = writer_settings("pretrained").model_dump() | {"network": network}
+    settings = LanguageModelSettings.model_validate(plain)
+    model, adapted = build(settings), build(writer_settings("pretrained"))
+    text = examples(pairs(5), settings, Vocabulary([], [])).text
+    assert len(model.inputs(text)) == 3
+    with torch.no_grad():
+        torch.testing.assert_close(model(*model.inputs(text)), adapted(*adapted.inputs(text)))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ from stages.models import files
 from stages.models.classifier import Scores, losses
 from stages.models.crf import ChainScores, log_likelihoods
 from stages.models.encoders import IGNORED_TAG
-from stages.models.examples import examples, vocabulary
+from stages.models.examples import vocabulary
+from stages.models.kinds import examples
 
 LENGTHS = (5, 1, 3)
 

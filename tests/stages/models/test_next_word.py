@@ -9,8 +9,9 @@ from safetensors.torch import load_file
 
 from stages.common.errors import InputError
 from stages.models import files
-from stages.models.examples import Vocabulary, examples
-from stages.models.texts import whole
+from stages.models.examples import Vocabulary
+from stages.models.kinds import examples
+from stages.models.next_word import with_ends
 
 # `cedarwood` and `gu` have a vector and only the first is predicted, `lu` and `zz` have none; capitals are looked up.
 TEXTS = ["ba be lu bi", "gu", "cedarwood fu fo Ba zz ku da", ""]
@@ -24,7 +25,7 @@ def model(word_settings):
 
 def losses(model, texts):
     with torch.no_grad():
-        return model(*model.inputs(whole(texts, model.settings)))
+        return model(*model.inputs(with_ends(texts, model.settings)))
 
 
 def by_hand(model, text, words):
@@ -54,7 +55,7 @@ def test_losses_are_those_of_each_text_alone_and_padding_changes_nothing(model, 
 
 
 def test_what_can_be_predicted_are_the_first_words_of_the_file_and_all_others_are_one(model, words):
-    text = whole(TEXTS, model.settings)
+    text = with_ends(TEXTS, model.settings)
     found = model.targets(text.ids, text.lengths)
     for row, each in enumerate(TEXTS):
         _, right = by_hand(model, each, words)
@@ -64,7 +65,7 @@ def test_what_can_be_predicted_are_the_first_words_of_the_file_and_all_others_ar
 
 
 def test_a_text_that_is_cut_off_has_no_end(word_settings):
-    text = whole(["ba be", "ba be bi", "ba be bi bo"], word_settings(max_length=4))
+    text = with_ends(["ba be", "ba be bi", "ba be bi bo"], word_settings(max_length=4))
     assert text.lengths.tolist() == [4, 4, 4]
     model = files.build(word_settings(max_length=4), [], [], seed=0)
     ended = model.targets(text.ids, text.lengths) == 21

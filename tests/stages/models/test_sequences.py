@@ -8,7 +8,8 @@ import torch
 from stages.common.errors import InputError
 from stages.models import files
 from stages.models.evaluate import rouge_scores
-from stages.models.examples import Vocabulary, examples
+from stages.models.examples import Vocabulary
+from stages.models.kinds import examples
 from stages.models.pretrained import BYTES, tokenizer
 from stages.models.settings import LanguageModelSettings
 from stages.models.text_model import TextModel

@@ -7,7 +7,8 @@ from stages.models import files
 from stages.models.crf import ChainScores, log_marginals
 from stages.models.encoders import IGNORED_TAG
 from stages.models.evaluate import predict
-from stages.models.examples import examples, vocabulary
+from stages.models.examples import vocabulary
+from stages.models.kinds import examples
 from stages.models.signals import signals
 
 

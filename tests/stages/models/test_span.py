@@ -14,7 +14,8 @@ from stages.common.errors import InputError
 from stages.common.statistics import mean
 from stages.models import files
 from stages.models.evaluate import question_scores
-from stages.models.examples import Vocabulary, examples
+from stages.models.examples import Vocabulary
+from stages.models.kinds import examples
 from stages.models.reading import CUT_OFF
 from stages.models.settings import SpanSettings
 from stages.models.span import SpanScores, best_spans, losses

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from stages.models import files
-from stages.models.examples import examples, vocabulary
+from stages.models.examples import vocabulary
+from stages.models.kinds import examples
 from stages.privacy import bounds
 from stages.privacy.accounting import Mechanism, Phase
 from stages.privacy.clipping import ClippedGradients

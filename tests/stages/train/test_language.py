@@ -7,7 +7,8 @@ import torch
 from stages.fitting import ordinary
 from stages.fitting.stopping import EarlyStopping
 from stages.models import files
-from stages.models.examples import Vocabulary, examples
+from stages.models.examples import Vocabulary
+from stages.models.kinds import examples
 from stages.privacy.accounting import Mechanism, Phase
 from stages.privacy.clipping import ClippedGradients
 from stages.train import dpsgd
@@ -104,6 +105,15 @@ def test_what_a_language_model_cannot_do_is_refused(talkative, changes, message)
     if private:
         talkative.parameters["toy"]["train"]["variant"]["dpsgd"]["privacy"] = changes["privacy"]
     assert message in talkative.refused("train", "dpsgd" if private else "none")
+
+
+@pytest.mark.parametrize(("verb", "cell"), [("train", "none"), ("federate", "fedavg")])
+def test_a_network_without_adapters_is_not_trained(talkative, llama, verb, cell):
+    network = {key: value for key, value in llama.items() if key != "adapters"}
+    talkative.parameters["models"]["mean"]["network"] = network
+    talkative.parameters["toy"]["partition"] = "halves"
+    problem, remedy = "left out, so that nothing of the model is trained", "give it, or train another model"
+    assert f"models.mean.network.adapters: {problem}; {remedy}" in talkative.refused(verb, cell)
 
 
 def test_mislabelled_canaries_are_refused(talkative):

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from stages.models import files
-from stages.models.examples import Vocabulary, examples
+from stages.models.examples import Vocabulary
+from stages.models.kinds import examples
 from stages.privacy.accounting import Mechanism, Phase
 from stages.privacy.clipping import ClippedGradients
 from stages.train import dpsgd
