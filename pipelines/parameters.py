@@ -10,12 +10,13 @@ from pipelines.compare import DiffSettings
 from pipelines.profiles import FOLDER, available
 from stages.common.cells import SHARED, Cell, cells, read_cell
 from stages.common.errors import InputError
+from stages.common.paths import prepared_path
 from stages.common.references import Refers, references
 from stages.common.settings import PARAMETERS, Settings, block, parse
 from stages.models.settings import FOR_OTHER_MODELS, parse_model, read_any_model, read_trained_model
 from stages.partition.settings import PartitionSettings
 from stages.partition.settings import read as partition_settings
-from stages.prepare.settings import dataset_settings
+from stages.prepare.settings import SPLITS, dataset_settings
 from stages.report.settings import profile, targets
 from stages.results.sources import SHARED_BLOCKS, sources, studies
 from stages.results.verbs import FITTING, OF_STUDIES, VERBS
@@ -132,6 +133,7 @@ class _References:
             case "invert":
                 self._check_target(self.settings["target"])
         self._check_kind()
+        self._check_splits()
         self._check_columns()
         if partition := self.settings.get("partition"):
             self._check_partition(partition, self.partitions[partition])
@@ -171,6 +173,18 @@ class _References:
         if (ours.dataset, ours.membership) != (other.dataset, other.membership):
             problem = f"`{partition}` deals other members than `{theirs}`, by which the cell's models are trained"
             raise InputError(self.cell.key("partition"), problem, f"name {theirs}, or give both the same `membership`")
+
+    def _check_splits(self) -> None:
+        """Refuse data that have no such split as the cell reads."""
+        cell: Cell[Any] = self.cell
+        if (dataset := self.settings.get("dataset")) is None:
+            return
+        data = dataset_settings(self.parameters, dataset)
+        for split in SPLITS:
+            absent = split not in (*data.files.given(), *data.splits.given())
+            if absent and prepared_path(dataset, split) in cell.settings.inputs():
+                problem = f"`{dataset}` has no split `{split}`, and {cell.place.verb} reads it"
+                raise InputError(cell.key("dataset"), problem, f"name data that have, or give datasets.{dataset}.files")
 
     def _check_columns(self) -> None:
         """Refuse a model of what the data have not."""
