@@ -20,6 +20,7 @@ from stages.prepare.settings import SPLITS, dataset_settings
 from stages.report.settings import profile, targets
 from stages.results.sources import SHARED_BLOCKS, sources, studies
 from stages.results.verbs import FITTING, OF_STUDIES, VERBS
+from stages.score.settings import ScoreSettings
 from stages.shadow.settings import ShadowSettings
 from stages.train.settings import TrainSettings
 
@@ -151,7 +152,11 @@ class _References:
                 raise InputError(self.cell.key("model"), f"`{name}` is {model.called}", FOR_OTHER_MODELS)
         elif fitted := self._fitted():
             name = fitted["model"]
-            if not (model := read_any_model(self.parameters, name)).classifies:
+            model = read_any_model(self.parameters, name)
+            if isinstance(self.cell.settings, ScoreSettings):
+                with self.cell.naming():
+                    self.cell.settings.check(place.cell, model)
+            elif not model.classifies:
                 problem = f"`{place.cell}` trains `{name}`, which is {model.called}"
                 raise _error(f"{place.study}.{place.verb}.grid", problem, FOR_OTHER_MODELS)
 
@@ -187,8 +192,14 @@ class _References:
                 raise InputError(cell.key("dataset"), problem, f"name data that have, or give datasets.{dataset}.files")
 
     def _check_columns(self) -> None:
-        """Refuse a model of what the data have not."""
+        """Refuse a model, or a measurement, of what the data have not."""
         name, dataset = self.settings.get("model"), self.settings.get("dataset")
+        if isinstance(score := self.cell.settings, ScoreSettings):
+            declared = dataset_settings(self.parameters, score.dataset).columns.declared()
+            for role in score.measure.roles:
+                if role not in declared:
+                    problem = f"`{score.measure.kind}` reads `{role}`, and `{dataset}` has none"
+                    raise InputError(self.cell.key("dataset"), problem, f"declare it in datasets.{dataset}.columns")
         if name is None or dataset is None or (reads := read_any_model(self.parameters, name).reads) is None:
             return
         what, columns = reads

@@ -37,7 +37,9 @@ def remove_duplicates(
     fingerprints = texts
     if further := [name for name in FURTHER if name in stacked]:
         # No text holds the sign between them.
-        keys = stacked["text"].str.cat([stacked[name] for name in further], sep="\0")
+        keys = stacked["text"]
+        for name in further:
+            keys = keys + "\0" + stacked[name]
         fingerprints = keys.map(fingerprint)
         if "stereotype" in stacked:
             # Published numbers count an item that a benchmark has twice, as CrowS-Pairs has one, twice.

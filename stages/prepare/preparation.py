@@ -104,9 +104,10 @@ def _limited(
     train = limit_rows(frames["train"], "train", limits["train"], settings.seed) if "train" in frames else None
     limited, unseen, beyond = {}, {}, {}
     for split, rows in frames.items():
-        known = rows
-        matters = train is not None and split != "train" and settings.when_unseen != "keep"
-        if matters and (labels := unseen_labels(rows, train)):
+        known, labels = rows, dict[str, int]()
+        if train is not None and split != "train" and settings.when_unseen != "keep":
+            labels = unseen_labels(rows, train)
+        if labels:
             if settings.when_unseen == "error":
                 raise _unseen_refusal(labels, split, where, limits["train"])
             unseen[split] = labels

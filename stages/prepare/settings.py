@@ -208,7 +208,9 @@ class Dataset(Settings):
             raise ValueError("`files` names none: give those of train, or of test for data that only measure")
         if "train" not in given:
             if drawn:
-                raise ValueError(f"`splits` draws `{next(iter(drawn))}` from train, of which `files` has none: keep one")
+                raise ValueError(
+                    f"`splits` draws `{next(iter(drawn))}` from train, of which `files` has none: keep one"
+                )
             return self
         for split in SPLITS:
             if split in given and split in drawn:

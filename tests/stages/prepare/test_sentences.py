@@ -85,8 +85,14 @@ def test_an_item_without_a_sentence_is_counted_where_it_is_dropped(project: Proj
     [
         ("{", "texts/dev.json: not JSON (Expecting property name"),
         ("[]", "texts/dev.json: not laid out like StereoSet (list indices must be integers"),
-        ('{"data": {"intersentence": []}}', "not laid out like StereoSet ('intrasentence'); give dev.json or test.json"),
-        (json.dumps({"data": {"intrasentence": [{}], "intersentence": []}}), "not laid out like StereoSet ('sentences')"),
+        (
+            '{"data": {"intersentence": []}}',
+            "not laid out like StereoSet ('intrasentence'); give dev.json or test.json",
+        ),
+        (
+            json.dumps({"data": {"intrasentence": [{}], "intersentence": []}}),
+            "not laid out like StereoSet ('sentences')",
+        ),
         (json.dumps({"data": {"intrasentence": [], "intersentence": []}}), "texts/dev.json: holds no rows"),
     ],
     ids=["broken", "list", "one-list", "no-sentences", "empty"],
