@@ -37,6 +37,10 @@ def validate(parameters: dict[str, Any]) -> None:
     for name in _mapping(parameters, "datasets"):
         dataset_settings(parameters, name)
     partitions = {name: partition_settings(parameters, name) for name in _mapping(parameters, "partitions")}
+    for name, partition in partitions.items():
+        if "train" not in dataset_settings(parameters, partition.dataset).files.given():
+            problem = f"`{partition.dataset}` has no split `train` to deal"
+            raise _error(f"partitions.{name}.dataset", problem, "name data that have")
     for name, model in _mapping(parameters, "models").items():
         parse_model(model, f"models.{name}")
     # All grids first: a cell may refer to another study's.
