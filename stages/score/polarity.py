@@ -21,7 +21,7 @@ Pairs = Sequence[tuple[str, str]]
 MALE = frozenset({"he", "him", "his", "himself", "man", "men", "he's", "boy", "boys"})
 FEMALE = frozenset({"she", "her", "hers", "herself", "woman", "women", "she's", "girl", "girls"})
 POLAR = 0.25
-# Of Bolukbasi et al. 2016, figure 5: their second words less their first span the gender of a vector.
+# Of Bolukbasi et al. 2016, from memory: their second words less their first span the gender of a vector.
 DEFINITIONAL_PAIRS = (
     ("man", "woman"),
     ("boy", "girl"),
@@ -91,7 +91,7 @@ def hard_debias(
     Raises:
         ValueError: A word of a definitional pair has no vector.
 
-    Source: Bolukbasi et al. 2016, section 6, steps 1, 2a (neutralise) and 2b (equalise).
+    Source: Bolukbasi et al. 2016, "Debiasing algorithms": identify the gender subspace; neutralise and equalise.
     """
     rows = {word: row for row, word in reversed(list(enumerate(words)))}
     table = _unit(np.asarray(vectors, dtype=np.float64))
@@ -122,7 +122,7 @@ def gender_direction(rows: Mapping[str, int], vectors: Floats, pairs: Pairs) -> 
     Raises:
         ValueError: A word of a pair has no vector.
 
-    Source: Bolukbasi et al. 2016, section 5.1.
+    Source: Bolukbasi et al. 2016, "Identifying the gender subspace".
     """
     if missing := sorted({word for pair in pairs for word in pair if word not in rows}):
         raise ValueError(f"{', '.join(missing)}: no vector, so that there is no direction of gender")
