@@ -23,7 +23,8 @@ from stages.score.settings import CeatSettings
 Floats = NDArray[np.float64]
 Vectors = NDArray[np.floating[Any]]
 PERMUTATIONS = 100_000
-# Bytes of vectors that are gathered at a time: they stay in a processor's own cache.
+# Columns of the vectors at a time, and bytes of them that are gathered at a time: both stay in a processor's caches.
+COLUMNS = 128
 GATHERED = 2**20
 # Numbers of a bootstrap, or of permutations, at a time.
 AT_ONCE = 2**20
@@ -229,7 +230,8 @@ def sampled_associations(
     """Return (N, x + y) the association of each target in each sample of contexts.
 
     The mean cosine with A less that with B is one inner product, with the mean of A's unit vectors less that of B's. So
-    a sample costs as much as reading the vectors drawn, and beyond a megabyte of those no memory.
+    a sample costs as much as reading the vectors drawn. Held at a time are a copy of some columns of the table, and
+    no more than a megabyte of vectors drawn.
 
     Args:
         table: (contexts, dimension) unit vectors, those of one word together, in the order of X, Y, A and B.
@@ -241,21 +243,24 @@ def sampled_associations(
         b: Words of B.
     """
     rows = draws + np.concatenate([[0], np.cumsum(counts)[:-1]])
+    targets, attributes = (np.ascontiguousarray(some) for some in np.split(rows, [x + y], axis=1))
     weights = np.concatenate([np.full(a, 1 / a), np.full(b, -1 / b)]).astype(table.dtype)
-    sampled = np.empty((len(draws), x + y))
-    gathered = max(x + y, a + b) * table.shape[1]
+    sampled = np.zeros((len(draws), x + y))
+    gathered = max(x + y, a + b) * COLUMNS
     at_once = max(1, GATHERED // (gathered * table.itemsize))
     # One buffer for all, since the memory of a new one is paid for page by page; the mode lets numpy write into it.
     buffer = np.empty(at_once * gathered, dtype=table.dtype)
 
-    def drawn(some: NDArray[np.int64]) -> Vectors:
-        out = buffer[: some.size * table.shape[1]].reshape(*some.shape, -1)
-        return np.take(table, some, axis=0, out=out, mode="clip")
+    def drawn(columns: Vectors, some: NDArray[np.int64]) -> Vectors:
+        out = buffer[: some.size * columns.shape[1]].reshape(*some.shape, -1)
+        return np.take(columns, some, axis=0, out=out, mode="clip")
 
-    for start in range(0, len(draws), at_once):
-        of_samples = rows[start : start + at_once]
-        directions = weights @ drawn(of_samples[:, x + y :])
-        sampled[start : start + at_once] = (drawn(of_samples[:, : x + y]) @ directions[..., None])[..., 0]
+    for column in range(0, table.shape[1], COLUMNS):
+        columns = np.ascontiguousarray(table[:, column : column + COLUMNS])
+        for start in range(0, len(draws), at_once):
+            samples = slice(start, start + at_once)
+            directions = weights @ drawn(columns, attributes[samples])
+            sampled[samples] += (drawn(columns, targets[samples]) @ directions[..., None])[..., 0]
     return sampled
 
 

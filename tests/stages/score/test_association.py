@@ -315,7 +315,8 @@ def test_more_samples_than_are_gathered_at_once_are_the_same_samples(monkeypatch
     table /= np.linalg.norm(table, axis=1, keepdims=True)
     rows = draws.integers(4, size=(100, 10))
     whole = sampled_associations(table, [4] * 10, rows, 3, 2, 1, 4)
-    monkeypatch.setattr(association, "GATHERED", 3 * 5 * 6 * 8)
+    monkeypatch.setattr(association, "COLUMNS", 4)
+    monkeypatch.setattr(association, "GATHERED", 3 * 5 * 4 * 8)
     assert sampled_associations(table, [4] * 10, rows, 3, 2, 1, 4) == pytest.approx(whole)
 
 
