@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
+from scipy.special import ndtr, stdtrit
 
 from stages.common.errors import InputError, SettingError
 from stages.common.measurements import CONFIDENCE, Measurement
@@ -380,7 +380,7 @@ def _interval(
     statistic: Callable[[Floats, Floats], Floats],
     seed: int,
 ) -> tuple[float | None, float | None]:
-    """Return the percentile bootstrap interval over words within X and within Y, or none if a replicate has no value.
+    """Return the expanded percentile bootstrap interval over words of X and of Y, or none if a replicate has no value.
 
     Args:
         sampled: (N, targets)
@@ -402,7 +402,10 @@ def _interval(
     # Of two words with one association, a replicate may hold nothing else.
     if not np.isfinite(values).all():
         return None, None
-    tail = 50 * (1 - CONFIDENCE)
+    # Wider than at 2.5%: a bootstrap of few words has too small a variance, and takes it for known (Hesterberg 2015).
+    smaller = min(first, second)
+    quantile = stdtrit(first + second - 2, 0.5 + CONFIDENCE / 2) * (smaller / (smaller - 1)) ** 0.5
+    tail = 100 * float(ndtr(-quantile))
     low, high = np.percentile(values, [tail, 100 - tail])
     return float(low), float(high)
 
