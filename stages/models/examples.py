@@ -84,8 +84,6 @@ def joined(first: Examples, second: Examples) -> Examples:
 def read_split(dataset: str, split: str) -> pd.DataFrame:
     """Return one prepared split of a data set; InputError if it is not there or empty."""
     path = prepared_path(dataset, split)
-    if not path.exists() and path.with_name("card.json").exists():
-        raise InputError(str(path), f"{dataset} has no such split", "name data that have, or give it under its `files`")
     table = artifacts.read_table(path)
     if table.empty:
         raise InputError(str(path), "holds no rows", "prepare the data set again with other splits or limits")

@@ -89,6 +89,26 @@ AnyKind = PredictionSettings | StereoSetSettings | CrowsPairsSettings
 KINDS: tuple[type[KindSettings], ...] = get_args(AnyKind)
 
 
+class CeatSettings(Settings):
+    """How CEAT draws contexts and combines effect sizes (stages/score/association.py).
+
+    The defaults are the paper's as far as they are known; `with_replacement`, `one` and `associations` are those of the
+    released code.
+
+    Attributes:
+        samples: How many samples of one context for each word; the paper's N is 10,000.
+        sampling: Whether a word with at least so many contexts may have one of them twice.
+        sides: Of the p-value; one-sided it is that of an effect above 0.
+        variance: What stands for that of a sample's effect size: the variance of its targets' associations, which is
+            none of an effect size, or the sampling variance of the effect size.
+    """
+
+    samples: int = Field(default=10_000, ge=2)
+    sampling: Literal["without_replacement", "with_replacement"] = "without_replacement"
+    sides: Literal["two", "one"] = "two"
+    variance: Literal["associations", "effect_size"] = "associations"
+
+
 class ScoreSettings(MeasureSettings):
     """Fairness of the models of the fitted cell of the same name.
 
