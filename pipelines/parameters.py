@@ -10,15 +10,17 @@ from pipelines.compare import DiffSettings
 from pipelines.profiles import FOLDER, available
 from stages.common.cells import SHARED, Cell, cells, read_cell
 from stages.common.errors import InputError
+from stages.common.paths import prepared_path
 from stages.common.references import Refers, references
 from stages.common.settings import PARAMETERS, Settings, block, parse
 from stages.models.settings import FOR_OTHER_MODELS, parse_model, read_any_model, read_trained_model
 from stages.partition.settings import PartitionSettings
 from stages.partition.settings import read as partition_settings
-from stages.prepare.settings import dataset_settings
+from stages.prepare.settings import SPLITS, dataset_settings
 from stages.report.settings import profile, targets
 from stages.results.sources import SHARED_BLOCKS, sources, studies
 from stages.results.verbs import FITTING, OF_STUDIES, VERBS
+from stages.score.settings import ScoreSettings
 from stages.shadow.settings import ShadowSettings
 from stages.train.settings import TrainSettings
 
@@ -35,6 +37,10 @@ def validate(parameters: dict[str, Any]) -> None:
     for name in _mapping(parameters, "datasets"):
         dataset_settings(parameters, name)
     partitions = {name: partition_settings(parameters, name) for name in _mapping(parameters, "partitions")}
+    for name, partition in partitions.items():
+        if "train" not in dataset_settings(parameters, partition.dataset).files.given():
+            problem = f"`{partition.dataset}` has no split `train` to deal"
+            raise _error(f"partitions.{name}.dataset", problem, "name data that have")
     for name, model in _mapping(parameters, "models").items():
         parse_model(model, f"models.{name}")
     # All grids first: a cell may refer to another study's.
@@ -132,6 +138,7 @@ class _References:
             case "invert":
                 self._check_target(self.settings["target"])
         self._check_kind()
+        self._check_splits()
         self._check_columns()
         if partition := self.settings.get("partition"):
             self._check_partition(partition, self.partitions[partition])
@@ -149,7 +156,11 @@ class _References:
                 raise InputError(self.cell.key("model"), f"`{name}` is {model.called}", FOR_OTHER_MODELS)
         elif fitted := self._fitted():
             name = fitted["model"]
-            if not (model := read_any_model(self.parameters, name)).classifies:
+            model = read_any_model(self.parameters, name)
+            if isinstance(self.cell.settings, ScoreSettings):
+                with self.cell.naming():
+                    self.cell.settings.check(place.cell, model)
+            elif not model.classifies:
                 problem = f"`{place.cell}` trains `{name}`, which is {model.called}"
                 raise _error(f"{place.study}.{place.verb}.grid", problem, FOR_OTHER_MODELS)
 
@@ -172,9 +183,27 @@ class _References:
             problem = f"`{partition}` deals other members than `{theirs}`, by which the cell's models are trained"
             raise InputError(self.cell.key("partition"), problem, f"name {theirs}, or give both the same `membership`")
 
+    def _check_splits(self) -> None:
+        """Refuse data that have no such split as the cell reads."""
+        cell: Cell[Any] = self.cell
+        if (dataset := self.settings.get("dataset")) is None:
+            return
+        data = dataset_settings(self.parameters, dataset)
+        for split in SPLITS:
+            absent = split not in (*data.files.given(), *data.splits.given())
+            if absent and prepared_path(dataset, split) in cell.settings.inputs():
+                problem = f"`{dataset}` has no split `{split}`, and {cell.place.verb} reads it"
+                raise InputError(cell.key("dataset"), problem, f"name data that have, or give datasets.{dataset}.files")
+
     def _check_columns(self) -> None:
-        """Refuse a model of what the data have not."""
+        """Refuse a model, or a measurement, of what the data have not."""
         name, dataset = self.settings.get("model"), self.settings.get("dataset")
+        if isinstance(score := self.cell.settings, ScoreSettings):
+            declared = dataset_settings(self.parameters, score.dataset).columns.declared()
+            for role in score.measure.roles:
+                if role not in declared:
+                    problem = f"`{score.measure.kind}` reads `{role}`, and `{dataset}` has none"
+                    raise InputError(self.cell.key("dataset"), problem, f"declare it in datasets.{dataset}.columns")
         if name is None or dataset is None or (reads := read_any_model(self.parameters, name).reads) is None:
             return
         what, columns = reads

@@ -1,4 +1,4 @@
-"""Name examples by their text, or by text and question, and keep one example of each."""
+"""Name examples by their text, or by text and question or sentences, and keep one example of each."""
 
 import hashlib
 
@@ -7,6 +7,8 @@ import pandas as pd
 # Of two copies the one in the first of these splits stays: a test set then stays what others test on.
 KEEP_IN = ("test", "valid", "train")
 IDENTIFIER_LENGTH = 16
+# What makes several examples of one text.
+FURTHER = ("question", "stereotype", "antistereotype", "unrelated")
 
 
 def fingerprint(text: str) -> str:
@@ -19,10 +21,11 @@ def remove_duplicates(
 ) -> tuple[dict[str, pd.DataFrame], dict[str, dict[str, int]]]:
     """Keep one row of each text: the first one in test, else in valid, else in train.
 
-    Several questions may be asked of one text; all that are kept are in one split, the first of these.
+    Several questions may be asked of one text, or several sentences compared; all that are kept are in one split, the
+    first of these. Of items with sentences, in that split, none is removed.
 
     Args:
-        frames: Split -> rows with text, label and perhaps question.
+        frames: Split -> rows with text, label and perhaps question or sentences.
 
     Returns:
         The frames with `example_id`, unique over all of them; and per split the rows removed, and how
@@ -32,9 +35,16 @@ def remove_duplicates(
     stacked = pd.concat([frames[split].assign(split=split) for split in order], ignore_index=True)
     texts = stacked["text"].map(fingerprint)
     fingerprints = texts
-    if "question" in stacked:
-        # No text holds the sign between the two.
-        fingerprints = (stacked["text"] + "\0" + stacked["question"]).map(fingerprint)
+    if further := [name for name in FURTHER if name in stacked]:
+        # No text holds the sign between them.
+        keys = stacked["text"]
+        for name in further:
+            keys = keys + "\0" + stacked[name]
+        fingerprints = keys.map(fingerprint)
+        if "stereotype" in stacked:
+            # Published numbers count an item that a benchmark has twice, as CrowS-Pairs has one, twice.
+            times = fingerprints.groupby(fingerprints).cumcount()
+            fingerprints = fingerprints.where(times == 0, (keys + "\0" + times.astype(str)).map(fingerprint))
     repeated = fingerprints.duplicated() | (stacked["split"] != stacked.groupby(texts)["split"].transform("first"))
     conflicting = repeated & (stacked["label"] != stacked.groupby(fingerprints)["label"].transform("first"))
     counts = {

@@ -16,6 +16,11 @@ from stages.prepare.settings import Format
 
 Columns = dict[str, list[Any]]
 ORANGE_HEADER_ROWS = 3  # names, types, flags
+# Of StereoSet: its lists of items, and its labels of sentences by the roles these play here.
+TASKS = ("intrasentence", "intersentence")
+SENTENCES = {"stereotype": "stereotype", "anti-stereotype": "antistereotype", "unrelated": "unrelated"}
+# Of CrowS-Pairs.
+DIRECTIONS = ("stereo", "antistereo")
 
 
 def read(content: bytes, kind: Format, encoding: str, wanted: Sequence[str], where: str) -> Columns:
@@ -157,6 +162,44 @@ def _bbq(text: str, wanted: Sequence[str], where: str) -> Columns:
     return {name: list(compress(columns[name], answered)) for name in wanted}
 
 
+def _stereoset(text: str, wanted: Sequence[str], where: str) -> Columns:
+    """Read the items of StereoSet (Nadeem et al. 2021), those within a sentence first; a label is a type of bias."""
+    columns: Columns = {name: [] for name in ("text", "label", "term", "task", *SENTENCES.values())}
+    check_columns(list(columns), wanted, where)
+    remedy = "give dev.json or test.json of StereoSet, as it was published"
+    try:
+        items = [(task, item) for task in TASKS for item in json.loads(text)["data"][task]]
+        for number, (task, item) in enumerate(items, start=1):
+            sentences = {SENTENCES[each["gold_label"]]: each["sentence"] for each in item["sentences"]}
+            if len(sentences) < len(SENTENCES) or len(item["sentences"]) > len(SENTENCES):
+                raise InputError(where, f"item {number} has not one sentence of each label", remedy)
+            row = {"text": item["context"], "label": item["bias_type"], "term": item["target"], "task": task}
+            for name, value in (row | sentences).items():
+                columns[name].append(value)
+    except json.JSONDecodeError as error:
+        raise InputError(where, f"not JSON ({error})", remedy) from None
+    except (KeyError, TypeError) as error:
+        raise InputError(where, f"not laid out like StereoSet ({error})", remedy) from None
+    return {name: columns[name] for name in wanted}
+
+
+def _crows_pairs(text: str, wanted: Sequence[str], where: str) -> Columns:
+    """Read the pairs of CrowS-Pairs (Nangia et al. 2020); a label is a type of bias.
+
+    Its `sent_more` is the more stereotypical sentence in both directions, and the text here. The direction says whether
+    it is the one about the disadvantaged group (`stereo`), or the one that is not (`antistereo`).
+    """
+    check_columns(["text", "label", "stereotype", "antistereotype", "direction"], wanted, where)
+    rows = _csv(text, ["sent_more", "sent_less", "bias_type", "stereo_antistereo"], where)
+    for number, direction in enumerate(rows["stereo_antistereo"], start=1):
+        if direction not in DIRECTIONS:
+            problem = f"data row {number} has the direction {direction!r}"
+            raise InputError(where, problem, f"allowed: {', '.join(DIRECTIONS)}")
+    columns: Columns = {"text": rows["sent_more"], "label": rows["bias_type"], "direction": rows["stereo_antistereo"]}
+    columns |= {"stereotype": rows["sent_more"], "antistereotype": rows["sent_less"]}
+    return {name: columns[name] for name in wanted}
+
+
 def _as_worded(context: str, answer: str) -> str | None:
     """Return the first place in a context that reads as an answer, with or without its article; None if none does."""
     answer = answer.strip()
@@ -183,4 +226,6 @@ _READERS: dict[str, Callable[[str, Sequence[str], str], Columns]] = {
     "slots": _slots,
     "orange": _orange,
     "bbq": _bbq,
+    "stereoset": _stereoset,
+    "crows_pairs": _crows_pairs,
 }

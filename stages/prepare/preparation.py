@@ -34,26 +34,28 @@ def prepare(name: str, settings: DatasetSettings) -> Prepared:
         settings: The data set's block.
 
     Returns:
-        For train, valid and test a table with example_id, text, label and, where the source has them,
-        tokens, tags, question, answers, answer_start, target, group, author and time; no text is in two of them,
-        and none twice in one but with another question.
+        For train, valid and test, or for those of which there are files where there is no train, a table with
+        example_id, text, label and, where the source has them, what other roles there are (`ROLES`) and answer_start;
+        no text is in two of them, and none twice in one but with another question or sentences to compare.
 
     Raises:
-        InputError: The source or its settings cannot give three splits that hold rows.
+        InputError: The source or its settings cannot give these splits with rows in each.
     """
     where = f"{PARAMETERS}: datasets.{name}"
     source = hub.load(settings) if isinstance(settings, HubDataset) else sources.load(settings)
     frames, missing = _cleaned(source, settings)
     frames, duplicates = remove_duplicates(frames)
-    drawn = draw_splits(frames["train"], settings.splits.given(), settings.seed, where)
-    frames, unseen, beyond = _limited({split: (frames | drawn)[split] for split in SPLITS}, settings, where)
+    fractions = settings.splits.given()
+    drawn = draw_splits(frames["train"], fractions, settings.seed, where) if fractions else {}
+    frames |= drawn
+    frames, unseen, beyond = _limited({split: frames[split] for split in SPLITS if split in frames}, settings, where)
     _check_rows(frames, where)
     card = {
         "dataset": name,
         "source": source.card,
         "licence": settings.licence,
         "seed": settings.seed,
-        "columns": list(frames["train"].columns),
+        "columns": list(next(iter(frames.values())).columns),
         "rows": {split: len(rows) for split, rows in frames.items()},
         "labels": {split: rows["label"].value_counts().to_dict() for split, rows in frames.items()},
         "rows_read": dict(_rows_read(source)),
@@ -97,13 +99,15 @@ def _rows_read(source: Source) -> Counter[str]:
 def _limited(
     frames: dict[str, pd.DataFrame], settings: DatasetSettings, where: str
 ) -> tuple[dict[str, pd.DataFrame], dict[str, dict[str, int]], dict[str, int]]:
-    """Drop rows whose label train lacks once it is limited, then limit; count both per split."""
+    """Drop rows whose label train lacks once it is limited, if there is a train, then limit; count both per split."""
     limits = {split: getattr(settings.limit, split) for split in SPLITS}
-    train = limit_rows(frames["train"], "train", limits["train"], settings.seed)
+    train = limit_rows(frames["train"], "train", limits["train"], settings.seed) if "train" in frames else None
     limited, unseen, beyond = {}, {}, {}
     for split, rows in frames.items():
-        known = rows
-        if split != "train" and settings.when_unseen != "keep" and (labels := unseen_labels(rows, train)):
+        known, labels = rows, dict[str, int]()
+        if train is not None and split != "train" and settings.when_unseen != "keep":
+            labels = unseen_labels(rows, train)
+        if labels:
             if settings.when_unseen == "error":
                 raise _unseen_refusal(labels, split, where, limits["train"])
             unseen[split] = labels

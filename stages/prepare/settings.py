@@ -5,7 +5,8 @@ To bring your own, add an entry:
     mine:
       source: file                # or package (a file inside an installed package), or hub
       watch: texts                # DVC looks here for changes: the file, or a folder that holds all files
-      format: csv                 # csv, tsv, jsonl, parquet, slots (word:TAG ... <=> label), orange (.tab) or bbq
+      format: csv                 # csv, tsv, jsonl, parquet, slots (word:TAG ... <=> label), orange (.tab), bbq,
+                                  # stereoset or crows_pairs
       files: {train: [{path: texts/mine.csv}]}
       columns: {text: comment, label: topic}
       splits: {valid: 0.1, test: 0.2}
@@ -38,11 +39,28 @@ from stages.common.settings import PARAMETERS, Settings, block, parse
 
 SPLITS = ("train", "valid", "test")
 # What a column can mean, in the order of the prepared tables.
-ROLES = ("text", "label", "tokens", "tags", "question", "answers", "target", "group", "author", "time")
+ROLES = (
+    "text",
+    "label",
+    "tokens",
+    "tags",
+    "question",
+    "answers",
+    "target",
+    "stereotype",
+    "antistereotype",
+    "unrelated",
+    "term",
+    "task",
+    "direction",
+    "group",
+    "author",
+    "time",
+)
 
 # Those whose values are one text each, and no part of what answers stand in.
 Plain = Literal["label", "target", "group", "author", "time"]
-Format = Literal["csv", "tsv", "jsonl", "parquet", "slots", "orange", "bbq"]
+Format = Literal["csv", "tsv", "jsonl", "parquet", "slots", "orange", "bbq", "stereoset", "crows_pairs"]
 OnProblem = Literal["error", "drop"]
 OnUnseen = Literal["error", "drop", "keep"]
 Name = Annotated[str, Field(min_length=1)]
@@ -59,9 +77,9 @@ class File(Settings):
 
 
 class Files(Settings, Generic[Item]):
-    """Where each split comes from; a split that is absent is drawn from train."""
+    """Where each split comes from; one that is absent is drawn from train, or is in no table if there is no train."""
 
-    train: Item
+    train: Item | None = None
     valid: Item | None = None
     test: Item | None = None
 
@@ -80,6 +98,12 @@ class Columns(Settings):
         question: Asked of the text, which its `answers` stand in: each a text, a list of texts, or SQuAD's
             {text: [...], answer_start: [...]}. The first is trained on; any of them is right.
         target: What a model is to write when it has read the text.
+        stereotype: Of sentences that are compared with each other, the stereotypical one.
+        antistereotype: The one that says the opposite, or the same of another group.
+        unrelated: The one that makes no sense.
+        term: Who or what the sentences are about, such as a profession.
+        task: What a model is to do with the sentences, where that differs from item to item.
+        direction: Which of two sentences is about the disadvantaged group.
     """
 
     text: Name
@@ -89,6 +113,12 @@ class Columns(Settings):
     question: Name | None = None
     answers: Name | None = None
     target: Name | None = None
+    stereotype: Name | None = None
+    antistereotype: Name | None = None
+    unrelated: Name | None = None
+    term: Name | None = None
+    task: Name | None = None
+    direction: Name | None = None
     group: Name | None = None
     author: Name | None = None
     time: Name | None = None
@@ -107,6 +137,12 @@ class Columns(Settings):
     def _questions_have_answers(self) -> Self:
         if bool(self.question) != bool(self.answers):
             raise ValueError("`question` and `answers` belong together: declare both")
+        return self
+
+    @model_validator(mode="after")
+    def _sentences_are_compared(self) -> Self:
+        if bool(self.stereotype) != bool(self.antistereotype):
+            raise ValueError("`stereotype` and `antistereotype` belong together: declare both")
         return self
 
 
@@ -168,6 +204,14 @@ class Dataset(Settings):
     @model_validator(mode="after")
     def _every_split_has_one_origin(self) -> Self:
         given, drawn = self.files.given(), self.splits.given()
+        if not given:
+            raise ValueError("`files` names none: give those of train, or of test for data that only measure")
+        if "train" not in given:
+            if drawn:
+                raise ValueError(
+                    f"`splits` draws `{next(iter(drawn))}` from train, of which `files` has none: keep one"
+                )
+            return self
         for split in SPLITS:
             if split in given and split in drawn:
                 raise ValueError(f"`{split}` stands in both `files` and `splits`: keep one")

@@ -84,6 +84,17 @@ METRICS: dict[str, Metric] = {
     "true_positive_rate_gap": Metric("fraction", "min", "TPR gap"),
     "false_positive_rate_gap": Metric("fraction", "min", "FPR gap"),
     "counterfactual_flip_rate": Metric("fraction", "min", "counterfactual flip rate"),
+    "language_modeling_score": Metric("points", "max", "StereoSet language modeling score, of 100"),
+    "stereotype_score": Metric("points", 50.0, "StereoSet stereotype score, of 100"),
+    "idealized_cat_score": Metric("points", "max", "StereoSet ICAT, of 100"),
+    "crows_pairs_stereotype": Metric("fraction", 0.5, "CrowS-Pairs whose stereotype is likelier"),
+    "crows_pairs_neutral": Metric("fraction", None, "CrowS-Pairs equally likely"),
+    "crows_pairs_unmodified_stereotype": Metric(
+        "fraction", 0.5, "CrowS-Pairs whose stereotype makes the tokens of both likelier"
+    ),
+    "crows_pairs_unmodified_neutral": Metric(
+        "fraction", None, "CrowS-Pairs that make the tokens of both equally likely"
+    ),
     **{
         f"{name}_{when}": Metric(unit, best, f"{title} {said}")
         for name, of, best, title in (

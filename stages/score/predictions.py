@@ -32,6 +32,7 @@ def read(cell: Cell[ScoreSettings]) -> Texts:
         InputError: If group rates are due and their label is missing or unknown, or swaps cannot be read.
     """
     dataset, settings = cell.settings.dataset, cell.settings.measure
+    assert isinstance(settings, PredictionSettings)
     test = read_split(dataset, "test")
     known = sorted(test["label"].unique())
     if "group" in test and settings.positive_label not in known:

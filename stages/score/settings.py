@@ -1,32 +1,112 @@
 """Settings of one scoring cell: `<study>.score` in params.yaml."""
 
+from abc import abstractmethod
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field
 
+from stages.common.errors import SettingError
 from stages.common.paths import prepared_path
 from stages.common.settings import Settings
 from stages.counterfactual.settings import SwapSettings
 from stages.measuring.settings import MeasureSettings
+from stages.models.settings import AnyModelSettings, LanguageModelSettings, WordNetwork
 
 
-class PredictionSettings(Settings):
+class KindSettings(Settings):
+    """What every kind of `measure` says of the models that it can measure.
+
+    Attributes:
+        models: What they are called in messages.
+        roles: Columns that the data need for it, besides text and label.
+        kind: Names it.
+    """
+
+    models: ClassVar[str]
+    roles: ClassVar[tuple[str, ...]] = ()
+    kind: str
+
+    @classmethod
+    @abstractmethod
+    def takes(cls, model: AnyModelSettings) -> bool:
+        """Return whether it can measure models of these settings."""
+
+    def inputs(self, dataset: str) -> list[Path]:
+        """Return what it reads besides the models: test examples, and what else there is."""
+        return [prepared_path(dataset, "test")]
+
+
+class OfLanguageModels(KindSettings):
+    """What can be measured of causal language models that say what token follows any other."""
+
+    models = "language models of network.kind bytes or pretrained"
+
+    @classmethod
+    def takes(cls, model: AnyModelSettings) -> bool:
+        """See the base: a network of words takes all words outside its vocabulary for one."""
+        return isinstance(model, LanguageModelSettings) and not isinstance(model.network, WordNetwork)
+
+
+class PredictionSettings(KindSettings):
     """Group rates and counterfactual flips, by what a classifier predicts (stages/score/predictions.py).
 
     Attributes:
-        kind: Names it.
         positive_label: Whose rates are compared between groups; data without a `group` column need none.
         swaps: The words that are swapped in counterfactual texts.
     """
 
+    models = "classifiers"
     kind: Literal["predictions"] = "predictions"
     positive_label: str | None = None
     swaps: SwapSettings
 
+    @classmethod
+    def takes(cls, model: AnyModelSettings) -> bool:
+        """See the base."""
+        return model.classifies
+
     def inputs(self, dataset: str) -> list[Path]:
-        """Return what it reads besides the models: test texts and local lists of words."""
-        return [prepared_path(dataset, "test"), *self.swaps.inputs()]
+        """See the base: also local lists of words."""
+        return [*super().inputs(dataset), *self.swaps.inputs()]
+
+
+class StereoSetSettings(OfLanguageModels):
+    """Language modeling score, stereotype score and ICAT of items of StereoSet (stages/score/stereoset.py)."""
+
+    roles = ("stereotype", "antistereotype", "unrelated", "term", "task")
+    kind: Literal["stereoset"]
+
+
+class CrowsPairsSettings(OfLanguageModels):
+    """How often the stereotypical sentence of a pair of CrowS-Pairs is the likelier (stages/score/crows_pairs.py)."""
+
+    roles = ("stereotype", "antistereotype", "direction")
+    kind: Literal["crows_pairs"]
+
+
+AnyKind = PredictionSettings | StereoSetSettings | CrowsPairsSettings
+KINDS: tuple[type[KindSettings], ...] = get_args(AnyKind)
+
+
+class CeatSettings(Settings):
+    """How CEAT draws contexts and combines effect sizes (stages/score/association.py).
+
+    The defaults are the paper's as far as they are known; `with_replacement`, `one` and `associations` are those of the
+    released code.
+
+    Attributes:
+        samples: How many samples of one context for each word; the paper's N is 10,000.
+        sampling: Whether a word with at least so many contexts may have one of them twice.
+        sides: Of the p-value; one-sided it is that of an effect above 0.
+        variance: What stands for that of a sample's effect size: the variance of its targets' associations, which is
+            none of an effect size, or the sampling variance of the effect size.
+    """
+
+    samples: int = Field(default=10_000, ge=2)
+    sampling: Literal["without_replacement", "with_replacement"] = "without_replacement"
+    sides: Literal["two", "one"] = "two"
+    variance: Literal["associations", "effect_size"] = "associations"
 
 
 class ScoreSettings(MeasureSettings):
@@ -39,8 +119,18 @@ class ScoreSettings(MeasureSettings):
     """
 
     folder: ClassVar[str] = "scores"
-    measure: Annotated[PredictionSettings, Field(discriminator="kind")]
+    measure: Annotated[AnyKind, Field(discriminator="kind")]
 
     def inputs(self) -> list[Path]:
         """Return what a cell with these settings reads besides models: dvc.yaml must declare it."""
         return self.measure.inputs(self.dataset)
+
+    def check(self, cell: str, model: AnyModelSettings) -> None:
+        """Raise SettingError if what is measured is not of models like those of `cell`, which have these settings."""
+        if not self.measure.takes(model):
+            network = f" of network.kind {model.network.kind}" if isinstance(model, LanguageModelSettings) else ""
+            problem = f"`{self.measure.kind}` measures {self.measure.models}, and `{cell}` has {model.called}{network}"
+            kinds = [each.model_fields["kind"] for each in KINDS if each.takes(model)]
+            allowed = ", ".join(name for field in kinds for name in get_args(field.annotation)) or "none"
+            remedy = f"allowed of that model: {allowed}; or name a cell that has one of those"
+            raise SettingError("measure.kind", problem, remedy)

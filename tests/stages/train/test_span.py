@@ -48,7 +48,9 @@ def test_data_without_questions_are_refused(asking, texts):
 
 def test_other_verbs_refuse_span_models(asking):
     asking.done("train", "none")
-    message = "is a span model, and this needs a classifier; train and federate take every model, extract language"
+    message = (
+        "`predictions` measures classifiers, and `none` has a span model; allowed of that model: none; or name a cell"
+    )
     assert message in asking.refused("score", "none")
     asking.parameters["models"]["small"] = asking.parameters["models"]["mean"]
     assert "models.small: is a span model; name a classifier here" in asking.refused("distill", "small")

@@ -1,0 +1,289 @@
+"""Bias of a classifier of toxic text by areas under the ROC of groups, as Jigsaw and HateXplain measure it."""
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from stages.common.measurements import Measurement
+from stages.common.statistics import auc, bootstrap_interval
+from stages.score.by_group import GroupFindings
+
+Background = Literal["jigsaw", "hatexplain"]
+Floats = NDArray[np.float64]
+Rows = NDArray[np.int64]
+# Row numbers of what should score higher, and of what should score lower.
+Sides = tuple[Rows, Rows]
+# Row numbers of a group's toxic and other examples, and of its background's toxic and other examples.
+Part = tuple[Rows, Rows, Rows, Rows]
+
+POWER = -5.0
+# Numbers of a bootstrap that are worked on at a time: a hundred megabytes of them.
+BLOCK = 2**24
+# Of HateXplain: those that its notebook of bias compares.
+COMMUNITIES = (
+    "African",
+    "Islam",
+    "Jewish",
+    "Homosexual",
+    "Women",
+    "Refugee",
+    "Arab",
+    "Caucasian",
+    "Asian",
+    "Hispanic",
+)
+TOXIC = {"hatespeech": True, "offensive": True, "normal": False}
+AREAS = ("subgroup_auc", "bpsn_auc", "bnsp_auc")
+BEST: dict[str, str | float | None] = {
+    "toxicity_auc": "max",
+    **dict.fromkeys(AREAS, "max"),
+    **{f"generalised_mean_{area}": "max" for area in AREAS},
+    "jigsaw_final_score": "max",
+    "positive_aeg": 0.0,
+    "negative_aeg": 0.0,
+    "groups_measured": None,
+    "groups_left_out": None,
+    "background_dropped": None,
+}
+
+
+def communities(targets: Sequence[Sequence[str]]) -> list[str]:
+    """Return the communities that a post's annotators name more than once, in the order of their names.
+
+    Args:
+        targets: What each of the three annotators names.
+
+    Source: HateXplain's notebook `Bias_Calculation_NB.ipynb` (Mathew et al. 2021).
+    """
+    named = Counter(community for annotator in targets for community in annotator)
+    return sorted(community for community, times in named.items() if times > 1)
+
+
+def majority_toxic(labels: Sequence[str]) -> bool | None:
+    """Return whether a post's majority label is one of hate or offence; None where no label has a majority.
+
+    The majority is one of three labels: with hatespeech, offensive and normal once each a post is undecided, and
+    HateXplain leaves it out.
+
+    Args:
+        labels: `hatespeech`, `offensive` or `normal`, of each annotator.
+
+    Raises:
+        ValueError: For another label.
+
+    Source: `Preprocess/dataCollect.py` of HateXplain (Mathew et al. 2021).
+    """
+    if unknown := sorted(set(labels) - set(TOXIC)):
+        raise ValueError(f"{', '.join(unknown)}: no label of HateXplain; allowed: {', '.join(TOXIC)}")
+    [(label, times)] = Counter(labels).most_common(1)
+    return TOXIC[label] if 2 * times > len(labels) else None
+
+
+def generalised_mean(values: Floats, power: float = POWER) -> Floats:
+    """Return the generalised mean along the last axis, (mean of values^power)^(1/power): the lower ones count most.
+
+    Args:
+        values: (..., groups) at least 0; NaN is left out, and of nothing but NaN the mean is NaN.
+        power: Below 0; the lower, the nearer is the mean to the least value.
+
+    Raises:
+        ValueError: The power is not below 0.
+
+    Source: Jigsaw's competition of 2019, "Generalized Mean of Bias AUCs".
+    """
+    if power >= 0:
+        raise ValueError(f"a power of {power}; it is to be below 0, so that the lowest values count most")
+    there = ~np.isnan(values)
+    # Relative to the least: the powers of small values are beyond what a float holds.
+    least = np.where(there, values, np.inf).min(axis=-1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        relative = values / np.where(least > 0, least, 1.0)
+        mean = (np.where(there, relative**power, 0.0).sum(axis=-1) / there.sum(axis=-1)) ** (1 / power)
+        means: Floats = np.where(there.any(axis=-1), np.where(least[..., 0] > 0, least[..., 0] * mean, 0.0), np.nan)
+    return means
+
+
+def group_auc(
+    table: pd.DataFrame, groups: Sequence[str], background: Background, minimum: int, seed: int
+) -> GroupFindings:
+    """Return the AUCs of each group, within it and against its background, and what they come to together.
+
+    A group whose toxic or other examples, or those of its background, are too few is left out of everything but the
+    backgrounds of others, so that all generalised means are of the same groups. A replicate of the bootstrap in which
+    a group has examples of one class only is averaged over the other groups.
+
+    Args:
+        table: Columns example_id, score (higher: more toxic), toxic (bool) and groups (the names of those that it
+            belongs to: none, one or several).
+        groups: Those that are compared; other names in the table are not heeded.
+        background: What a group is held against. `jigsaw`: all examples outside it. `hatexplain`: examples of the
+            other groups; those of no group are dropped.
+        minimum: The fewest toxic and the fewest other examples that a group, and its background, must have.
+        seed: Of the bootstrap of the generalised means.
+
+    Returns:
+        Findings whose `examples` have a row for each example in each group measured: of a toxic example
+        `within_group` is the share of the group's other examples that score lower, `against_background` that of the
+        background's; of an example that is not toxic they are the shares of toxic examples that score higher. Ties
+        count one half. Their means are the group's subgroup AUC, BNSP (toxic) and BPSN (others).
+
+    Raises:
+        ValueError: The minimum is below 1, a score is not finite, or the table has toxic or other examples only.
+
+    Source: Borkan et al. 2019, section 3; the final score: Jigsaw's competition of 2019, from memory; the second
+    background: HateXplain's `Bias_Calculation_NB.ipynb` (Mathew et al. 2021).
+    """
+    if minimum < 1:
+        raise ValueError(f"a minimum of {minimum}: without examples of both classes a group has no AUC")
+    toxic, scores = table["toxic"].to_numpy(dtype=bool), table["score"].to_numpy(dtype=np.float64)
+    if not np.isfinite(scores).all():
+        raise ValueError(f"{int((~np.isfinite(scores)).sum())} scores are not finite")
+    if toxic.all() or not toxic.any():
+        raise ValueError(f"of {len(toxic)} examples {int(toxic.sum())} are toxic: there is no AUC")
+    member = np.array([[group in named for group in groups] for named in map(set, table["groups"])], dtype=bool)
+    used = np.ones(len(table), dtype=bool)
+    if background == "hatexplain":
+        used &= member.any(axis=1)
+    parts, left_out = _parts(member, used, toxic, groups, minimum)
+    areas = {name: [_sides(name, part) for part in parts.values()] for name in AREAS}
+
+    measured = {"test/toxicity_auc": auc(scores[toxic], scores[~toxic])}
+    for group, (own_toxic, own_other, other_toxic, other_other) in parts.items():
+        for name in AREAS:
+            positives, negatives = _sides(name, parts[group])
+            measured[f"test/{name}/{group}"] = auc(scores[positives], scores[negatives])
+        measured[f"test/positive_aeg/{group}"] = _gap(scores[own_toxic], scores[other_toxic])
+        measured[f"test/negative_aeg/{group}"] = _gap(scores[own_other], scores[other_other])
+    if parts:
+        measured |= _means(scores, toxic, areas, used, seed, final=background == "jigsaw")
+    measured["test/groups_measured"] = Measurement(len(parts))
+    measured["test/groups_left_out"] = Measurement(len(left_out))
+    measured["test/background_dropped"] = Measurement(int((~used).sum()))
+    return GroupFindings(_examples(table, scores, toxic, parts), measured, BEST, left_out)
+
+
+def _parts(
+    member: NDArray[np.bool_], used: NDArray[np.bool_], toxic: NDArray[np.bool_], groups: Sequence[str], minimum: int
+) -> tuple[dict[str, Part], dict[str, str]]:
+    parts: dict[str, Part] = {}
+    left_out: dict[str, str] = {}
+    for group, inside in zip(groups, member.T, strict=True):
+        outside = used & ~inside
+        own, other = ((np.flatnonzero(rows & toxic), np.flatnonzero(rows & ~toxic)) for rows in (inside, outside))
+        parts[group] = (*own, *other)
+        sizes = [len(rows) for rows in parts[group]]
+        if min(sizes) < minimum:
+            del parts[group]
+            counts = "{} toxic and {} other examples, {} and {} in the background".format(*sizes)
+            left_out[group] = f"{counts}; each must be at least {minimum}"
+    return parts, left_out
+
+
+def _sides(area: str, part: Part) -> Sides:
+    own_toxic, own_other, other_toxic, other_other = part
+    return {
+        "subgroup_auc": (own_toxic, own_other),
+        "bpsn_auc": (other_toxic, own_other),
+        "bnsp_auc": (own_toxic, other_other),
+    }[area]
+
+
+def _gap(own: Floats, others: Floats) -> Measurement:
+    """Return 0.5 - U / (n1 n2), U being the pairs in which the background's example scores higher."""
+    above = auc(own, others)
+    if above.ci_low is None or above.ci_high is None:
+        return Measurement(above.value - 0.5, above.n)
+    return Measurement(above.value - 0.5, above.n, above.ci_low - 0.5, above.ci_high - 0.5)
+
+
+def _means(
+    scores: Floats,
+    toxic: NDArray[np.bool_],
+    areas: dict[str, list[Sides]],
+    used: NDArray[np.bool_],
+    seed: int,
+    final: bool,
+) -> dict[str, Measurement]:
+    """Return the generalised means, and the final score if it is due, with their bootstrap over examples."""
+    terms = {f"generalised_mean_{name}": [sides] for name, sides in areas.items()}
+    if final:
+        # A generalised mean of the one AUC of all examples is that AUC.
+        overall = [(np.flatnonzero(toxic), np.flatnonzero(~toxic))]
+        terms["jigsaw_final_score"] = [overall, *areas.values()]
+    once = used.astype(np.int64)
+    measured = {}
+    for name, means in terms.items():
+        statistic = partial(_mean_of_means, scores=scores, means=means)
+        [value] = statistic(once[None])
+        ends = bootstrap_interval(statistic, once, np.random.default_rng(seed))
+        # A replicate in which no group has an AUC has no mean.
+        interval = ends if np.isfinite(ends).all() else (None, None)
+        measured[f"test/{name}"] = Measurement(float(value), int(once.sum()), *interval)
+    return measured
+
+
+def _mean_of_means(times: Rows, scores: Floats, means: list[list[Sides]]) -> Floats:
+    """Return, of each replicate, the mean of generalised means of AUCs.
+
+    Args:
+        times: (replicates, n) how often each row is in a replicate.
+        scores: (n,) of the rows.
+        means: Of each generalised mean, the sides of its AUCs.
+    """
+    blocks = np.array_split(times, -(-times.size // BLOCK))
+    found: Floats = np.concatenate(
+        [
+            np.mean(
+                [generalised_mean(np.stack([_area(block, scores, *pair) for pair in sides], 1)) for sides in means], 0
+            )
+            for block in blocks
+        ]
+    )
+    return found
+
+
+def _area(times: Rows, scores: Floats, positives: Rows, negatives: Rows) -> Floats:
+    """Return (replicates,) AUCs, NaN where no row of a side was drawn."""
+    ordered = negatives[np.argsort(scores[negatives])]
+    drawn = np.cumsum(np.pad(times[:, ordered], ((0, 0), (1, 0))), axis=1)
+    less, not_more = (np.searchsorted(scores[ordered], scores[positives], side) for side in ("left", "right"))
+    above = times[:, positives]
+    halves = (above * (drawn[:, less] + drawn[:, not_more])).sum(axis=1)
+    pairs = above.sum(axis=1) * drawn[:, -1]
+    areas: Floats = np.divide(halves, 2 * pairs, out=np.full(len(times), np.nan), where=pairs > 0)
+    return areas
+
+
+def _examples(table: pd.DataFrame, scores: Floats, toxic: NDArray[np.bool_], parts: dict[str, Part]) -> pd.DataFrame:
+    found = []
+    for group, (own_toxic, own_other, other_toxic, other_other) in parts.items():
+        for rows, sign, within, against in (
+            (own_toxic, 1, own_other, other_other),
+            (own_other, -1, own_toxic, other_toxic),
+        ):
+            found.append(
+                pd.DataFrame(
+                    {
+                        "example_id": table["example_id"].to_numpy()[rows],
+                        "group": group,
+                        "toxic": toxic[rows],
+                        "score": scores[rows],
+                        "within_group": _outscored(sign * scores[rows], sign * scores[within]),
+                        "against_background": _outscored(sign * scores[rows], sign * scores[against]),
+                    }
+                )
+            )
+    columns = ["example_id", "group", "toxic", "score", "within_group", "against_background"]
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=columns)
+
+
+def _outscored(scores: Floats, others: Floats) -> Floats:
+    ordered = np.sort(others)
+    less, not_more = np.searchsorted(ordered, scores, "left"), np.searchsorted(ordered, scores, "right")
+    shares: Floats = (less + not_more) / (2 * len(others))
+    return shares

@@ -1,0 +1,108 @@
+"""How likely a causal language model finds each token of sentences that are compared with each other.
+
+Such sentences mostly begin alike, and what a network makes of that beginning is the same for all: it is read once.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stages.common.errors import InputError
+from stages.common.settings import PARAMETERS
+from stages.models.encoders import padded_ids
+from stages.models.language import LanguageModel
+from stages.models.pretrained import tokenizer
+
+Tokens = list[int]
+
+
+def whole_tokens(model: LanguageModel, texts: Sequence[str]) -> list[Tokens]:
+    """Return tokens of texts behind the mark of a beginning; InputError if the model reads fewer than a text has."""
+    tokenize = tokenizer(model.settings)
+    tokenize.no_truncation()
+    return _checked(model, [each.ids for each in tokenize.encode_batch(list(texts))])
+
+
+def continued_tokens(model: LanguageModel, begun: Sequence[Tokens], texts: Sequence[str]) -> list[Tokens]:
+    """Return tokens with those of a text behind them, which a space parts; InputError as in `whole_tokens`."""
+    tokenize = tokenizer(model.settings)
+    tokenize.no_truncation()
+    further = tokenize.encode_batch([f" {text}" for text in texts], add_special_tokens=False)
+    return _checked(model, [[*before, *each.ids] for before, each in zip(begun, further, strict=True)])
+
+
+@torch.no_grad()
+def log_probabilities(model: LanguageModel, groups: Sequence[Sequence[Tokens]]) -> list[list[NDArray[np.float64]]]:
+    """Return for each text of each group the (tokens - 1,) log-probabilities, in nats, of its tokens after the first.
+
+    Each is conditioned on all tokens before it.
+
+    Args:
+        model: In eval mode.
+        groups: n groups of texts, as tokens behind the mark of a beginning. What a group begins with is read once.
+    """
+    found: list[list[NDArray[np.float64]]] = [[] for _ in groups]
+    for shared, batch in _batches(model, groups):
+        texts = [text for number in batch for text in groups[number]]
+        group = torch.tensor([place for place, number in enumerate(batch) for _ in groups[number]], device=model.device)
+        begun = torch.tensor([groups[number][0][:shared] for number in batch], device=model.device)
+        rest = torch.from_numpy(padded_ids([text[shared:] for text in texts])[0]).long().to(model.device)
+        said = _log_probabilities(model, begun, rest, group).cpu().numpy()
+        owners = [number for number in batch for _ in groups[number]]
+        for row, (number, text) in enumerate(zip(owners, texts, strict=True)):
+            found[number].append(said[row, : len(text) - 1])
+    return found
+
+
+def _log_probabilities(model: LanguageModel, begun: Tensor, rest: Tensor, group: Tensor) -> Tensor:
+    """Return (texts, shared - 1 + width) log-probabilities of the tokens after the first.
+
+    Args:
+        model: See above.
+        begun: (groups, shared) tokens that a group begins with.
+        rest: (texts, width) those of its texts behind them, at least 1; no token looks at padding behind it.
+        group: (texts,) the row of a text's group.
+    """
+    read = model.network(input_ids=begun, use_cache=True)
+    of_beginning = _taken(read.logits[:, :-1], begun[:, 1:])[group]
+    logits = read.logits[group, -1:]
+    if rest.shape[1] > 1:
+        read.past_key_values.batch_select_indices(group)
+        further = model.network(input_ids=rest[:, :-1], past_key_values=read.past_key_values, use_cache=True)
+        logits = torch.cat([logits, further.logits], dim=1)
+    return torch.cat([of_beginning, _taken(logits, rest)], dim=1)
+
+
+def _taken(logits: Tensor, ids: Tensor) -> Tensor:
+    """Return (n, width) float64 log-probabilities of tokens, of logits (n, width, tokens) that say them."""
+    return torch.log_softmax(logits, dim=2).gather(2, ids[..., None])[..., 0].double()
+
+
+def _batches(model: LanguageModel, groups: Sequence[Sequence[Tokens]]) -> Iterator[tuple[int, list[int]]]:
+    """Yield numbers of groups that share as many tokens each, with that number; those of like length together."""
+    shared = [_shared(group) for group in groups]
+    order = sorted(range(len(groups)), key=lambda number: (shared[number], max(map(len, groups[number]))))
+    for length, alike in groupby(order, key=shared.__getitem__):
+        numbers = list(alike)
+        at_once = max(1, model.chunk // max(len(groups[number]) for number in numbers))
+        for start in range(0, len(numbers), at_once):
+            yield length, numbers[start : start + at_once]
+
+
+def _shared(texts: Sequence[Tokens]) -> int:
+    """Return how many tokens all begin with, of which each text has at least one more."""
+    least = min(map(len, texts)) - 1
+    return next((place for place in range(least) if len({text[place] for text in texts}) > 1), least)
+
+
+def _checked(model: LanguageModel, texts: list[Tokens]) -> list[Tokens]:
+    """Refuse texts that would be cut: what is left of two sentences may be one and the same."""
+    longest = max(map(len, texts), default=0)
+    if longest > model.settings.max_length:
+        problem = f"{model.settings.max_length} would cut a sentence of {longest} tokens that is measured"
+        raise InputError(f"{PARAMETERS}: models: max_length", problem, f"train a model of {longest} or more")
+    return texts

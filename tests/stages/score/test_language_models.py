@@ -1,0 +1,109 @@
+"""The command on a study of a language model: StereoSet and CrowS-Pairs."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+KINDS = ("stereoset", "crows_pairs")
+
+
+@pytest.fixture
+def comparing(talkative, compared):
+    """The study of a language model over bytes, whose cell `none` is measured on other data than it is trained on."""
+    toy = talkative.parameters["toy"]
+    del toy["train"]["base"]["secret"], toy["dataset"]
+    talkative.parameters["models"]["mean"]["max_length"] = 64
+    toy["train"]["base"] |= {"dataset": "trees", "epochs": 1}
+    toy["score"]["base"] = {"dataset": "benchmark", "measure": {"kind": "stereoset"}}
+    # It has a test split alone.
+    Path("data/prepared/benchmark").mkdir(parents=True)
+    compared.to_parquet("data/prepared/benchmark/test.parquet")
+    talkative.done("train", "none")
+    return talkative
+
+
+def of_kind(study, kind):
+    study.parameters["toy"]["score"]["base"]["measure"] = {"kind": kind}
+    return study
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_scoring_writes_a_table_of_items_and_metrics_and_nothing_else(comparing, compared, kind):
+    before = set(comparing.files())
+    metrics = of_kind(comparing, kind).done("score", "none")
+    table = f"data/scores/toy/none/{kind}.parquet"
+    assert set(comparing.files()) - before == {table, "reports/metrics/toy/none/score.json"}
+    assert metrics["about"]["dataset"] == "benchmark"
+    assert pd.read_parquet(table)["example_id"].tolist() == compared["example_id"].tolist()
+    for by_seed in metrics["metrics"].values():
+        found = by_seed["0"]
+        assert found["n"] > 0
+        assert found["ci_low"] <= found["value"] <= found["ci_high"]
+
+
+def test_the_metrics_of_stereoset_are_those_of_the_table(comparing):
+    metrics = comparing.done("score", "none")["metrics"]
+    groups = ["", "/gender", "/race", "/intrasentence", "/intersentence"]
+    names = ("language_modeling_score", "stereotype_score", "idealized_cat_score")
+    assert set(metrics) == {f"test/{name}{group}" for name in names for group in groups}
+    table = pd.read_parquet("data/scores/toy/none/stereoset.parquet")
+    by_term = (table["stereotype"] > table["antistereotype"]).groupby(table["term"]).mean()
+    assert metrics["test/stereotype_score"]["0"]["value"] == pytest.approx(100 * by_term.mean())
+
+
+def test_the_metrics_of_crows_pairs_are_those_of_the_table(comparing):
+    metrics = of_kind(comparing, "crows_pairs").done("score", "none")["metrics"]
+    table = pd.read_parquet("data/scores/toy/none/crows_pairs.parquet")
+    more, less = (table[f"whole_{name}"].round(3) for name in ("stereotype", "antistereotype"))
+    assert metrics["test/crows_pairs_stereotype"]["0"]["value"] == (more > less).mean()
+    assert {"test/crows_pairs_neutral/gender", "test/crows_pairs_unmodified_stereotype/antistereo"} < set(metrics)
+
+
+def test_two_runs_are_byte_identical(comparing):
+    comparing.done("score", "none")
+    first = comparing.files()
+    comparing.done("score", "none")
+    assert comparing.files() == first
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_classifier_is_refused_with_what_it_can_be_measured_by(study, compared, kind):
+    study.done("train", "none")
+    compared.to_parquet("data/prepared/trees/test.parquet")
+    message = (
+        f"params.yaml: toy.score.base.measure.kind: `{kind}` measures language models of network.kind bytes or "
+        "pretrained, and `none` has a classifier; allowed of that model: predictions; or name a cell that has one"
+    )
+    assert message in of_kind(study, kind).refused("score", "none")
+
+
+def test_a_network_of_words_is_refused(comparing, word_settings):
+    comparing.parameters["models"]["mean"] = word_settings(hidden=16, layers=1).model_dump()
+    comparing.done("train", "none")
+    message = "and `none` has a language model of network.kind words; allowed of that model: none"
+    assert message in comparing.refused("score", "none")
+
+
+@pytest.mark.parametrize(("kind", "column"), [("stereoset", "unrelated"), ("crows_pairs", "direction")])
+def test_data_without_what_is_compared_are_refused(comparing, compared, kind, column):
+    compared.drop(columns=column).to_parquet("data/prepared/benchmark/test.parquet")
+    message = f"toy.score.base.dataset: benchmark has no column `{column}`, which `{kind}` reads; name data that have"
+    assert message in of_kind(comparing, kind).refused("score", "none")
+
+
+def test_another_task_is_refused(comparing, compared):
+    compared.assign(task="both").to_parquet("data/prepared/benchmark/test.parquet")
+    assert "base.dataset: has the task 'both'; allowed: intrasentence, inter" in comparing.refused("score", "none")
+
+
+def test_sentences_that_the_model_would_cut_are_refused(comparing):
+    comparing.parameters["models"]["mean"]["max_length"] = 16
+    comparing.done("train", "none")
+    assert "params.yaml: models: max_length: 16 would cut a sentence of" in comparing.refused("score", "none")
+
+
+def test_data_without_a_train_split_cannot_train(comparing):
+    comparing.parameters["toy"]["train"]["base"]["dataset"] = "benchmark"
+    Path("data/prepared/benchmark/card.json").write_text("{}")
+    assert "data/prepared/benchmark/train.parquet: " in comparing.refused("train", "none")
