@@ -1,4 +1,4 @@
-"""Score the models of one cell on the test split: group rates and gaps, counterfactual flips."""
+"""Measure how fair the models of one cell are, by the `measure` that its settings name."""
 
 from stages.common import command
 from stages.measuring.command import start

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, islice
 from math import comb
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,8 @@ COLUMNS = 128
 GATHERED = 2**20
 # Numbers of a bootstrap, or of permutations, at a time.
 AT_ONCE = 2**20
+# Of a set that is resampled: with replicates of two there are three.
+LEAST_WORDS = 3
 # Cosines that differ by no more than this many roundings are equal.
 ROUNDINGS = 16
 
@@ -190,17 +192,19 @@ def ceat(stimuli: Stimuli, contexts: Mapping[str, Vectors], settings: CeatSettin
 
     def combined(effect_sizes: Floats, spreads: Floats) -> RandomEffects:
         if settings.variance == "effect_size":
-            return random_effects(effect_sizes, sampling_variance(effect_sizes, first, second))
+            # One for all samples, at their mean: by its own variance, which falls with its size, a sample would count
+            # the more the farther it is from 0.
+            common = sampling_variance(effect_sizes.mean(axis=0), first, second)
+            return random_effects(effect_sizes, np.broadcast_to(common, effect_sizes.shape))
         return random_effects(effect_sizes, spreads**2)
 
     effect_sizes, spreads = _effect_sizes(sampled, first, _rounding(table))
     model = combined(effect_sizes, spreads)
     again = settings.sampling == "without_replacement"
     low, high = _interval(sampled, first, second, 1, lambda *each: combined(*each).effect_size, seed)
-    z = float(model.effect_size / model.standard_error)
     return CombinedAssociation(
         Measurement(float(model.effect_size), first + second, low, high),
-        float(2 * ndtr(-abs(z)) if settings.sides == "two" else ndtr(-z)),
+        p_value(model, settings.sides),
         model,
         effect_sizes,
         missing,
@@ -282,6 +286,12 @@ def random_effects(effect_sizes: Floats, variances: Floats) -> RandomEffects:
     total = weights.sum(axis=0)
     combined = (weights * effect_sizes).sum(axis=0) / total
     return RandomEffects(heterogeneity, scale, between, combined, total**-0.5)
+
+
+def p_value(model: RandomEffects, sides: Literal["one", "two"]) -> float:
+    """Return the probability of a combined effect size as far from 0, to either side or above it, if there is none."""
+    z = float(model.effect_size / model.standard_error)
+    return float(2 * ndtr(-abs(z)) if sides == "two" else ndtr(-z))
 
 
 def sampling_variance(effect_sizes: Floats, first: int, second: int) -> Floats:
@@ -380,7 +390,9 @@ def _interval(
     statistic: Callable[[Floats, Floats], Floats],
     seed: int,
 ) -> tuple[float | None, float | None]:
-    """Return the expanded percentile bootstrap interval over words of X and of Y, or none if a replicate has no value.
+    """Return the expanded percentile bootstrap interval over words of X and of Y.
+
+    There is none if a replicate has no value, or a set fewer than three words: of two, replicates are nearly all alike.
 
     Args:
         sampled: (N, targets)
@@ -390,6 +402,8 @@ def _interval(
         statistic: (N, replicates) effect sizes and deviations to (replicates,).
         seed: Of the bootstrap.
     """
+    if min(first, second) < LEAST_WORDS:
+        return None, None
     draws = generator(seed, "words of an association test")
     at_once = max(1, AT_ONCE // max(sampled.shape))
     replicates = []

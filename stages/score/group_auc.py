@@ -24,19 +24,6 @@ Part = tuple[Rows, Rows, Rows, Rows]
 POWER = -5.0
 # Numbers of a bootstrap that are worked on at a time: a hundred megabytes of them.
 BLOCK = 2**24
-# Of HateXplain: those that its notebook of bias compares.
-COMMUNITIES = (
-    "African",
-    "Islam",
-    "Jewish",
-    "Homosexual",
-    "Women",
-    "Refugee",
-    "Arab",
-    "Caucasian",
-    "Asian",
-    "Hispanic",
-)
 TOXIC = {"hatespeech": True, "offensive": True, "normal": False}
 AREAS = ("subgroup_auc", "bpsn_auc", "bnsp_auc")
 BEST: dict[str, str | float | None] = {
@@ -50,6 +37,12 @@ BEST: dict[str, str | float | None] = {
     "groups_left_out": None,
     "background_dropped": None,
 }
+
+
+def _auc(positives: NDArray[np.float64], negatives: NDArray[np.float64]) -> Measurement:
+    """Return the AUC with DeLong's interval; without one at 0 and at 1, where DeLong's is a point for any few."""
+    found = auc(positives, negatives)
+    return found if 0 < found.value < 1 else Measurement(found.value, found.n)
 
 
 def communities(targets: Sequence[Sequence[str]]) -> list[str]:
@@ -152,11 +145,11 @@ def group_auc(
     parts, left_out = _parts(member, used, toxic, groups, minimum)
     areas = {name: [_sides(name, part) for part in parts.values()] for name in AREAS}
 
-    measured = {"test/toxicity_auc": auc(scores[toxic], scores[~toxic])}
+    measured = {"test/toxicity_auc": _auc(scores[toxic], scores[~toxic])}
     for group, (own_toxic, own_other, other_toxic, other_other) in parts.items():
         for name in AREAS:
             positives, negatives = _sides(name, parts[group])
-            measured[f"test/{name}/{group}"] = auc(scores[positives], scores[negatives])
+            measured[f"test/{name}/{group}"] = _auc(scores[positives], scores[negatives])
         measured[f"test/positive_aeg/{group}"] = _gap(scores[own_toxic], scores[other_toxic])
         measured[f"test/negative_aeg/{group}"] = _gap(scores[own_other], scores[other_other])
     if parts:
@@ -195,7 +188,7 @@ def _sides(area: str, part: Part) -> Sides:
 
 def _gap(own: Floats, others: Floats) -> Measurement:
     """Return 0.5 - U / (n1 n2), U being the pairs in which the background's example scores higher."""
-    above = auc(own, others)
+    above = _auc(own, others)
     if above.ci_low is None or above.ci_high is None:
         return Measurement(above.value - 0.5, above.n)
     return Measurement(above.value - 0.5, above.n, above.ci_low - 0.5, above.ci_high - 0.5)

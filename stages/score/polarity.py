@@ -191,6 +191,7 @@ def gender_polarity(
         Findings whose `examples` have, of each text, its polarity by unigrams, its Gender-Wavg and Gender-Max with
         the polarity of each, and how many of its words have a gender.
     """
+    table = table[table["group"].isin(groups)]
     examples = table[["example_id", "group"]].reset_index(drop=True)
     scores = lexicon_scores(table["text"].tolist(), gender)
     examples["gender_words"] = scores["words"]

@@ -26,7 +26,7 @@ def sentiment(table: pd.DataFrame, groups: Sequence[str], minimum: int, seed: in
 
     Source: BOLD (Dhamala et al. 2021); VADER: Hutto and Gilbert 2014.
     """
-    analyzer = SentimentIntensityAnalyzer()
+    table, analyzer = table[table["group"].isin(groups)], SentimentIntensityAnalyzer()
     compound = [float(analyzer.polarity_scores(text)["compound"]) for text in table["text"]]
     examples = table[["example_id", "group"]].reset_index(drop=True).assign(sentiment=compound)
     outcomes = {

@@ -2,7 +2,6 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from scipy.special import ndtr
 
 from stages.common.errors import InputError, SettingError
 from stages.common.streams import generator
@@ -12,6 +11,7 @@ from stages.score.association import (
     ceat,
     draw_contexts,
     filled,
+    p_value,
     random_effects,
     sampled_associations,
     sampling_variance,
@@ -238,7 +238,9 @@ def test_ceat_is_what_a_sample_after_the_other_gives(contexts, kind):
     pairs = [direct_effect_size(*looked_up(dict(zip(every, sample, strict=True)))) for sample in samples]
     effect_sizes, variances = map(np.array, zip(*pairs, strict=True))
     if kind == "effect_size":
-        variances = sampling_variance(effect_sizes, 5, 4)
+        variances = np.full(40, sampling_variance(effect_sizes.mean(), 5, 4))
+        # All samples are of sets of one size, so none counts more than another.
+        assert found.effect_size.value == pytest.approx(effect_sizes.mean())
     assert found.effect_sizes == pytest.approx(effect_sizes)
     assert found.effect_size.value == pytest.approx(float(random_effects(effect_sizes, variances).effect_size))
     assert found.effect_size.n == 9
@@ -276,9 +278,17 @@ def test_p_of_ceat_is_of_either_side_or_of_one(contexts):
         assert one.p_value == pytest.approx(1 - two.p_value / 2)
 
 
-def test_p_of_the_effect_sizes_combined_by_hand():
-    model = random_effects(np.array([0.5, 1.0, 1.5]), np.array([0.04, 0.09, 0.16]))
-    assert 2 * ndtr(-abs(model.effect_size / model.standard_error)) == pytest.approx(0.001244, abs=5e-7)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_p_of_the_effect_sizes_combined_by_hand(sign):
+    model = random_effects(sign * np.array([0.5, 1.0, 1.5]), np.array([0.04, 0.09, 0.16]))
+    assert p_value(model, "two") == pytest.approx(0.001244, abs=5e-7)
+    assert p_value(model, "one") == pytest.approx(0.000622 if sign > 0 else 1 - 0.000622, abs=5e-7)
+
+
+def test_sets_of_two_words_have_no_interval(vectors):
+    found = weat(Stimuli(WORDS.x[:2], WORDS.y, WORDS.a, WORDS.b), vectors, seed=0)
+    assert found.effect_size.ci_low is found.effect_size.ci_high is None
+    assert found.p_value.value > 0
 
 
 def test_a_word_with_enough_contexts_has_none_twice_and_the_others_are_named(contexts):

@@ -272,3 +272,11 @@ def test_toxic_is_a_majority_for_one_of_its_two_labels(labels, toxic):
 def test_another_label_is_refused():
     with pytest.raises(ValueError, match="rude: no label of HateXplain; allowed: hatespeech, offensive, normal"):
         majority_toxic(["rude", "normal", "normal"])
+
+
+def test_groups_that_are_parted_without_an_error_have_no_interval():
+    frame = table([(0.9, True, "a"), (0.1, False, "a"), (0.8, True, "b"), (0.2, False, "b")] * 3)
+    found = group_auc(frame, ["a", "b"], "jigsaw", minimum=2, seed=0).measured
+    for name in ("subgroup_auc/a", "bpsn_auc/b", "positive_aeg/a"):
+        assert found[f"test/{name}"].ci_low is found[f"test/{name}"].ci_high is None
+    assert found["test/subgroup_auc/a"].value == 1

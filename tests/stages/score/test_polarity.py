@@ -146,7 +146,10 @@ def test_words_are_looked_up_as_written_then_in_small_letters():
 
 def test_texts_are_measured_one_by_one_and_groups_by_their_rates():
     texts = ["he ran", "she ran and ran", "the queen ran", "they ran"] * 5
+    # Those of a group that is not compared are not heeded.
+    other = pd.DataFrame({"example_id": [20, 21], "group": "z", "text": ["him", "nobody there"]})
     table = pd.DataFrame({"example_id": range(20), "group": ["a"] * 12 + ["b"] * 7 + ["c"], "text": texts})
+    table = pd.concat([other, table], ignore_index=True)
     gender = {"he": -0.8, "she": 0.8, "queen": 0.6, "ran": 0.0}
     found = gender_polarity(table, gender, ["a", "b", "c", "d"], minimum=5, seed=0)
     assert found.examples["unigram_polarity"].tolist() == ["male", "female", "neutral", "neutral"] * 5
