@@ -22,7 +22,7 @@ def installed() -> bool:
 
 
 carried = pytest.mark.skipif(
-    not installed(), reason=f"{PACKAGE} is not installed: pip install --no-deps -r requirements/packages.txt"
+    not installed(), reason=f"{PACKAGE} is not installed: pip install --no-deps wefe==1.0.1"
 )
 
 
