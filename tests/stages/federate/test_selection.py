@@ -217,7 +217,7 @@ UNBIASED = [
     ("independently", "horvitz_thompson"),
 ]
 BIASED = [("uniform", "equal", 3.505), ("uniform", None, 1.721), ("proportional", "equal", 1.506)]
-BIASED += [("proportional", None, 0.437), ("with replacement", "examples", 0.298)]
+BIASED += [("proportional", None, 0.437), ("with replacement", None, 0.298)]
 
 
 @pytest.mark.parametrize(("design", "weighting"), UNBIASED, ids=str)

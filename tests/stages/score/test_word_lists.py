@@ -21,9 +21,7 @@ def installed() -> bool:
     return True
 
 
-carried = pytest.mark.skipif(
-    not installed(), reason=f"{PACKAGE} is not installed: pip install --no-deps wefe==1.0.1"
-)
+carried = pytest.mark.skipif(not installed(), reason=f"{PACKAGE} is not installed: pip install --no-deps wefe==1.0.1")
 
 
 @pytest.fixture(scope="module")
