@@ -7,10 +7,12 @@ import pandas as pd
 
 from stages.common import artifacts
 from stages.report import settings
+from stages.report.agreement import agreement_figures, agreement_tables
 from stages.report.figures import figures
 from stages.report.page import Run, Study, render
 from stages.report.tables import guarantees, latex, markdown, tables
 from stages.report.versions import packages
+from stages.results.agreement import agreement
 from stages.results.claims import CLAIMS, ClaimsFile, read_claims
 from stages.results.long_table import long_table
 from stages.results.sources import sources as sources_of
@@ -39,13 +41,20 @@ def build(parameters: dict[str, Any], names: list[str], folder: Path, only: bool
     claims = _claims(names if only else None)
     judged = {name: verdicts(name, file, results, profile) for name, file in claims.items()}
     targets = settings.targets(parameters)
+    agreeing = {
+        name: agreement(results[results["study"] == name], asked)
+        for name, asked in settings.agreement(parameters).items()
+        if name in sources
+    }
     studies = [
         Study(
             name,
-            tables(summary[summary["study"] == name], guarantees(results[results["study"] == name])),
+            tables(summary[summary["study"] == name], guarantees(results[results["study"] == name]))
+            + (agreement_tables(agreeing[name]) if name in agreeing else []),
             figures(
                 name, summary[summary["study"] == name], results[results["study"] == name], cells, targets.get(name)
-            ),
+            )
+            + (agreement_figures(name, agreeing[name]) if name in agreeing else []),
             _runs(results[results["study"] == name]),
             claims.get(name),
             judged.get(name, []),
