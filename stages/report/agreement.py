@@ -99,26 +99,18 @@ def _matrix(axis: str, rows: pd.DataFrame, models: int) -> Figure:
         said=[_number(row.spearman, 2) + ("*" if row.significant else "") for row in _rows(rows)],
         dark=rows["spearman"].abs() > 0.65,
     )
-    words = alt.Axis(labelLimit=320, labelAngle=0)
-    across = alt.X(
-        "extrinsic:N",
-        sort=list(rows["extrinsic"].unique()),
-        title="extrinsic",
-        axis=alt.Axis(labelLimit=320, labelAngle=-45),
-    )
+    tall, wide = (list(rows[name].unique()) for name in ("intrinsic", "extrinsic"))
     base = alt.Chart(shown).encode(
-        x=across, y=alt.Y("intrinsic:N", sort=list(rows["intrinsic"].unique()), title="intrinsic", axis=words)
+        x=alt.X("extrinsic:N", sort=wide, title="extrinsic", axis=alt.Axis(labelLimit=320, labelAngle=-45)),
+        y=alt.Y("intrinsic:N", sort=tall, title="intrinsic", axis=alt.Axis(labelLimit=320)),
     )
-    # Orange and blue, which also those who see no red or green tell apart; a missing one is grey.
-    colours = alt.Scale(domain=[-1, 0, 1], range=[COLOURS[1], "#ffffff", COLOURS[0]])
-    colour = alt.condition(
-        "isValid(datum.spearman)", alt.Color("spearman:Q", scale=colours, title="Spearman"), alt.value("#ddd")
-    )
-    squares = base.mark_rect(stroke="#bbb").encode(color=colour)
-    numbers = base.mark_text(fontSize=13).encode(
-        text="said:N", color=alt.condition("datum.dark", alt.value("#fff"), alt.value("#222"))
-    )
-    chart = alt.layer(squares, numbers).properties(width=alt.Step(SQUARE), height=alt.Step(SQUARE))
+    # Orange and blue, which also those who see no red or green tell apart; what is missing stays grey.
+    scale = alt.Scale(domain=[-1, 0, 1], range=[COLOURS[1], "#ffffff", COLOURS[0]], interpolate="rgb")
+    colour = alt.Color("spearman:Q", scale=scale, title="Spearman")
+    ink = alt.condition("datum.dark", alt.value("#fff"), alt.value("#222"))
+    squares = [base.mark_rect(fill="#ddd", stroke="#bbb"), base.mark_rect(stroke="#bbb").encode(color=colour)]
+    numbers = base.mark_text(fontSize=13).encode(text="said:N", color=ink)
+    chart = alt.layer(*squares, numbers).properties(width=alt.Step(SQUARE), height=alt.Step(SQUARE))
     marked = f"A star: significant after Holm, n of {LEAST_FOR_VERDICT} or more. "
     if models < LEAST_FOR_VERDICT:
         marked = f"Of fewer than {LEAST_FOR_VERDICT} models no verdict is drawn. "

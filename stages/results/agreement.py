@@ -245,7 +245,7 @@ def _pairs(
     found = []
     for one in (score for score in scores if score.kind == "intrinsic"):
         for other in (score for score in scores if score.kind == "extrinsic" and score.axis == one.axis):
-            row = {
+            row: dict[str, Any] = {
                 "axis": one.axis,
                 "intrinsic": one.key,
                 "extrinsic": other.key,
@@ -339,10 +339,9 @@ def _partial(x: NDArray[np.float64], y: NDArray[np.float64], doses: NDArray[np.f
 def _with_holm(table: pd.DataFrame) -> pd.DataFrame:
     """Add to each p that of Holm, over all rows of an axis that have one."""
     for name in COEFFICIENTS:
-        adjusted = pd.Series(np.nan, index=table.index)
-        for _, p in table[f"{name}_p"].dropna().groupby(table["axis"]):
-            adjusted.loc[p.index] = holm(p.to_numpy())
-        table.insert(table.columns.get_loc(f"{name}_p") + 1, f"{name}_p_holm", adjusted)
+        p = table[f"{name}_p"].dropna()
+        adjusted = [pd.Series(holm(each.to_numpy()), index=each.index) for _, each in p.groupby(table["axis"])]
+        table[f"{name}_p_holm"] = pd.concat([pd.Series(dtype="float64"), *adjusted]).reindex(table.index)
     return table
 
 
@@ -363,8 +362,8 @@ def _missing(measured: dict[str, NDArray[np.float64]], models: list[str]) -> lis
 
 
 def _small(models: int, families: int, pairs: pd.DataFrame) -> list[str]:
-    row: Any
-    few = [f"{row.intrinsic} with {row.extrinsic}" for row in pairs.itertuples() if row.n < LEAST_MODELS]
+    short = pairs[pairs["n"] < LEAST_MODELS]
+    few = [f"{one} with {other}" for one, other in zip(short["intrinsic"], short["extrinsic"], strict=True)]
     remarks = _listed(f"pair with fewer than {LEAST_MODELS} models, and no correlation", few)
     if families < LEAST_MODELS <= models:
         remarks.append(f"Fewer than {LEAST_MODELS} families: there is no interval.")

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import integrate, stats
+from scipy import integrate
 from scipy.special import gammaln, hyp2f1, stdtr, stdtrit
 
 from stages.common.measurements import CONFIDENCE
@@ -108,6 +108,9 @@ def p_values(x: Values, y: Values, seed: int) -> Values:
     """
     n = len(x)
     if n >= USUAL_TESTS:
+        # It takes a second to import, and most reports ask for none of it.
+        from scipy import stats
+
         return np.array([test(x, y).pvalue for test in (stats.pearsonr, stats.spearmanr, stats.kendalltau)])
     if n <= ALL_ORDERS:
         orders = np.array(list(itertools.permutations(range(n))))
@@ -115,7 +118,8 @@ def p_values(x: Values, y: Values, seed: int) -> Values:
         drawn = np.random.default_rng(seed).permuted(np.tile(np.arange(n), (PERMUTATIONS, 1)), axis=1)
         orders = np.concatenate([np.arange(n)[None], drawn])
     # An order changes the numerators alone.
-    of_ranks = [stats.rankdata(side) - (n + 1) / 2 for side in (x, y)]
+    once = np.ones((1, n), dtype=np.int64)
+    of_ranks = [_standard(_ranks(side, once)[0]) for side in (x, y)]
     signs = _signs(y)[orders[:, :, None], orders[:, None, :]]
     found = np.stack(
         [
