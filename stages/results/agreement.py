@@ -19,7 +19,7 @@ from pydantic import AfterValidator, Field
 
 from stages.common.errors import InputError
 from stages.common.measurements import CONFIDENCE
-from stages.common.settings import Seed, Settings
+from stages.common.settings import PARAMETERS, Seed, Settings
 from stages.results import correlations
 from stages.results.correlations import COEFFICIENTS, LEAST_MODELS
 from stages.results.metrics import METRICS
@@ -59,7 +59,8 @@ AxisName = Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]
 class Axis(Settings):
     """One axis of bias: the metrics that measure it, and the key of the dose that was planted.
 
-    `signed` says that a dose has a sign, the other way round being a bias too.
+    `signed` says that the dose has a sign, the other way round being a bias too. A metric without a sign, such as a
+    gap, cannot follow such a dose both ways.
     """
 
     dose: Key
@@ -132,11 +133,13 @@ def agreement(results: pd.DataFrame, settings: AgreementSettings) -> Agreement:
     Raises:
         InputError: Two verbs measure the same metric of a cell, so that nobody could say which is meant.
     """
-    values = _values(results)
     scored = {key for axis in settings.axes.values() for key in (*axis.intrinsic, *axis.extrinsic)}
+    others = {axis.dose for axis in settings.axes.values()}
+    others |= {settings.admission.metric} if settings.admission else set()
+    values = _values(results, scored | others)
     cells = list(values.loc[values["key"].isin(scored), "cell"].unique())
     models, remarks = _admitted(cells, values, settings.admission)
-    blocks, strangers = _blocks(models, settings.families, set(values["cell"]))
+    blocks, strangers = _blocks(models, settings.families, set(results["cell"]))
     doses = {name: _means(values, axis.dose, models) for name, axis in settings.axes.items()}
     scores = [
         _score(values, models, name, axis, kind, key)
@@ -166,23 +169,23 @@ def agreement(results: pd.DataFrame, settings: AgreementSettings) -> Agreement:
     return Agreement(pairs, _truth(scores, doses, blocks, settings.seed), noise, len(models), remarks)
 
 
-def _values(results: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows with a column `key`; a partition may share its name with a cell and is none."""
+def _values(results: pd.DataFrame, keys: set[str]) -> pd.DataFrame:
+    """Return the rows of these keys, in a column `key`; a partition may share its name with a cell and is none."""
     rows = results[results["verb"] != "partition"]
     groups = ("/" + rows["group"]).fillna("")
-    rows = rows.assign(key=rows["split"] + "/" + rows["metric"] + groups)[["verb", "cell", "key", "seed", "value"]]
+    rows = rows.assign(key=rows["split"] + "/" + rows["metric"] + groups)[["cell", "key", "seed", "value"]]
+    rows = rows[rows["key"].isin(keys)]
     row: Any
     for row in rows[rows.duplicated(["cell", "key", "seed"])].itertuples():
         problem = f"`{row.key}` of the cell `{row.cell}` is measured by two verbs"
-        raise InputError("params.yaml: report.agreement", problem, "give the metrics of one of them another split")
+        raise InputError(f"{PARAMETERS}: report.agreement", problem, "give the metrics of one of them another split")
     return rows
 
 
 def _means(values: pd.DataFrame, key: str, models: list[str]) -> NDArray[np.float64]:
-    means: NDArray[np.float64] = (
-        values[values["key"] == key].groupby("cell")["value"].mean().reindex(models).to_numpy(dtype=np.float64)
-    )
-    return means
+    means = values[values["key"] == key].groupby("cell")["value"].mean()
+    # Rounding must not untie models.
+    return means.reindex(models).to_numpy(dtype=np.float64).round(12)
 
 
 def _admitted(cells: list[str], values: pd.DataFrame, admission: Admission | None) -> tuple[list[str], list[str]]:

@@ -224,6 +224,9 @@ def test_a_partition_of_the_same_name_is_no_model_and_two_verbs_may_not_say_the_
         return one.pairs.equals(other.pairs)
 
     assert same(agreement(pd.concat([table, again]), asked()), agreement(table, asked()))
+    other = long({"test/accuracy": of_models(np.arange(12.0))})
+    both = pd.concat([table, other, other.assign(verb="train").astype(COLUMNS)])
+    assert same(agreement(both, asked()), agreement(table, asked()))
     with pytest.raises(InputError, match=rf"`{DOSE}` of the cell `m0` is measured by two verbs; give"):
         agreement(pd.concat([table, table.assign(verb="train").astype(COLUMNS)]), asked())
 
