@@ -17,7 +17,7 @@ from stages.models.settings import FOR_OTHER_MODELS, parse_model, read_any_model
 from stages.partition.settings import PartitionSettings
 from stages.partition.settings import read as partition_settings
 from stages.prepare.settings import SPLITS, dataset_settings
-from stages.report.settings import profile, targets
+from stages.report.settings import agreement, profile, targets
 from stages.results.sources import SHARED_BLOCKS, sources, studies
 from stages.results.verbs import FITTING, OF_STUDIES, VERBS
 from stages.score.settings import ScoreSettings
@@ -50,6 +50,8 @@ def validate(parameters: dict[str, Any]) -> None:
     for study in targets(parameters):
         if study not in verbs:
             raise _error("report.targets", f"has no study `{study}`", f"there are: {', '.join(verbs)}")
+    # Refused before anything runs, not by the report, which comes last.
+    agreement(parameters)
 
 
 def _check_profile(name: str) -> None:

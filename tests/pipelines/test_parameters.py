@@ -14,6 +14,9 @@ from stages.common.settings import read_parameters
 ROOT = Path(__file__).parents[2]
 PARAMETERS = read_parameters(ROOT / "profiles/quick.yaml")
 GONE = object()
+AGREEMENT = {
+    "axes": {"gender": {"dose": "test/accuracy", "intrinsic": ["test/macro_f1"], "extrinsic": ["test/accuracy"]}}
+}
 
 
 def changed(key: str, value: object) -> dict[str, object]:
@@ -313,6 +316,12 @@ def test_the_real_file_is_valid():
         ("federated_nlp/federate/grid/partition", ["iid"], "federated_nlp.federate.partition", "has no `iid`; it has"),
         ("device_selection/federate/base/rounds", GONE, "device_selection.federate.base.rounds", "missing; add it"),
         ("report/targets", {"others": 0.5}, "report.targets", "has no study `others`; there are: joint, private"),
+        (
+            "report/agreement",
+            {"others": AGREEMENT},
+            "report.agreement.others",
+            "no such study; there are: joint, private",
+        ),
         ("report/targets", {"joint": "high"}, "report.targets.joint", "'high' is not allowed; .*number"),
     ],
 )
