@@ -9,7 +9,6 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import integrate
 from scipy.special import gammaln, hyp2f1, stdtr, stdtrit
 
 from stages.common.measurements import CONFIDENCE
@@ -173,6 +172,9 @@ def power(n: int, rho: float, alpha: float = 1 - CONFIDENCE) -> float:
     """
     if n < LEAST_MODELS:
         return math.nan
+    # It is slow to import, and every command reads the settings of agreement, which import this module.
+    from scipy import integrate
+
     constant = math.log(n - 2) + gammaln(n - 1) - gammaln(n - 0.5) - math.log(2 * math.pi) / 2
 
     def density(r: float) -> float:
