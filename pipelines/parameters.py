@@ -123,8 +123,10 @@ class _References:
         return self.cell.settings.model_dump()
 
     def check(self) -> None:
-        for name, section in (("dataset", "datasets"), ("model", "models"), ("partition", "partitions")):
-            if (value := self.settings.get(name)) is not None and value not in self.parameters[section]:
+        named = {name: ("datasets", dataset) for name, dataset in self._data().items()}
+        named |= {name: (f"{name}s", self.settings[name]) for name in ("model", "partition") if name in self.settings}
+        for name, (section, value) in named.items():
+            if value is not None and value not in self.parameters[section]:
                 known = ", ".join(self.parameters[section])
                 raise InputError(self.cell.key(name), f"{section} has no `{value}`", f"it has: {known}")
         for name, mark in references(type(self.cell.settings)).items():
@@ -144,6 +146,13 @@ class _References:
             self._check_partition(partition, self.partitions[partition])
             if self.cell.place.verb in ("attack", "shadow"):
                 self._check_members(partition)
+
+    def _data(self) -> dict[str, str]:
+        """Return the settings that name data, dotted, or would if the study did not -> the data."""
+        named = {"dataset": dataset} if (dataset := self.settings.get("dataset")) is not None else {}
+        if isinstance(score := self.cell.settings, ScoreSettings):
+            named |= {f"measures.{kind}.dataset": dataset for kind, dataset in score.data().items()}
+        return named
 
     def _check_kind(self) -> None:
         """Refuse another model where a classifier is needed, and where any is one of which nothing is trained."""
@@ -186,24 +195,24 @@ class _References:
     def _check_splits(self) -> None:
         """Refuse data that have no such split as the cell reads."""
         cell: Cell[Any] = self.cell
-        if (dataset := self.settings.get("dataset")) is None:
-            return
-        data = dataset_settings(self.parameters, dataset)
-        for split in SPLITS:
-            absent = split not in (*data.files.given(), *data.splits.given())
-            if absent and prepared_path(dataset, split) in cell.settings.inputs():
-                problem = f"`{dataset}` has no split `{split}`, and {cell.place.verb} reads it"
-                raise InputError(cell.key("dataset"), problem, f"name data that have, or give datasets.{dataset}.files")
+        for name, dataset in self._data().items():
+            data = dataset_settings(self.parameters, dataset)
+            for split in SPLITS:
+                absent = split not in (*data.files.given(), *data.splits.given())
+                if absent and prepared_path(dataset, split) in cell.settings.inputs():
+                    problem = f"`{dataset}` has no split `{split}`, and {cell.place.verb} reads it"
+                    raise InputError(cell.key(name), problem, f"name data that have, or give datasets.{dataset}.files")
 
     def _check_columns(self) -> None:
         """Refuse a model, or a measurement, of what the data have not."""
         name, dataset = self.settings.get("model"), self.settings.get("dataset")
         if isinstance(score := self.cell.settings, ScoreSettings):
-            declared = dataset_settings(self.parameters, score.dataset).columns.declared()
-            for role in score.measure.roles:
-                if role not in declared:
-                    problem = f"`{score.measure.kind}` reads `{role}`, and `{dataset}` has none"
-                    raise InputError(self.cell.key("dataset"), problem, f"declare it in datasets.{dataset}.columns")
+            for kind, data in score.data().items():
+                declared = dataset_settings(self.parameters, data).columns.declared()
+                if missing := [role for role in score.measures.given()[kind].roles if role not in declared]:
+                    problem = f"`{kind}` reads `{missing[0]}`, and `{data}` has none"
+                    remedy = f"name data that have, or declare it in datasets.{data}.columns"
+                    raise InputError(self.cell.key(f"measures.{kind}.dataset"), problem, remedy)
         if name is None or dataset is None or (reads := read_any_model(self.parameters, name).reads) is None:
             return
         what, columns = reads
