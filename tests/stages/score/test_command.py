@@ -92,7 +92,7 @@ def test_two_runs_are_byte_identical(fitted):
     [
         (
             {"positive_label": "oak"},
-            "measures.predictions.positive_label: 'oak' is no label of trees, which has groups; allowed: ash, birch, cedar",
+            "predictions.positive_label: 'oak' is no label of trees, which has groups; allowed: ash, birch, cedar",
         ),
         ({"positive_label": None}, "toy.score.base.measures.predictions.positive_label: None is no label of trees"),
         ({"swaps": {"paths": []}}, "params.yaml: toy.score.base.measures.predictions.swaps.paths: [] is not allowed"),
