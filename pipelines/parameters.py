@@ -123,9 +123,11 @@ class _References:
         return self.cell.settings.model_dump()
 
     def check(self) -> None:
-        named = {name: ("datasets", dataset) for name, dataset in self._data().items()}
-        named |= {name: (f"{name}s", self.settings[name]) for name in ("model", "partition") if name in self.settings}
-        for name, (section, value) in named.items():
+        sections = (("dataset", "datasets"), ("model", "models"), ("partition", "partitions"))
+        named = [(name, section, self.settings.get(name)) for name, section in sections]
+        if isinstance(score := self.cell.settings, ScoreSettings):
+            named += [(f"measures.{kind}.dataset", "datasets", dataset) for kind, dataset in score.data().items()]
+        for name, section, value in named:
             if value is not None and value not in self.parameters[section]:
                 known = ", ".join(self.parameters[section])
                 raise InputError(self.cell.key(name), f"{section} has no `{value}`", f"it has: {known}")
@@ -146,13 +148,6 @@ class _References:
             self._check_partition(partition, self.partitions[partition])
             if self.cell.place.verb in ("attack", "shadow"):
                 self._check_members(partition)
-
-    def _data(self) -> dict[str, str]:
-        """Return the settings that name data, dotted, or would if the study did not -> the data."""
-        named = {"dataset": dataset} if (dataset := self.settings.get("dataset")) is not None else {}
-        if isinstance(score := self.cell.settings, ScoreSettings):
-            named |= {f"measures.{kind}.dataset": dataset for kind, dataset in score.data().items()}
-        return named
 
     def _check_kind(self) -> None:
         """Refuse another model where a classifier is needed, and where any is one of which nothing is trained."""
@@ -195,13 +190,14 @@ class _References:
     def _check_splits(self) -> None:
         """Refuse data that have no such split as the cell reads."""
         cell: Cell[Any] = self.cell
-        for name, dataset in self._data().items():
-            data = dataset_settings(self.parameters, dataset)
-            for split in SPLITS:
-                absent = split not in (*data.files.given(), *data.splits.given())
-                if absent and prepared_path(dataset, split) in cell.settings.inputs():
-                    problem = f"`{dataset}` has no split `{split}`, and {cell.place.verb} reads it"
-                    raise InputError(cell.key(name), problem, f"name data that have, or give datasets.{dataset}.files")
+        if (dataset := self.settings.get("dataset")) is None:
+            return
+        data = dataset_settings(self.parameters, dataset)
+        for split in SPLITS:
+            absent = split not in (*data.files.given(), *data.splits.given())
+            if absent and prepared_path(dataset, split) in cell.settings.inputs():
+                problem = f"`{dataset}` has no split `{split}`, and {cell.place.verb} reads it"
+                raise InputError(cell.key("dataset"), problem, f"name data that have, or give datasets.{dataset}.files")
 
     def _check_columns(self) -> None:
         """Refuse a model, or a measurement, of what the data have not."""
