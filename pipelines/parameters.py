@@ -125,8 +125,12 @@ class _References:
         return self.cell.settings.model_dump()
 
     def check(self) -> None:
-        for name, section in (("dataset", "datasets"), ("model", "models"), ("partition", "partitions")):
-            if (value := self.settings.get(name)) is not None and value not in self.parameters[section]:
+        sections = (("dataset", "datasets"), ("model", "models"), ("partition", "partitions"))
+        named = [(name, section, self.settings.get(name)) for name, section in sections]
+        if isinstance(score := self.cell.settings, ScoreSettings):
+            named += [(f"measures.{kind}.dataset", "datasets", dataset) for kind, dataset in score.data().items()]
+        for name, section, value in named:
+            if value is not None and value not in self.parameters[section]:
                 known = ", ".join(self.parameters[section])
                 raise InputError(self.cell.key(name), f"{section} has no `{value}`", f"it has: {known}")
         for name, mark in references(type(self.cell.settings)).items():
@@ -201,11 +205,12 @@ class _References:
         """Refuse a model, or a measurement, of what the data have not."""
         name, dataset = self.settings.get("model"), self.settings.get("dataset")
         if isinstance(score := self.cell.settings, ScoreSettings):
-            declared = dataset_settings(self.parameters, score.dataset).columns.declared()
-            for role in score.measure.roles:
-                if role not in declared:
-                    problem = f"`{score.measure.kind}` reads `{role}`, and `{dataset}` has none"
-                    raise InputError(self.cell.key("dataset"), problem, f"declare it in datasets.{dataset}.columns")
+            for kind, data in score.data().items():
+                declared = dataset_settings(self.parameters, data).columns.declared()
+                if missing := [role for role in score.measures.given()[kind].roles if role not in declared]:
+                    problem = f"`{kind}` reads `{missing[0]}`, and `{data}` has none"
+                    remedy = f"name data that have, or declare it in datasets.{data}.columns"
+                    raise InputError(self.cell.key(f"measures.{kind}.dataset"), problem, remedy)
         if name is None or dataset is None or (reads := read_any_model(self.parameters, name).reads) is None:
             return
         what, columns = reads

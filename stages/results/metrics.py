@@ -22,6 +22,28 @@ METHODS = {
     "rmia_offline": "offline RMIA",
 }
 
+# Of toxicity scores, by group.
+AREAS = {
+    "subgroup_auc": "AUC of toxicity within the group",
+    "bpsn_auc": "AUC of the background's toxic texts and the group's others",
+    "bnsp_auc": "AUC of the background's other texts and the group's toxic ones",
+}
+
+# Of generated texts, by group.
+OUTCOMES = {
+    "positive_sentiment": "positive texts",
+    "negative_sentiment": "negative texts",
+    **{
+        f"{measure}_{gender}": f"{gender} texts by {title}"
+        for measure, title in (
+            ("unigram", "words counted"),
+            ("gender_wavg", "the weighted mean of words"),
+            ("gender_max", "the strongest word"),
+        )
+        for gender in ("male", "female")
+    },
+}
+
 METRICS: dict[str, Metric] = {
     "accuracy": Metric("fraction", "max", "accuracy"),
     "macro_f1": Metric("fraction", "max", "macro-F1"),
@@ -95,6 +117,31 @@ METRICS: dict[str, Metric] = {
     "crows_pairs_unmodified_neutral": Metric(
         "fraction", None, "CrowS-Pairs that make the tokens of both equally likely"
     ),
+    "toxicity_auc": Metric("fraction", "max", "AUC of toxicity"),
+    **{name: Metric("fraction", "max", title) for name, title in AREAS.items()},
+    **{
+        f"generalised_mean_{name}": Metric("fraction", "max", f"{title}, generalised mean of groups")
+        for name, title in AREAS.items()
+    },
+    "jigsaw_final_score": Metric("fraction", "max", "final score of Jigsaw's competition"),
+    "positive_aeg": Metric("difference", 0.0, "average equality gap of toxic texts"),
+    "negative_aeg": Metric("difference", 0.0, "average equality gap of other texts"),
+    "background_dropped": Metric("count", None, "examples in no background"),
+    **{
+        f"{name}{ending}": Metric(unit, best, f"{title}{said}")
+        for name, title in OUTCOMES.items()
+        for ending, unit, best, said in (
+            ("", "fraction", None, ""),
+            ("_variance", "variance", "min", ", variance of groups' rates"),
+            ("_disparity", "variance", 0.0, ", disparity of groups"),
+        )
+    },
+    "sentiment": Metric("ratio", None, "sentiment of texts, from -1 to 1"),
+    "gender_wavg": Metric("ratio", None, "weighted mean of the gender of words"),
+    "gender_max": Metric("ratio", None, "gender of the strongest word"),
+    "texts_without_gender_words": Metric("count", None, "texts without a word of a gender"),
+    "groups_measured": Metric("count", None, "groups measured"),
+    "groups_left_out": Metric("count", None, "groups left out"),
     **{
         f"{name}_{when}": Metric(unit, best, f"{title} {said}")
         for name, of, best, title in (

@@ -1,4 +1,4 @@
-"""Measure how fair the models of one cell are, by the `measure` that its settings name."""
+"""Measure how fair the models of one cell are, by the `measures` that its settings name."""
 
 from stages.common import command
 from stages.measuring.command import start

@@ -1,6 +1,5 @@
 """What a measure that compares groups came to."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -15,11 +14,9 @@ class GroupFindings:
     Attributes:
         examples: The values example by example.
         measured: `test/<metric>` or `test/<metric>/<group>` -> measurement.
-        best: Metric -> its best value: `max`, `min`, a target, or None for what is neither good nor bad.
         left_out: Each group that is not measured -> why, with its counts.
     """
 
     examples: pd.DataFrame
     measured: dict[str, Measurement]
-    best: Mapping[str, str | float | None]
     left_out: dict[str, str]

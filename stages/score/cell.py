@@ -1,12 +1,12 @@
 """Score the models of one cell and write what came of it."""
 
-from functools import partial
 from types import ModuleType
 from typing import Any
 
 import pandas as pd
 
 from stages.common.cells import Cell, Place
+from stages.common.errors import InputError, SettingError
 from stages.common.measurements import Measurement
 from stages.measuring.cell import Findings, measure_cell
 from stages.models.fitted import load_any_fitted
@@ -15,24 +15,39 @@ from stages.score.settings import ScoreSettings
 
 # Each has `read`, which gives what all seeds are measured on, and `measure`, a table and the metrics of one model.
 MODULES: dict[str, ModuleType] = {"predictions": predictions, "stereoset": stereoset, "crows_pairs": crows_pairs}
+# Kind -> a table and the metrics of one model.
+Scores = dict[str, tuple[pd.DataFrame, dict[str, Measurement]]]
 
 
 def score_cell(cell: Cell[ScoreSettings]) -> None:
     """Score all seeds of a cell; write what is measured example by example, and the metrics."""
-    settings, place = cell.settings, cell.place
-    items = dict.fromkeys(settings.seeds, MODULES[settings.measure.kind].read(cell))
-    conclude = partial(_conclude, settings.measure.kind)
-    measure_cell(cell, _score, items, place, settings, conclude=conclude)
+    items = {kind: _read(cell, kind) for kind in cell.settings.measures.given()}
+    measure_cell(cell, _score, dict.fromkeys(cell.settings.seeds, items), cell.place, cell.settings, conclude=_conclude)
 
 
-def _conclude(kind: str, results: dict[int, tuple[pd.DataFrame, dict[str, Measurement]]]) -> Findings:
-    table = pd.concat([table for table, _ in results.values()])
-    return Findings({seed: values for seed, (_, values) in results.items()}, {f"{kind}.parquet": table})
+def _read(cell: Cell[ScoreSettings], kind: str) -> Any:
+    try:
+        return MODULES[kind].read(cell.settings.data()[kind], cell.settings.measures.given()[kind])
+    except SettingError as error:
+        raise InputError(cell.key(f"measures.{kind}.{error.setting}"), error.problem, error.remedy) from None
 
 
-def _score(seed: int, items: Any, place: Place, settings: ScoreSettings) -> tuple[pd.DataFrame, dict[str, Measurement]]:
+def _score(seed: int, items: dict[str, Any], place: Place, settings: ScoreSettings) -> Scores:
     model = load_any_fitted(place.study, place.cell, seed)
     settings.check(place.cell, model.settings)
-    measured: tuple[pd.DataFrame, dict[str, Measurement]]
-    measured = MODULES[settings.measure.kind].measure(model, items, settings.measure, seed)
-    return measured
+    given = settings.measures.given()
+    return {kind: MODULES[kind].measure(model, items[kind], given[kind], seed) for kind in given}
+
+
+def _conclude(results: dict[int, Scores]) -> Findings:
+    kinds = next(iter(results.values()))
+    tables = {f"{kind}.parquet": pd.concat([scores[kind][0] for scores in results.values()]) for kind in kinds}
+    return Findings({seed: _united(scores) for seed, scores in results.items()}, tables)
+
+
+def _united(scores: Scores) -> dict[str, Measurement]:
+    metrics: dict[str, Measurement] = {}
+    for kind, (_, measured) in scores.items():
+        assert metrics.keys().isdisjoint(measured), f"{kind} has a metric of another kind"
+        metrics |= measured
+    return metrics

@@ -11,13 +11,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stages.common.cells import Cell
 from stages.common.measurements import Measurement
 from stages.common.statistics import proportion
 from stages.models.language import LanguageModel
 from stages.score.items import read_items
 from stages.score.likelihood import Tokens, log_probabilities, whole_tokens
-from stages.score.settings import CrowsPairsSettings, ScoreSettings
+from stages.score.settings import CrowsPairsSettings
 
 SENTENCES = ("stereotype", "antistereotype")
 # Way of scoring -> what its metrics begin with.
@@ -28,9 +27,9 @@ BY = ("label", "direction")
 DECIMALS = 3
 
 
-def read(cell: Cell[ScoreSettings]) -> pd.DataFrame:
-    """Read the pairs that all seeds of a cell are measured on; InputError if the data have none."""
-    return read_items(cell)
+def read(dataset: str, settings: CrowsPairsSettings) -> pd.DataFrame:
+    """Read the pairs that all seeds of a cell are measured on; SettingError if the data have none."""
+    return read_items(dataset, settings)
 
 
 def measure(

@@ -26,17 +26,6 @@ POWER = -5.0
 BLOCK = 2**24
 TOXIC = {"hatespeech": True, "offensive": True, "normal": False}
 AREAS = ("subgroup_auc", "bpsn_auc", "bnsp_auc")
-BEST: dict[str, str | float | None] = {
-    "toxicity_auc": "max",
-    **dict.fromkeys(AREAS, "max"),
-    **{f"generalised_mean_{area}": "max" for area in AREAS},
-    "jigsaw_final_score": "max",
-    "positive_aeg": 0.0,
-    "negative_aeg": 0.0,
-    "groups_measured": None,
-    "groups_left_out": None,
-    "background_dropped": None,
-}
 
 
 def _auc(positives: NDArray[np.float64], negatives: NDArray[np.float64]) -> Measurement:
@@ -157,7 +146,7 @@ def group_auc(
     measured["test/groups_measured"] = Measurement(len(parts))
     measured["test/groups_left_out"] = Measurement(len(left_out))
     measured["test/background_dropped"] = Measurement(int((~used).sum()))
-    return GroupFindings(_examples(table, scores, toxic, parts), measured, BEST, left_out)
+    return GroupFindings(_examples(table, scores, toxic, parts), measured, left_out)
 
 
 def _parts(

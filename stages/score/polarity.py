@@ -210,7 +210,6 @@ def gender_polarity(
     return GroupFindings(
         examples,
         found.measured | means.measured | {"test/texts_without_gender_words": Measurement(unknown)},
-        {**found.best, **means.best, "texts_without_gender_words": None},
         found.left_out,
     )
 
@@ -232,11 +231,9 @@ def rates_by_group(
     """
     sizes, left_out = _sizes(table, groups, minimum)
     measured: dict[str, Measurement] = {}
-    best: dict[str, str | float | None] = {"groups_measured": None, "groups_left_out": None}
     for name, outcome in outcomes.items():
         counts = np.array([int(outcome[(table["group"] == group).to_numpy()].sum()) for group in sizes], dtype=np.int64)
         of_groups = np.array(list(sizes.values()), dtype=np.int64)
-        best |= {name: None, f"{name}_variance": "min", f"{name}_disparity": 0.0}
         for group, count in zip(sizes, counts, strict=True):
             measured[f"test/{name}/{group}"] = proportion(int(count), sizes[group])
         if len(sizes) > 1:
@@ -245,7 +242,7 @@ def rates_by_group(
             measured[f"test/{name}_disparity"] = disparity(counts, of_groups, seed)
     measured["test/groups_measured"] = Measurement(len(sizes))
     measured["test/groups_left_out"] = Measurement(len(left_out))
-    return GroupFindings(table.assign(**outcomes), measured, best, left_out)
+    return GroupFindings(table.assign(**outcomes), measured, left_out)
 
 
 def means_by_group(
@@ -269,7 +266,7 @@ def means_by_group(
         for name in values
         for group in sizes
     }
-    return GroupFindings(table, measured, dict.fromkeys(values, None), left_out)
+    return GroupFindings(table, measured, left_out)
 
 
 def disparity(positives: NDArray[np.int64], sizes: NDArray[np.int64], seed: int) -> Measurement:

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from stages.common.cells import Cell
-from stages.common.errors import InputError
+from stages.common.errors import SettingError
 from stages.common.measurements import Measurement
 from stages.common.statistics import proportion
 from stages.counterfactual.swaps import read_swaps, swapped_texts
@@ -14,7 +13,7 @@ from stages.models.evaluate import predict
 from stages.models.examples import read_split
 from stages.models.fitted import FittedModel
 from stages.score.groups import group_rates
-from stages.score.settings import PredictionSettings, ScoreSettings
+from stages.score.settings import PredictionSettings
 
 
 @dataclass(frozen=True)
@@ -25,19 +24,18 @@ class Texts:
     swapped: pd.DataFrame
 
 
-def read(cell: Cell[ScoreSettings]) -> Texts:
+def read(dataset: str, settings: PredictionSettings) -> Texts:
     """Read what all seeds of a cell are measured on.
 
     Raises:
-        InputError: If group rates are due and their label is missing or unknown, or swaps cannot be read.
+        SettingError: Group rates are due, and their label is missing or unknown.
+        InputError: The data or the swaps cannot be read.
     """
-    dataset, settings = cell.settings.dataset, cell.settings.measure
-    assert isinstance(settings, PredictionSettings)
     test = read_split(dataset, "test")
     known = sorted(test["label"].unique())
     if "group" in test and settings.positive_label not in known:
-        raise InputError(
-            cell.key("measure.positive_label"),
+        raise SettingError(
+            "positive_label",
             f"{settings.positive_label!r} is no label of {dataset}, which has groups",
             f"allowed: {', '.join(known)}",
         )

@@ -35,4 +35,4 @@ def sentiment(table: pd.DataFrame, groups: Sequence[str], minimum: int, seed: in
     }
     rates = rates_by_group(examples, outcomes, groups, minimum, seed)
     means = means_by_group(examples, ["sentiment"], groups, minimum, seed)
-    return GroupFindings(rates.examples, rates.measured | means.measured, {**rates.best, **means.best}, rates.left_out)
+    return GroupFindings(rates.examples, rates.measured | means.measured, rates.left_out)

@@ -2,9 +2,9 @@
 
 from abc import abstractmethod
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import ClassVar, Literal, Self, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from stages.common.errors import SettingError
 from stages.common.paths import prepared_path
@@ -15,17 +15,17 @@ from stages.models.settings import AnyModelSettings, LanguageModelSettings, Word
 
 
 class KindSettings(Settings):
-    """What every kind of `measure` says of the models that it can measure.
+    """What every kind of measurement says of the models and the data that it can measure.
 
     Attributes:
         models: What they are called in messages.
         roles: Columns that the data need for it, besides text and label.
-        kind: Names it.
+        dataset: What it measures on; None for the study's.
     """
 
     models: ClassVar[str]
     roles: ClassVar[tuple[str, ...]] = ()
-    kind: str
+    dataset: str | None = None
 
     @classmethod
     @abstractmethod
@@ -57,7 +57,6 @@ class PredictionSettings(KindSettings):
     """
 
     models = "classifiers"
-    kind: Literal["predictions"] = "predictions"
     positive_label: str | None = None
     swaps: SwapSettings
 
@@ -75,18 +74,35 @@ class StereoSetSettings(OfLanguageModels):
     """Language modeling score, stereotype score and ICAT of items of StereoSet (stages/score/stereoset.py)."""
 
     roles = ("stereotype", "antistereotype", "unrelated", "term", "task")
-    kind: Literal["stereoset"]
 
 
 class CrowsPairsSettings(OfLanguageModels):
     """How often the stereotypical sentence of a pair of CrowS-Pairs is the likelier (stages/score/crows_pairs.py)."""
 
     roles = ("stereotype", "antistereotype", "direction")
-    kind: Literal["crows_pairs"]
 
 
-AnyKind = PredictionSettings | StereoSetSettings | CrowsPairsSettings
-KINDS: tuple[type[KindSettings], ...] = get_args(AnyKind)
+class Measures(Settings):
+    """What is measured, by kind; each has a module of its name, and writes a table of its name."""
+
+    predictions: PredictionSettings | None = None
+    stereoset: StereoSetSettings | None = None
+    crows_pairs: CrowsPairsSettings | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.given():
+            raise ValueError(f"name one or more of: {', '.join(KINDS)}")
+        return self
+
+    def given(self) -> dict[str, KindSettings]:
+        """Return kind -> settings of what is measured, in the order of the kinds."""
+        return {kind: settings for kind, settings in self if settings is not None}
+
+
+KINDS: dict[str, type[KindSettings]] = {
+    kind: get_args(field.annotation)[0] for kind, field in Measures.model_fields.items()
+}
 
 
 class CeatSettings(Settings):
@@ -115,22 +131,28 @@ class ScoreSettings(MeasureSettings):
     Attributes:
         dataset: The study's.
         seeds: Of the models.
-        measure: What is measured, one kind in a cell; each has a module of its name, and writes a table of its name.
+        measures: What is measured of each model.
     """
 
     folder: ClassVar[str] = "scores"
-    measure: Annotated[AnyKind, Field(discriminator="kind")]
+    measures: Measures
+
+    def data(self) -> dict[str, str]:
+        """Return kind -> the data that it measures on."""
+        own = {kind: settings.dataset for kind, settings in self.measures.given().items()}
+        return {kind: self.dataset if dataset is None else dataset for kind, dataset in own.items()}
 
     def inputs(self) -> list[Path]:
-        """Return what a cell with these settings reads besides models: dvc.yaml must declare it."""
-        return self.measure.inputs(self.dataset)
+        """Return what a cell with these settings reads besides models, each once: dvc.yaml must declare it."""
+        given = self.measures.given()
+        return list(dict.fromkeys(path for kind, name in self.data().items() for path in given[kind].inputs(name)))
 
     def check(self, cell: str, model: AnyModelSettings) -> None:
         """Raise SettingError if what is measured is not of models like those of `cell`, which have these settings."""
-        if not self.measure.takes(model):
-            network = f" of network.kind {model.network.kind}" if isinstance(model, LanguageModelSettings) else ""
-            problem = f"`{self.measure.kind}` measures {self.measure.models}, and `{cell}` has {model.called}{network}"
-            kinds = [each.model_fields["kind"] for each in KINDS if each.takes(model)]
-            allowed = ", ".join(name for field in kinds for name in get_args(field.annotation)) or "none"
-            remedy = f"allowed of that model: {allowed}; or name a cell that has one of those"
-            raise SettingError("measure.kind", problem, remedy)
+        for kind, settings in self.measures.given().items():
+            if not settings.takes(model):
+                network = f" of network.kind {model.network.kind}" if isinstance(model, LanguageModelSettings) else ""
+                problem = f"`{kind}` measures {settings.models}, and `{cell}` has {model.called}{network}"
+                allowed = ", ".join(name for name, each in KINDS.items() if each.takes(model)) or "none"
+                remedy = f"allowed of that model: {allowed}; or name a cell that has one of those"
+                raise SettingError(f"measures.{kind}", problem, remedy)

@@ -9,14 +9,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stages.common.cells import Cell
-from stages.common.errors import InputError
+from stages.common.errors import SettingError
 from stages.common.measurements import Measurement
 from stages.common.statistics import of_sums
 from stages.models.language import LanguageModel
 from stages.score.items import read_items
 from stages.score.likelihood import continued_tokens, log_probabilities, whole_tokens
-from stages.score.settings import ScoreSettings, StereoSetSettings
+from stages.score.settings import StereoSetSettings
 
 SENTENCES = ["stereotype", "antistereotype", "unrelated"]
 # A sentence is read by itself, or after a context.
@@ -26,11 +25,11 @@ TASKS = ("intrasentence", AFTER_A_CONTEXT)
 BY = ("label", "task")
 
 
-def read(cell: Cell[ScoreSettings]) -> pd.DataFrame:
-    """Read the items that all seeds of a cell are measured on; InputError if the data have none, or other tasks."""
-    items = read_items(cell)
+def read(dataset: str, settings: StereoSetSettings) -> pd.DataFrame:
+    """Read the items that all seeds of a cell are measured on; SettingError if the data have none, or other tasks."""
+    items = read_items(dataset, settings)
     if other := sorted(set(items["task"]) - set(TASKS)):
-        raise InputError(cell.key("dataset"), f"has the task {other[0]!r}", f"allowed: {', '.join(TASKS)}")
+        raise SettingError("dataset", f"{dataset} has the task {other[0]!r}", f"allowed: {', '.join(TASKS)}")
     return items
 
 

@@ -383,7 +383,7 @@ def test_validation_needs_no_torch():
     assert said.stdout.strip() == "[]", said
 
 
-def comparing(**score):
+def comparing(**measures):
     """Return parameters with a language model, trained in the study `compared`, that a cell of score measures."""
     pairs = {
         "source": "package",
@@ -396,13 +396,14 @@ def comparing(**score):
         "licence": "CC BY-SA 4.0; loaded from its package, never copied",
     }
     parameters = changed("datasets/pairs", pairs)
-    training = {"train_on": "train", "dataset": "friends-small", "mechanism": "none", "epochs": 1}
+    training = {"train_on": "train", "mechanism": "none", "epochs": 1}
     grid = {"grid": {"variant": ["none"]}, "variant": {"none": {}}}
     parameters["compared"] = {
         "model": "byte-llama",
+        "dataset": "friends-small",
         "seeds": [0],
         "train": {**grid, "base": training | {"batch_size": 16, "learning_rate": 0.01}},
-        "score": {**grid, "base": {"dataset": "pairs", "measure": {"kind": "crows_pairs"}} | score},
+        "score": {**grid, "base": {"measures": {"crows_pairs": {"dataset": "pairs"}} | measures}},
     }
     return parameters
 
@@ -412,28 +413,36 @@ def test_a_language_model_may_be_measured_on_data_that_have_a_test_split_alone()
 
 
 @pytest.mark.parametrize(
-    ("score", "message"),
+    ("measures", "message"),
     [
         (
-            {"measure": {"kind": "predictions", "swaps": {"paths": ["a.txt"]}}},
-            "measure.kind: `predictions` measures classifiers, and `none` has a language model of network.kind bytes",
+            {"predictions": {"swaps": {"paths": ["a.txt"]}}},
+            "measures.predictions: `predictions` measures classifiers, and `none` has a language model of network.kind",
         ),
         (
-            {"measure": {"kind": "stereoset"}},
-            "compared.score.base.dataset: `stereoset` reads `unrelated`, and `pairs` has none; declare it in",
+            {"stereoset": {"dataset": "pairs"}},
+            "base.measures.stereoset.dataset: `stereoset` reads `unrelated`, and `pairs` has none; name data that have",
+        ),
+        (
+            {"stereoset": {}},
+            "base.measures.stereoset.dataset: `stereoset` reads `stereotype`, and `friends-small` has none; name data",
+        ),
+        (
+            {"crows_pairs": {"dataset": "trios"}},
+            "params.yaml: compared.score.base.measures.crows_pairs.dataset: datasets has no `trios`; it has: ",
         ),
     ],
 )
-def test_what_a_kind_cannot_measure_is_refused(score, message):
+def test_what_a_kind_cannot_measure_is_refused(measures, message):
     with pytest.raises(InputError) as error:
-        validate(comparing(**score))
+        validate(comparing(**measures))
     assert message in str(error.value)
 
 
 def test_what_trains_needs_a_train_split():
     parameters = comparing()
-    parameters["compared"]["train"]["base"]["dataset"] = "pairs"
-    message = r"compared\.train\.base\.dataset: `pairs` has no split `train`, and train reads it; name data that have"
+    parameters["compared"]["dataset"] = "pairs"
+    message = r"compared\.dataset: `pairs` has no split `train`, and train reads it; name data that have"
     with pytest.raises(InputError, match=message):
         validate(parameters)
 

@@ -310,9 +310,7 @@ class Study:
                 },
                 "score": {
                     "grid": {"variant": ["none"]},
-                    "base": {
-                        "measure": {"kind": "predictions", "positive_label": "ash", "swaps": {"paths": ["swaps.txt"]}}
-                    },
+                    "base": {"measures": {"predictions": {"positive_label": "ash", "swaps": {"paths": ["swaps.txt"]}}}},
                     "variant": {"none": {}},
                 },
             },

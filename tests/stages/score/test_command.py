@@ -70,7 +70,7 @@ def test_swaps_that_change_no_text_give_no_flip_rate(fitted):
 
 def test_data_without_groups_needs_no_positive_label(fitted, texts):
     texts(90, seed=2).to_parquet("data/prepared/trees/test.parquet")
-    fitted.parameters["toy"]["score"]["base"]["measure"].pop("positive_label")
+    fitted.parameters["toy"]["score"]["base"]["measures"]["predictions"].pop("positive_label")
     assert set(fitted.done("score", "none")["metrics"]) == {"test/counterfactual_flip_rate"}
 
 
@@ -92,22 +92,48 @@ def test_two_runs_are_byte_identical(fitted):
     [
         (
             {"positive_label": "oak"},
-            "base.measure.positive_label: 'oak' is no label of trees, which has groups; allowed: ash, birch, cedar",
+            "predictions.positive_label: 'oak' is no label of trees, which has groups; allowed: ash, birch, cedar",
         ),
-        ({"positive_label": None}, "toy.score.base.measure.positive_label: None is no label of trees"),
-        ({"swaps": {"paths": []}}, "params.yaml: toy.score.base.measure.swaps.paths: [] is not allowed"),
+        ({"positive_label": None}, "toy.score.base.measures.predictions.positive_label: None is no label of trees"),
+        ({"swaps": {"paths": []}}, "params.yaml: toy.score.base.measures.predictions.swaps.paths: [] is not allowed"),
         ({"swaps": {"paths": ["absent.txt"]}}, "absent.txt: no such file"),
         ({"swaps": {"package": "absent", "paths": ["a.txt"]}}, "package absent: not installed"),
         ({"swaps": {"paths": ["a.txt"], "path": "b"}}, "swaps.path: no such setting; allowed: package, paths"),
-        ({"kind": "guesses"}, "params.yaml: toy.score.base.measure: {'kind': 'guesses'"),
-        ({"kind": "guesses"}, "does not match any of the expected tags: 'predictions'"),
-        ({"label": "ash"}, "measure.label: no such setting; allowed: kind, positive_label, swaps"),
+        ({"dataset": "absent"}, "data/prepared/absent/test.parquet: no such file"),
+        ({"label": "ash"}, "measures.predictions.label: no such setting; allowed: dataset, positive_label, swaps"),
     ],
 )
 def test_a_wrong_measure_is_one_line_and_leaves_nothing(fitted, changes, message):
-    fitted.parameters["toy"]["score"]["base"]["measure"] |= changes
+    fitted.parameters["toy"]["score"]["base"]["measures"]["predictions"] |= changes
     assert message in fitted.refused("score", "none")
     assert not Path("data/scores").exists()
+
+
+@pytest.mark.parametrize(
+    ("measures", "message"),
+    [
+        (
+            {},
+            "params.yaml: toy.score.base.measures: {} is not allowed; name one or more of: predictions, stereoset, cr",
+        ),
+        ({"predictions": None}, "toy.score.base.measures: {} is not allowed; name one or more of: predictions, stereo"),
+        ({"guesses": {}}, "base.measures.guesses: no such setting; allowed: crows_pairs, predictions, stereoset"),
+    ],
+)
+def test_no_kind_and_an_unknown_kind_are_refused_with_those_there_are(fitted, measures, message):
+    fitted.parameters["toy"]["score"]["base"]["measures"] = measures
+    assert message in fitted.refused("score", "none")
+
+
+def test_a_measurement_may_be_on_data_of_its_own(fitted, texts):
+    Path("data/prepared/others").mkdir()
+    texts(30, seed=5).to_parquet("data/prepared/others/test.parquet")
+    fitted.parameters["toy"]["score"]["base"]["measures"]["predictions"]["dataset"] = "others"
+    # It has no groups, as those of the study have.
+    found = fitted.done("score", "none")
+    assert set(found["metrics"]) == {"test/counterfactual_flip_rate"}
+    assert found["about"]["dataset"] == "trees"
+    assert len(pd.read_parquet("data/scores/toy/none/predictions.parquet")) == 30
 
 
 def test_a_seed_without_a_model_is_refused_and_leaves_nothing(fitted):

@@ -5,6 +5,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from stages.models.fitted import load_any_fitted
+from stages.score import cell
+
 KINDS = ("stereoset", "crows_pairs")
 
 
@@ -12,10 +15,10 @@ KINDS = ("stereoset", "crows_pairs")
 def comparing(talkative, compared):
     """The study of a language model over bytes, whose cell `none` is measured on other data than it is trained on."""
     toy = talkative.parameters["toy"]
-    del toy["train"]["base"]["secret"], toy["dataset"]
+    del toy["train"]["base"]["secret"]
     talkative.parameters["models"]["mean"]["max_length"] = 64
-    toy["train"]["base"] |= {"dataset": "trees", "epochs": 1}
-    toy["score"]["base"] = {"dataset": "benchmark", "measure": {"kind": "stereoset"}}
+    toy["train"]["base"]["epochs"] = 1
+    of_kinds(talkative, "stereoset")
     # It has a test split alone.
     Path("data/prepared/benchmark").mkdir(parents=True)
     compared.to_parquet("data/prepared/benchmark/test.parquet")
@@ -23,23 +26,43 @@ def comparing(talkative, compared):
     return talkative
 
 
-def of_kind(study, kind):
-    study.parameters["toy"]["score"]["base"]["measure"] = {"kind": kind}
+def of_kinds(study, *kinds):
+    study.parameters["toy"]["score"]["base"]["measures"] = {kind: {"dataset": "benchmark"} for kind in kinds}
     return study
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_scoring_writes_a_table_of_items_and_metrics_and_nothing_else(comparing, compared, kind):
     before = set(comparing.files())
-    metrics = of_kind(comparing, kind).done("score", "none")
+    metrics = of_kinds(comparing, kind).done("score", "none")
     table = f"data/scores/toy/none/{kind}.parquet"
     assert set(comparing.files()) - before == {table, "reports/metrics/toy/none/score.json"}
-    assert metrics["about"]["dataset"] == "benchmark"
+    assert metrics["about"]["dataset"] == "trees"
     assert pd.read_parquet(table)["example_id"].tolist() == compared["example_id"].tolist()
     for by_seed in metrics["metrics"].values():
         found = by_seed["0"]
         assert found["n"] > 0
         assert found["ci_low"] <= found["value"] <= found["ci_high"]
+
+
+def test_several_kinds_measure_what_each_does_alone_of_models_that_are_loaded_once(comparing, monkeypatch):
+    def scored(*kinds):
+        metrics = of_kinds(comparing, *kinds).done("score", "none")["metrics"]
+        return metrics, {path.name: path.read_bytes() for path in Path("data/scores/toy/none").iterdir()}
+
+    alone = [scored(kind) for kind in KINDS]
+    loaded = []
+    monkeypatch.setattr(cell, "load_any_fitted", lambda *of: loaded.append(of) or load_any_fitted(*of))
+    metrics, tables = scored(*reversed(KINDS))
+    assert loaded == [("toy", "none", 0)]
+    assert metrics == alone[0][0] | alone[1][0]
+    assert tables == alone[0][1] | alone[1][1]
+
+
+def test_kinds_may_not_share_a_metric(comparing, monkeypatch):
+    monkeypatch.setitem(cell.MODULES, "crows_pairs", cell.MODULES["stereoset"])
+    with pytest.raises(AssertionError, match="crows_pairs has a metric of another kind"):
+        of_kinds(comparing, *KINDS).run("score", "none")
 
 
 def test_the_metrics_of_stereoset_are_those_of_the_table(comparing):
@@ -53,7 +76,7 @@ def test_the_metrics_of_stereoset_are_those_of_the_table(comparing):
 
 
 def test_the_metrics_of_crows_pairs_are_those_of_the_table(comparing):
-    metrics = of_kind(comparing, "crows_pairs").done("score", "none")["metrics"]
+    metrics = of_kinds(comparing, "crows_pairs").done("score", "none")["metrics"]
     table = pd.read_parquet("data/scores/toy/none/crows_pairs.parquet")
     more, less = (table[f"whole_{name}"].round(3) for name in ("stereotype", "antistereotype"))
     assert metrics["test/crows_pairs_stereotype"]["0"]["value"] == (more > less).mean()
@@ -70,12 +93,13 @@ def test_two_runs_are_byte_identical(comparing):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_classifier_is_refused_with_what_it_can_be_measured_by(study, compared, kind):
     study.done("train", "none")
-    compared.to_parquet("data/prepared/trees/test.parquet")
+    Path("data/prepared/benchmark").mkdir()
+    compared.to_parquet("data/prepared/benchmark/test.parquet")
     message = (
-        f"params.yaml: toy.score.base.measure.kind: `{kind}` measures language models of network.kind bytes or "
+        f"params.yaml: toy.score.base.measures.{kind}: `{kind}` measures language models of network.kind bytes or "
         "pretrained, and `none` has a classifier; allowed of that model: predictions; or name a cell that has one"
     )
-    assert message in of_kind(study, kind).refused("score", "none")
+    assert message in of_kinds(study, kind).refused("score", "none")
 
 
 def test_a_network_of_words_is_refused(comparing, word_settings):
@@ -88,13 +112,20 @@ def test_a_network_of_words_is_refused(comparing, word_settings):
 @pytest.mark.parametrize(("kind", "column"), [("stereoset", "unrelated"), ("crows_pairs", "direction")])
 def test_data_without_what_is_compared_are_refused(comparing, compared, kind, column):
     compared.drop(columns=column).to_parquet("data/prepared/benchmark/test.parquet")
-    message = f"toy.score.base.dataset: benchmark has no column `{column}`, which `{kind}` reads; name data that have"
-    assert message in of_kind(comparing, kind).refused("score", "none")
+    message = f"toy.score.base.measures.{kind}.dataset: benchmark has no column `{column}`, which is read; name data"
+    assert message in of_kinds(comparing, kind).refused("score", "none")
+
+
+def test_the_data_of_the_study_are_refused_where_others_would_be_named(comparing):
+    comparing.parameters["toy"]["score"]["base"]["measures"] = {"stereoset": {}}
+    message = "params.yaml: toy.score.base.measures.stereoset.dataset: trees has no column `stereotype`, which is read"
+    assert message in comparing.refused("score", "none")
 
 
 def test_another_task_is_refused(comparing, compared):
     compared.assign(task="both").to_parquet("data/prepared/benchmark/test.parquet")
-    assert "base.dataset: has the task 'both'; allowed: intrasentence, inter" in comparing.refused("score", "none")
+    message = "base.measures.stereoset.dataset: benchmark has the task 'both'; allowed: intrasentence, intersentence"
+    assert message in comparing.refused("score", "none")
 
 
 def test_sentences_that_the_model_would_cut_are_refused(comparing):
@@ -104,6 +135,6 @@ def test_sentences_that_the_model_would_cut_are_refused(comparing):
 
 
 def test_data_without_a_train_split_cannot_train(comparing):
-    comparing.parameters["toy"]["train"]["base"]["dataset"] = "benchmark"
+    comparing.parameters["toy"]["dataset"] = "benchmark"
     Path("data/prepared/benchmark/card.json").write_text("{}")
     assert "data/prepared/benchmark/train.parquet: " in comparing.refused("train", "none")
