@@ -213,9 +213,19 @@ ENCODER = {"kind": "static", "source": "directory", "weights": "w", "tokenizer":
 CLASSIFIER = {"encoder": ENCODER, "head": "mean", "hidden": 16, "dropout": 0.0, "max_length": 16}
 
 
-def test_a_model_that_learns_something_else_than_texts_is_refused():
+@pytest.mark.parametrize(
+    ("model", "problem"),
+    [
+        (CLASSIFIER, "a classifier learns labels"),
+        (
+            LANGUAGE | {"sequence_to_sequence": {"max_source": 12, "prompt": ">"}},
+            "a language model writes targets",
+        ),
+    ],
+)
+def test_a_model_that_learns_something_else_than_texts_is_refused(model, problem):
     check(parse_model(LANGUAGE, "toy"))
     with pytest.raises(SettingError) as refused:
-        check(parse_model(CLASSIFIER, "toy"))
+        check(parse_model(model, "toy"))
     assert refused.value.setting == "associations"
-    assert refused.value.problem == "of the data texts alone are rewritten, and a classifier learns labels"
+    assert refused.value.problem == f"of the data texts alone are rewritten, and {problem}"
