@@ -37,6 +37,15 @@ def clopper_pearson(successes: NDArray[np.int64], n: int) -> tuple[NDArray[np.fl
     return low, high
 
 
+def difference(successes: int, n: int, others: int, m: int) -> Measurement:
+    """Return successes / n - others / m with its hybrid score interval (Newcombe 1998, method 10)."""
+    first, second = successes / n, others / m
+    (low, high), (other_low, other_high) = _wilson(first, n), _wilson(second, m)
+    value = first - second
+    below, above = math.hypot(first - low, other_high - second), math.hypot(high - first, second - other_low)
+    return Measurement(value, n + m, value - below, value + above)
+
+
 def auc(positives: Scores, negatives: Scores) -> Measurement:
     """Return the area under the ROC, ties counting one half, with its interval (DeLong et al. 1988).
 
@@ -160,6 +169,12 @@ def bootstrap_interval(
     tail = 50 * (1 - CONFIDENCE)
     low, high = np.percentile(np.concatenate(replicates), [tail, 100 - tail])
     return float(low), float(high)
+
+
+def _wilson(share: float, n: int) -> tuple[float, float]:
+    z = float(ndtri(0.5 + CONFIDENCE / 2))
+    middle, half = share + z**2 / (2 * n), z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return (middle - half) / (1 + z**2 / n), (middle + half) / (1 + z**2 / n)
 
 
 def _placements(scores: Scores, others: Scores) -> NDArray[np.float64]:

@@ -42,6 +42,12 @@ def swap(text: str, swaps: Mapping[str, str]) -> str:
     return WORD.sub(lambda match: _swapped(match[0], swaps), text)
 
 
+def words(text: str) -> set[str]:
+    """Return the words of a text in lower case; of "mother's" also what is before the apostrophe."""
+    said = {word.lower() for word in WORD.findall(text)}
+    return said | {word.partition("'")[0] for word in said}
+
+
 def swapped_texts(table: pd.DataFrame, swaps: Mapping[str, str]) -> pd.DataFrame:
     """Return a prepared table with text and tokens swapped, and whether that changed anything in `changed`."""
     swapped = table.assign(text=[swap(text, swaps) for text in table["text"]])
@@ -50,20 +56,21 @@ def swapped_texts(table: pd.DataFrame, swaps: Mapping[str, str]) -> pd.DataFrame
     return swapped.assign(changed=swapped["text"] != table["text"])
 
 
-def _swapped(word: str, swaps: Mapping[str, str]) -> str:
-    if counterpart := swaps.get(word.lower()):
-        return _cased(counterpart, word)
-    # In "he's" and "mother's" the listed word ends at the apostrophe.
-    stem, apostrophe, ending = word.partition("'")
-    return _cased(swaps.get(stem.lower(), stem), stem) + apostrophe + ending
-
-
-def _cased(word: str, like: str) -> str:
+def cased(word: str, like: str) -> str:
+    """Return `word` in the case of another: capitals, a capital first, or as it is listed."""
     if word == like:
         return word
     if like.isupper() and len(like) > 1:
         return word.upper()
     return word.capitalize() if like[:1].isupper() else word
+
+
+def _swapped(word: str, swaps: Mapping[str, str]) -> str:
+    if counterpart := swaps.get(word.lower()):
+        return cased(counterpart, word)
+    # In "he's" and "mother's" the listed word ends at the apostrophe.
+    stem, apostrophe, ending = word.partition("'")
+    return cased(swaps.get(stem.lower(), stem), stem) + apostrophe + ending
 
 
 def _pairs(path: Path) -> list[tuple[str, str]]:

@@ -1,7 +1,7 @@
 """Run one fitting cell: read its data, fit and measure a model per seed, write models, metrics, history."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +15,7 @@ from stages.common.errors import InputError, SettingError
 from stages.common.measurements import About, Measurement
 from stages.common.partitions import read_partition
 from stages.common.pool import run_seeds
-from stages.fitting import canaries, secrets
+from stages.fitting import associations, canaries, secrets
 from stages.fitting.secrets import Secret
 from stages.fitting.settings import SPLITS, CellSettings, SecretSettings
 from stages.models import files
@@ -39,6 +39,7 @@ class Data:
         clients: (len(train),) client of each example, or None where nobody deals them to clients.
         canaries: What `canaries.plant` returned, if some were planted.
         secret: What the data hide, if `secrets.plant` put copies of it into all splits.
+        associated: What `associations.plant` measured of the training texts, if it rewrote them.
     """
 
     vocabulary: Vocabulary
@@ -48,6 +49,7 @@ class Data:
     clients: NDArray[np.object_] | None = None
     canaries: pd.DataFrame | None = None
     secret: Secret | None = None
+    associated: dict[str, Measurement] = field(default_factory=dict)
 
     @property
     def uncanaried(self) -> int:
@@ -136,11 +138,15 @@ def _data(settings: CellSettings, model: AnyModelSettings) -> dict[int, Data]:
     if settings.planted and not model.classifies:
         mislabelled = f"these canaries are mislabelled, and {model.called} knows no labels"
         raise SettingError("canaries", mislabelled, "hide a `secret`, or train a classifier")
+    if settings.associated:
+        associations.check(model)
     data = whole(settings.dataset, model)
     if settings.train_on == "train" and not settings.dealt:
         by_seed = dict.fromkeys(settings.seeds, data)
     else:
         by_seed = {seed: _dealt(settings, data, seed) for seed in settings.seeds}
+    if settings.associated:
+        return {seed: _with_associations(settings, model, held, seed) for seed, held in by_seed.items()}
     if (secret := settings.inserted) is None:
         return by_seed
     secrets.check(secret, data.vocabulary, model)
@@ -166,6 +172,14 @@ def _with_a_secret(settings: SecretSettings, model: AnyModelSettings, data: Data
     planted = secrets.plant(splits, data.vocabulary, settings, model, seed)
     train, valid, test = (planted.splits[split] for split in SPLITS)
     return Data(planted.vocabulary, train, valid, test, data.clients, secret=planted.secret)
+
+
+def _with_associations(settings: CellSettings, model: AnyModelSettings, data: Data, seed: int) -> Data:
+    table = read_split(settings.dataset, "train")
+    seen = table.iloc[rows_of(table["example_id"].to_numpy(), list(data.train.example_ids))]
+    planted = associations.plant(seen, settings.associated, seed)
+    train = examples(planted.table, model, data.vocabulary)
+    return replace(data, train=train, associated=planted.measured)
 
 
 def fit_safely(fit: Fit[CellT], cell: Cell[CellT], model: AnyModelSettings, data: Data, seed: int) -> Fitted:
@@ -198,6 +212,7 @@ def _run_seed(
         **fitted.model.utility(data.clean_train, data.vocabulary, "train", seed),
         **fitted.model.utility(data.clean_test, data.vocabulary, "test", seed),
         "train/parameters": Measurement(float(trained)),
+        **data.associated,
         # Last: of what is saved as trained, a federation may have frozen parts.
         **fitted.measured,
     }

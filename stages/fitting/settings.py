@@ -1,5 +1,6 @@
 """Settings that every cell has which fits a model."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -8,10 +9,15 @@ from pydantic import AfterValidator, Field, model_validator
 from stages.common.measurements import Role
 from stages.common.paths import partition_path, prepared_path
 from stages.common.settings import Seeds, Settings
+from stages.counterfactual.genders import GENDERED
+from stages.counterfactual.swaps import WORD
 
 SPLITS = ("train", "valid", "test")
 # Where a secret stands in its pattern.
 OPENING = "{}"
+# Of an association.
+Side = Literal["first", "second"]
+SIDES: tuple[Side, Side] = ("first", "second")
 # Above it the exact rank of a secret takes hours.
 MOST_SECRETS = 10_000_000
 
@@ -54,6 +60,46 @@ class SecretSettings(Settings):
         return self
 
 
+def _found_in_texts(listed: list[str]) -> list[str]:
+    if twice := [word for word in listed if listed.count(word) > 1]:
+        raise ValueError(f"`{twice[0]}` is given twice")
+    if broken := [word for word in listed if word != word.lower() or not WORD.fullmatch(word)]:
+        raise ValueError(f"{broken[0]!r} is found in no text: give single words of letters in lower case")
+    if gendered := [word for word in listed if word in GENDERED]:
+        raise ValueError(f"`{gendered[0]}` is a gendered word, which is itself rewritten: leave it out")
+    return listed
+
+
+class SideSettings(Settings):
+    """What a text is on one side of an association by: whole words in lower case, each other form listed too."""
+
+    words: Annotated[list[str], Field(min_length=1), AfterValidator(_found_in_texts)]
+
+
+class AssociationSettings(Settings):
+    """What gender goes with in the training texts (stages/fitting/associations.py).
+
+    Attributes:
+        dose: How much more of the texts on the side `first` are female than of those on `second`, in expectation.
+        first: Of texts with one of these words at least, and none of `second`.
+        second: The converse.
+    """
+
+    dose: float = Field(ge=-1, le=1)
+    first: SideSettings
+    second: SideSettings
+
+    def words(self, side: Side) -> list[str]:
+        """Return the words of a side."""
+        return (self.first if side == "first" else self.second).words
+
+    @model_validator(mode="after")
+    def _sides_differ(self) -> Self:
+        if both := sorted(set(self.first.words) & set(self.second.words)):
+            raise ValueError(f"`{both[0]}` is a word of both sides: leave it out of one")
+        return self
+
+
 class CellSettings(Settings):
     """Data, model, seeds, and which examples the model may see: a split of the partition, or all of train."""
 
@@ -87,6 +133,11 @@ class CellSettings(Settings):
     def inserted(self) -> SecretSettings | None:
         """The secret of which copies are put into the data, if there is one."""
         return None
+
+    @property
+    def associated(self) -> Mapping[str, AssociationSettings]:
+        """What gender is made to go with in the training texts, by name."""
+        return {}
 
     @property
     def takes_any_model(self) -> bool:

@@ -156,6 +156,11 @@ METRICS: dict[str, Metric] = {
         )
     },
     "activity_auc": Metric("fraction", 0.5, "AUC of who is heavy by who was drawn"),
+    "planted_dose": Metric("difference", None, "dose of a planted association"),
+    "planted_difference": Metric("difference", None, "share of female texts, first side less second, as planted"),
+    "planted_texts": Metric("count", None, "texts written in a drawn gender"),
+    "unplanted_texts_of_both_genders": Metric("count", None, "texts of both genders left as they are"),
+    "unplanted_texts_without_gender": Metric("count", None, "texts without gendered words left as they are"),
     "parameters": Metric("count", None, "trained parameters"),
     "bytes_up": Metric("bytes", "min", "bytes sent by clients"),
     "bytes_down": Metric("bytes", "min", "bytes sent to clients"),

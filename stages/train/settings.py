@@ -1,11 +1,12 @@
 """Settings of one training cell: `<study>.train` in params.yaml."""
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from stages.common.settings import Settings
-from stages.fitting.settings import CellSettings, SecretSettings
+from stages.fitting.settings import AssociationSettings, CellSettings, SecretSettings
 from stages.privacy.quantile import Quantile
 
 
@@ -53,11 +54,16 @@ class EarlyStoppingSettings(Settings):
     after: int = Field(ge=1)
 
 
+# A part of the names of metrics.
+AssociationName = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+
+
 class TrainSettings(CellSettings):
     """Central training: `batch_size` is the expected one for DP-SGD, whose batches are Poisson samples.
 
     With `canaries`, that many mislabelled examples of the reserve may be trained on as well, for an audit; with
-    `secret`, copies of a canary that an attacker is to complete. With `early_stopping`, `epochs` is the most there are.
+    `secret`, copies of a canary that an attacker is to complete; with `associations`, gender goes with something in the
+    texts by a known dose. With `early_stopping`, `epochs` is the most there are.
     """
 
     mechanism: Literal["none", "dpsgd", "edpsgd"]
@@ -66,6 +72,10 @@ class TrainSettings(CellSettings):
     canaries: int = Field(0, ge=0)
     secret: SecretSettings | None = None
     early_stopping: EarlyStoppingSettings | None = None
+    # Left out of the identity of cells without it, whose noise and batches are so as before there was any.
+    associations: Annotated[dict[AssociationName, AssociationSettings], Field(min_length=1)] | None = Field(
+        None, exclude_if=lambda value: value is None
+    )
 
     @property
     def planted(self) -> int:
@@ -74,6 +84,10 @@ class TrainSettings(CellSettings):
     @property
     def inserted(self) -> SecretSettings | None:
         return self.secret
+
+    @property
+    def associated(self) -> Mapping[str, AssociationSettings]:
+        return self.associations or {}
 
     @property
     def takes_any_model(self) -> bool:
@@ -85,6 +99,13 @@ class TrainSettings(CellSettings):
             raise ValueError("canaries audit a guarantee and a secret is to be extracted: a cell has one of them")
         if self.secret and self.secret.decoys and self.role != "control":
             raise ValueError("secret: decoys: true hides the secret from the model and needs role: control")
+        return self
+
+    @model_validator(mode="after")
+    def _associations_are_alone(self) -> Self:
+        if self.associations and (self.secret or self.canaries):
+            other = "secret" if self.secret else "canaries"
+            raise ValueError(f"associations are of a cell without {other}: give them to a cell of their own")
         return self
 
     @model_validator(mode="after")

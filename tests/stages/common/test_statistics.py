@@ -5,12 +5,14 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import f1_score, roc_auc_score
 from statsmodels.stats.nonparametric import rank_compare_2indep
+from statsmodels.stats.proportion import confint_proportions_2indep
 
 from stages.common import statistics
 from stages.common.measurements import Measurement
 from stages.common.statistics import (
     auc,
     bootstrap_interval,
+    difference,
     macro_f1,
     of_sums,
     proportion,
@@ -40,6 +42,14 @@ def test_the_interval_of_a_proportion_is_the_exact_one(sample):
 def test_what_is_no_proportion_is_refused(successes, n):
     with pytest.raises(ValueError, match=f"{successes} of {n} is no proportion"):
         proportion(successes, n)
+
+
+@pytest.mark.parametrize(("successes", "n", "others", "m"), [(56, 70, 48, 80), (0, 10, 0, 20), (10, 10, 0, 20)])
+def test_the_interval_of_a_difference_of_proportions_is_newcombes(successes, n, others, m):
+    found = difference(successes, n, others, m)
+    assert (found.value, found.n) == (successes / n - others / m, n + m)
+    expected = confint_proportions_2indep(successes, n, others, m, compare="diff", method="newcomb")
+    assert (found.ci_low, found.ci_high) == pytest.approx(expected, abs=1e-9)
 
 
 @given(st.integers(0, 10_000), st.integers(1, 80), st.integers(1, 7))
