@@ -9,7 +9,7 @@ from stages.common.errors import InputError
 from stages.common.settings import PARAMETERS, Settings, block, parse, shown
 
 SplitAt = Literal["spaces", "punctuation"]
-FOR_OTHER_MODELS = "train and federate take every model, extract language models"
+FOR_OTHER_MODELS = "train, federate and score take every model, extract language models"
 
 
 class Weights(Settings):

@@ -156,7 +156,7 @@ def test_a_network_of_words_hides_no_secret(of_words):
 def test_other_verbs_refuse_language_models(talkative):
     talkative.parameters["toy"]["partition"] = "halves"
     talkative.done("train", "none")
-    message = "is a language model, and this needs a classifier; train and federate take every model"
+    message = "is a language model, and this needs a classifier; train, federate and score take every model"
     assert message in talkative.refused("attack", "none")
-    message = "measure.kind: `predictions` measures classifiers, and `none` has a language model of network.kind bytes;"
+    message = "measures.predictions: `predictions` measures classifiers, and `none` has a language model of network.kind bytes;"
     assert message in talkative.refused("score", "none")
