@@ -2,7 +2,7 @@
 
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -199,6 +199,39 @@ def hide_progress() -> None:
         logging.disable_progress_bar()
 
 
+def load_transformer(settings: TransformerEncoder, of: Any) -> tuple[Any, set[str]]:
+    """Return a network as one of transformers' classes `of`, in float32, and which of its tensors its file lacks."""
+    from transformers.utils import logging
+
+    hide_progress()
+    folder = weights_file(settings).parent
+    if not (folder / "config.json").is_file():
+        raise InputError(str(folder), "holds no config.json", "give the folder that transformers writes")
+    verbosity = logging.get_verbosity()
+    # What is missing is returned.
+    logging.set_verbosity_error()
+    try:
+        network, loaded = of.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            # As plain matrix products: per-example gradients need no fused kernel.
+            attn_implementation="eager",
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    finally:
+        logging.set_verbosity(verbosity)
+    return network, set(loaded["missing_keys"])
+
+
+def check_complete(missing: Iterable[str]) -> None:
+    """Raise InputError if a file lacks tensors, which would be drawn at random."""
+    if absent := sorted(missing):
+        problem = f"its file has no {absent[0]}" + (f", and {len(absent) - 1} tensors more" if absent[1:] else "")
+        raise InputError("params.yaml: models: encoder", problem, "give the weights of a whole transformer")
+
+
 def _layers(model: nn.Module) -> nn.ModuleList:
     for path in ("encoder.layer", "transformer.layer"):
         with suppress(AttributeError):
@@ -214,20 +247,21 @@ class Transformer(nn.Module):
     """Token ids -> last hidden states (n, length, dimension).
 
     All is frozen but the last layers and, if the settings say so, the embeddings.
+
+    Args:
+        settings: Where it is, and what of it is trained.
+        model: What `load_transformer` returned, or the part of it below a head; loaded here if None.
     """
 
-    def __init__(self, settings: TransformerEncoder) -> None:
+    def __init__(self, settings: TransformerEncoder, model: Any = None) -> None:
         super().__init__()
         from transformers import AutoModel
 
-        hide_progress()
-        folder = weights_file(settings).parent
-        if not (folder / "config.json").is_file():
-            raise InputError(str(folder), "holds no config.json", "give the folder that transformers writes")
-        # Attention as plain matrix products: per-example gradients need no fused kernel.
-        self.model = AutoModel.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation="eager", use_safetensors=True, local_files_only=True
-        )
+        if model is None:
+            model, missing = load_transformer(settings, AutoModel)
+            # Of the marks' states, which nothing here reads.
+            check_complete(name for name in missing if not name.startswith("pooler."))
+        self.model = model
         self.dimension = int(self.model.config.hidden_size)
         self.model.requires_grad_(False)
         layers = _layers(self.model)
@@ -316,7 +350,11 @@ def build_encoder(settings: Encoder, max_length: int, key: str) -> StaticTable |
     """Return an encoder of up to `max_length` tokens, a setting at `key`; InputError if it reads fewer."""
     if not isinstance(settings, TransformerEncoder):
         return StaticTable(settings)
-    encoder = Transformer(settings)
+    return of_positions(Transformer(settings), max_length, key)
+
+
+def of_positions(encoder: Transformer, max_length: int, key: str) -> Transformer:
+    """Return an encoder that reads up to `max_length` tokens, a setting at `key`; InputError if it reads fewer."""
     if max_length > encoder.longest:
         limit = f"allowed: at most {encoder.longest}, the encoder's positions"
         raise InputError(f"{PARAMETERS}: {key}", str(max_length), limit)

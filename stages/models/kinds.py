@@ -6,11 +6,13 @@ from stages.common.settings import Settings
 from stages.models.classifier import TextClassifier
 from stages.models.examples import Examples, Vocabulary
 from stages.models.language import LanguageModel
+from stages.models.masked import MaskedLanguageModel
 from stages.models.next_word import NextWordModel
 from stages.models.settings import (
     AnyModelSettings,
     ByteNetwork,
     LanguageModelSettings,
+    MaskedLanguageModelSettings,
     ModelSettings,
     PretrainedNetwork,
     SpanSettings,
@@ -22,6 +24,7 @@ from stages.models.text_model import TextModel
 KINDS: dict[type[Settings], type[TextModel]] = {
     ModelSettings: TextClassifier,
     SpanSettings: SpanModel,
+    MaskedLanguageModelSettings: MaskedLanguageModel,
     ByteNetwork: LanguageModel,
     PretrainedNetwork: LanguageModel,
     WordNetwork: NextWordModel,

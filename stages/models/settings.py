@@ -270,6 +270,34 @@ class SpanSettings(AnyModelSettings):
         return "reads questions", ["question", "answers"]
 
 
+class MaskedLanguageModelSettings(AnyModelSettings):
+    """A masked language model, which reads `max_length` tokens of a text, the marks of both its ends among them.
+
+    Of the encoder's file its head is read too. One that the file lacks is drawn anew and trained.
+    """
+
+    called = "a masked language model"
+    kind: Literal["masked_language_model"]
+    encoder: TransformerEncoder
+    max_length: int = Field(ge=3, le=4096)
+
+    @property
+    def no_secret(self) -> tuple[str, str] | None:
+        """Nothing here completes one."""
+        return "a masked language model completes no text, and so no canary", "train a causal one"
+
+    @property
+    def untrained(self) -> str | None:
+        """The layers of an encoder that is frozen."""
+        frozen = self.encoder.trained_layers == 0 and not self.encoder.trained_embeddings
+        return "encoder.trained_layers" if frozen else None
+
+    @property
+    def trains_embeddings(self) -> bool:
+        """If its settings say so."""
+        return self.encoder.trained_embeddings
+
+
 class ModelSettings(AnyModelSettings):
     """A text classifier: encoder, head, and, for data with tags, one tag per word.
 
@@ -314,6 +342,7 @@ class ModelSettings(AnyModelSettings):
 SCHEMAS: dict[str | None, type[AnyModelSettings]] = {
     None: ModelSettings,
     "language_model": LanguageModelSettings,
+    "masked_language_model": MaskedLanguageModelSettings,
     "span": SpanSettings,
 }
 
@@ -339,7 +368,7 @@ def read_trained_model(parameters: dict[str, Any], name: str) -> AnyModelSetting
     settings = read_any_model(parameters, name)
     if settings.untrained:
         where = f"{PARAMETERS}: models.{name}.{settings.untrained}"
-        raise InputError(where, "left out, so that nothing of the model is trained", "give it, or train another model")
+        raise InputError(where, "left out or 0, so that nothing of the model is trained", "give it, or train another model")
     return settings
 
 

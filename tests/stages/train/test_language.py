@@ -112,7 +112,7 @@ def test_a_network_without_adapters_is_not_trained(talkative, llama, verb, cell)
     network = {key: value for key, value in llama.items() if key != "adapters"}
     talkative.parameters["models"]["mean"]["network"] = network
     talkative.parameters["toy"]["partition"] = "halves"
-    problem, remedy = "left out, so that nothing of the model is trained", "give it, or train another model"
+    problem, remedy = "left out or 0, so that nothing of the model is trained", "give it, or train another model"
     assert f"models.mean.network.adapters: {problem}; {remedy}" in talkative.refused(verb, cell)
 
 
