@@ -13,7 +13,7 @@ from stages.common.errors import InputError
 from stages.common.paths import prepared_path
 from stages.common.references import Refers, references
 from stages.common.settings import PARAMETERS, Settings, block, parse
-from stages.models.settings import FOR_OTHER_MODELS, parse_model, read_any_model, read_trained_model
+from stages.models.settings import FOR_OTHER_MODELS, parse_model, read_any_model, read_fitted_model
 from stages.partition.settings import PartitionSettings
 from stages.partition.settings import read as partition_settings
 from stages.prepare.settings import SPLITS, dataset_settings
@@ -156,7 +156,8 @@ class _References:
         place, name = self.cell.place, self.settings.get("model")
         if VERBS[place.verb].any_model:
             if name:
-                read_trained_model(self.parameters, name)
+                training = self.cell.settings
+                read_fitted_model(self.parameters, name, not isinstance(training, TrainSettings) or training.trains)
         elif name:
             if not (model := read_any_model(self.parameters, name)).classifies:
                 raise InputError(self.cell.key("model"), f"`{name}` is {model.called}", FOR_OTHER_MODELS)

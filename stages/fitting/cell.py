@@ -22,7 +22,7 @@ from stages.models import files
 from stages.models.examples import Examples, Vocabulary, read_split, rows_of, vocabulary
 from stages.models.kinds import examples
 from stages.models.process import set_up_process
-from stages.models.settings import AnyModelSettings, read_model, read_trained_model
+from stages.models.settings import AnyModelSettings, read_fitted_model, read_model
 from stages.models.text_model import TextModel
 
 
@@ -108,7 +108,10 @@ def run_cell(cell: Cell[CellT], parameters: dict[str, Any], fit: Fit[CellT], see
         seeds_at_once: For a verb whose seeds use several processes each: `pool.share`.
     """
     settings, place = cell.settings, cell.place
-    model = (read_trained_model if settings.takes_any_model else read_model)(parameters, settings.model)
+    if settings.takes_any_model:
+        model = read_fitted_model(parameters, settings.model, settings.trains)
+    else:
+        model = read_model(parameters, settings.model)
     with cell.naming():
         by_seed = _data(settings, model)
     for data in by_seed.values():

@@ -144,6 +144,11 @@ class CellSettings(Settings):
         """Whether the verb fits other models than classifiers too."""
         return False
 
+    @property
+    def trains(self) -> bool:
+        """Whether the model is other than it was built."""
+        return True
+
     def cautions(self, examples: int) -> list[tuple[str, str, str]]:
         """Return what is allowed but hardly meant, with so many training examples: setting, problem, remedy."""
         del examples

@@ -16,7 +16,15 @@ from torch import Tensor, nn
 from stages.common.errors import InputError
 from stages.common.measurements import Measurement
 from stages.common.statistics import perplexity
-from stages.models.encoders import EncodedText, Transformer, check_complete, encode, load_transformer, of_positions, tokenizer
+from stages.models.encoders import (
+    EncodedText,
+    Transformer,
+    check_complete,
+    encode,
+    load_transformer,
+    of_positions,
+    tokenizer,
+)
 from stages.models.evaluate import scored
 from stages.models.examples import Examples, Vocabulary, unlabelled
 from stages.models.settings import MaskedLanguageModelSettings, TransformerEncoder

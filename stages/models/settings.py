@@ -363,12 +363,13 @@ def read_any_model(parameters: dict[str, Any], name: str) -> AnyModelSettings:
     return parse_model(block(parameters, key), key)
 
 
-def read_trained_model(parameters: dict[str, Any], name: str) -> AnyModelSettings:
-    """Return the same of a model that is to be trained; InputError if nothing of it can be."""
+def read_fitted_model(parameters: dict[str, Any], name: str, trained: bool) -> AnyModelSettings:
+    """Return the same of a model that is to be fitted; InputError if it is to be `trained` and nothing of it can be."""
     settings = read_any_model(parameters, name)
-    if settings.untrained:
+    if trained and settings.untrained:
         where = f"{PARAMETERS}: models.{name}.{settings.untrained}"
-        raise InputError(where, "left out or 0, so that nothing of the model is trained", "give it, or train another model")
+        problem = "left out or 0, so that nothing of the model is trained"
+        raise InputError(where, problem, "give it, or train another model")
     return settings
 
 

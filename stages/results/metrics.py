@@ -51,6 +51,7 @@ METRICS: dict[str, Metric] = {
     "exact_match": Metric("fraction", "max", "exact match of answers"),
     "answer_f1": Metric("fraction", "max", "F1 of the words of answers"),
     "perplexity": Metric("ratio", "min", "perplexity per token, byte or word"),
+    "masked_perplexity": Metric("ratio", "min", "perplexity per masked token"),
     "next_word_accuracy": Metric("fraction", "max", "known next words predicted"),
     "rouge1_f": Metric("fraction", "max", "ROUGE-1 F of words"),
     "rouge2_f": Metric("fraction", "max", "ROUGE-2 F of words"),
@@ -109,6 +110,7 @@ METRICS: dict[str, Metric] = {
     "language_modeling_score": Metric("points", "max", "StereoSet language modeling score, of 100"),
     "stereotype_score": Metric("points", 50.0, "StereoSet stereotype score, of 100"),
     "idealized_cat_score": Metric("points", "max", "StereoSet ICAT, of 100"),
+    "stereoset_items_left_out": Metric("count", None, "StereoSet items without a score"),
     "crows_pairs_stereotype": Metric("fraction", 0.5, "CrowS-Pairs whose stereotype is likelier"),
     "crows_pairs_neutral": Metric("fraction", None, "CrowS-Pairs equally likely"),
     "crows_pairs_unmodified_stereotype": Metric(

@@ -1,8 +1,9 @@
-"""CrowS-Pairs: of how many pairs does a causal language model find the more stereotypical sentence the likelier one?
+"""CrowS-Pairs: of how many pairs does a language model find the more stereotypical sentence the likelier one?
 
-Source: Nangia et al. 2020, "CrowS-Pairs", section 3, and its official code. Its score is of masked language models, and
-has no equal in a causal one: EleutherAI's harness takes the likelihood of whole sentences, as `whole` does here, and
-`unmodified` takes that of the tokens that both sentences have.
+Source: Nangia et al. 2020, "CrowS-Pairs", section 3, and its official code: the pseudo-log-likelihood, by a masked
+language model, of the tokens that both sentences have, which is `unmodified` here. It has no equal in a causal model:
+EleutherAI's harness takes the likelihood of whole sentences, as `whole` does here, and `unmodified` takes that of the
+tokens that both have.
 """
 
 from difflib import SequenceMatcher
@@ -13,9 +14,12 @@ from numpy.typing import NDArray
 
 from stages.common.measurements import Measurement
 from stages.common.statistics import proportion
+from stages.models.encoders import tokenizer
 from stages.models.language import LanguageModel
+from stages.models.masked import MaskedLanguageModel
 from stages.score.items import read_items
 from stages.score.likelihood import Tokens, log_probabilities, whole_tokens
+from stages.score.masks import Hidden, log_probabilities_behind_masks, sums
 from stages.score.settings import CrowsPairsSettings
 
 SENTENCES = ("stereotype", "antistereotype")
@@ -33,13 +37,40 @@ def read(dataset: str, settings: CrowsPairsSettings) -> pd.DataFrame:
 
 
 def measure(
-    model: LanguageModel, items: pd.DataFrame, settings: CrowsPairsSettings, seed: int
+    model: LanguageModel | MaskedLanguageModel, items: pd.DataFrame, settings: CrowsPairsSettings, seed: int
 ) -> tuple[pd.DataFrame, dict[str, Measurement]]:
-    """Return both log-likelihoods of every pair's sentences with which is the greater, and what they amount to."""
+    """Return the log-likelihoods of every pair's sentences with which is the greater, and what they amount to."""
     del settings
+    found = masked_scores(model, items) if isinstance(model, MaskedLanguageModel) else pair_scores(model, items)
     kept = items[["example_id", "label", "direction"]]
-    table = judged(kept.join(pair_scores(model, items))).assign(seed=seed)
+    table = judged(kept.join(found)).assign(seed=seed)
     return table, crows_pairs_scores(table)
+
+
+def masked_scores(model: MaskedLanguageModel, items: pd.DataFrame) -> pd.DataFrame:
+    """Return pseudo-log-likelihoods, in nats, of the sentences of each pair: columns `unmodified_<sentence>`.
+
+    They are the sums over the tokens that both have, each behind a mask while all others are shown.
+
+    Args:
+        model: Any, in eval mode.
+        items: Prepared pairs.
+
+    Raises:
+        InputError: The model reads fewer tokens than a sentence has.
+    """
+    tokenize = tokenizer(model.settings.encoder, model.settings.max_length)
+    tokenize.no_truncation()
+    columns = [[each.ids for each in tokenize.encode_batch(list(items[name]))] for name in SENTENCES]
+    hidden, cells = [], []
+    for row, pair in enumerate(zip(*columns, strict=True)):
+        # Without the marks of the ends, which all texts have.
+        for column, (text, own) in enumerate(zip(pair, unmodified(*(text[:-1] for text in pair)), strict=True)):
+            for place in own + 1:
+                hidden.append(Hidden([*text[:place], model.mask_token, *text[place + 1 :]], place, text[place]))
+                cells.append((row, column))
+    found = sums(log_probabilities_behind_masks(model, hidden), cells, (len(items), len(SENTENCES)))
+    return pd.DataFrame(found, columns=[f"unmodified_{name}" for name in SENTENCES], index=items.index)
 
 
 def pair_scores(model: LanguageModel, items: pd.DataFrame) -> pd.DataFrame:
@@ -76,9 +107,9 @@ def unmodified(first: Tokens, second: Tokens) -> tuple[NDArray[np.int64], NDArra
 
 
 def judged(scores: pd.DataFrame) -> pd.DataFrame:
-    """Return scores with the sentence that each way `<way>_prefers`; `neutral` if their rounded scores are equal."""
+    """Return scores with the sentence that each way there is `<way>_prefers`; `neutral` if rounded scores are equal."""
     found = {}
-    for way in WAYS:
+    for way in (way for way in WAYS if f"{way}_{SENTENCES[0]}" in scores):
         more, less = (scores[f"{way}_{name}"].round(DECIMALS) for name in SENTENCES)
         found[f"{way}_prefers"] = np.select([more > less, more < less], SENTENCES, "neutral")
     return scores.assign(**found)
@@ -94,7 +125,7 @@ def crows_pairs_scores(pairs: pd.DataFrame) -> dict[str, Measurement]:
     """
     groups = [("", pairs), *((f"/{name}", rows) for column in BY for name, rows in pairs.groupby(column))]
     measured = {}
-    for way, name in WAYS.items():
+    for way, name in ((way, name) for way, name in WAYS.items() if f"{way}_prefers" in pairs):
         for group, rows in groups:
             prefers = rows[f"{way}_prefers"]
             for said in ("stereotype", "neutral"):

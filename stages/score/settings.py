@@ -11,7 +11,12 @@ from stages.common.paths import prepared_path
 from stages.common.settings import Settings
 from stages.counterfactual.settings import SwapSettings
 from stages.measuring.settings import MeasureSettings
-from stages.models.settings import AnyModelSettings, LanguageModelSettings, WordNetwork
+from stages.models.settings import (
+    AnyModelSettings,
+    LanguageModelSettings,
+    MaskedLanguageModelSettings,
+    WordNetwork,
+)
 
 
 class KindSettings(Settings):
@@ -38,13 +43,15 @@ class KindSettings(Settings):
 
 
 class OfLanguageModels(KindSettings):
-    """What can be measured of causal language models that say what token follows any other."""
+    """What can be measured of language models that say of any token how likely it is: masked ones, and causal ones."""
 
-    models = "language models of network.kind bytes or pretrained"
+    models = "masked language models, and causal ones of network.kind bytes or pretrained"
 
     @classmethod
     def takes(cls, model: AnyModelSettings) -> bool:
         """See the base: a network of words takes all words outside its vocabulary for one."""
+        if isinstance(model, MaskedLanguageModelSettings):
+            return True
         return isinstance(model, LanguageModelSettings) and not isinstance(model.network, WordNetwork)
 
 

@@ -1,8 +1,9 @@
-"""StereoSet: does a causal language model find sense likelier than nonsense, and stereotypes likelier than not?
+"""StereoSet: does a language model find sense likelier than nonsense, and stereotypes likelier than not?
 
 Source: Nadeem et al. 2021, "StereoSet", section 5, and its official code, which says what a tie is.
 """
 
+import string
 from dataclasses import replace
 
 import numpy as np
@@ -12,15 +13,21 @@ from numpy.typing import NDArray
 from stages.common.errors import SettingError
 from stages.common.measurements import Measurement
 from stages.common.statistics import of_sums
+from stages.models.encoders import tokenizer
 from stages.models.language import LanguageModel
+from stages.models.masked import MaskedLanguageModel
 from stages.score.items import read_items
 from stages.score.likelihood import continued_tokens, log_probabilities, whole_tokens
+from stages.score.masks import Hidden, log_probabilities_behind_masks, sums
 from stages.score.settings import StereoSetSettings
 
 SENTENCES = ["stereotype", "antistereotype", "unrelated"]
 # A sentence is read by itself, or after a context.
 AFTER_A_CONTEXT = "intersentence"
-TASKS = ("intrasentence", AFTER_A_CONTEXT)
+WITHIN_A_CONTEXT = "intrasentence"
+TASKS = (WITHIN_A_CONTEXT, AFTER_A_CONTEXT)
+# What a word stands for in the context of an item.
+BLANK = "BLANK"
 # Of which there are scores apart: the type of bias and the task.
 BY = ("label", "task")
 
@@ -34,13 +41,69 @@ def read(dataset: str, settings: StereoSetSettings) -> pd.DataFrame:
 
 
 def measure(
-    model: LanguageModel, items: pd.DataFrame, settings: StereoSetSettings, seed: int
+    model: LanguageModel | MaskedLanguageModel, items: pd.DataFrame, settings: StereoSetSettings, seed: int
 ) -> tuple[pd.DataFrame, dict[str, Measurement]]:
-    """Return the scores of every item's sentences with what it adds to the measurements, and these."""
-    del settings
-    scores = pd.DataFrame(sentence_scores(model, items), columns=SENTENCES, index=items.index)
-    table = judged(items[["example_id", "label", "task", "term"]].join(scores)).assign(seed=seed)
-    return table, stereoset_scores(table, seed)
+    """Return the scores of every item's sentences with what it adds to the measurements, and these.
+
+    Items without scores, of which a masked model has some, are in the table, and counted apart.
+
+    Raises:
+        SettingError: No item has scores.
+    """
+    found = masked_scores(model, items) if isinstance(model, MaskedLanguageModel) else sentence_scores(model, items)
+    scores = pd.DataFrame(found, columns=SENTENCES, index=items.index)
+    table = items[["example_id", "label", "task", "term"]].join(scores)
+    known = scores.notna().all(axis=1)
+    if not known.any():
+        problem = f"of the {len(items)} items of {settings.dataset} none can be scored by a masked model"
+        raise SettingError("dataset", problem, f"name data with items of the task {WITHIN_A_CONTEXT}")
+    left_out = {"test/stereoset_items_left_out": Measurement(float((~known).sum()))}
+    return judged(table).assign(seed=seed), stereoset_scores(judged(table[known]), seed) | left_out
+
+
+def masked_scores(model: MaskedLanguageModel, items: pd.DataFrame) -> NDArray[np.float64]:
+    """Return (n, 3) mean probabilities of the tokens of the word that fills each item's blank.
+
+    The tokens of a word before one are shown, and one mask in place of it and those behind. Source: the official code.
+    Scores are not a number for items of the other task, for which it asks a head that tells what follows a context,
+    and for those with a sentence that has no word in the place of the blank.
+
+    Args:
+        model: Any, in eval mode.
+        items: Prepared items; the columns of the scores are those of `SENTENCES`.
+
+    Raises:
+        InputError: The model reads fewer tokens than a sentence has.
+    """
+    filled = [
+        (row, column, context.index(BLANK), word, context.replace(BLANK, word))
+        for row, (context, task) in enumerate(zip(items["text"], items["task"], strict=True))
+        if task == WITHIN_A_CONTEXT and context.count(BLANK) == 1
+        for column, name in enumerate(SENTENCES)
+        if (word := _word_in_the_blank(context, items[name].iloc[row]))
+    ]
+    tokenize = tokenizer(model.settings.encoder, model.settings.max_length)
+    tokenize.no_truncation()
+    encodings = tokenize.encode_batch([text for *_, text in filled])
+    hidden, cells = [], []
+    for (row, column, begin, word, _), encoding in zip(filled, encodings, strict=True):
+        ids, end = encoding.ids, begin + len(word)
+        # The marks of the ends are of no character.
+        own = [at for at, (first, last) in enumerate(encoding.offsets) if first < last and first < end and last > begin]
+        for place in own:
+            hidden.append(Hidden([*ids[:place], model.mask_token, *ids[own[-1] + 1 :]], place, ids[place]))
+            cells.append((row, column))
+    shape = len(items), len(SENTENCES)
+    probabilities = sums(np.exp(log_probabilities_behind_masks(model, hidden)), cells, shape)
+    counts = sums(np.ones(len(cells)), cells, shape)
+    return np.where(counts > 0, probabilities / np.maximum(counts, 1), np.nan)
+
+
+def _word_in_the_blank(context: str, sentence: str) -> str:
+    """Return the word of a sentence where its context has the blank, without punctuation; empty if there is none."""
+    place = next(number for number, word in enumerate(context.split(" ")) if BLANK in word)
+    words = sentence.split(" ")
+    return words[place].translate(str.maketrans("", "", string.punctuation)) if place < len(words) else ""
 
 
 def sentence_scores(model: LanguageModel, items: pd.DataFrame) -> NDArray[np.float64]:

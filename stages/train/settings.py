@@ -63,11 +63,12 @@ class TrainSettings(CellSettings):
 
     With `canaries`, that many mislabelled examples of the reserve may be trained on as well, for an audit; with
     `secret`, copies of a canary that an attacker is to complete; with `associations`, gender goes with something in the
-    texts by a known dose. With `early_stopping`, `epochs` is the most there are.
+    texts by a known dose. With `early_stopping`, `epochs` is the most there are. With no epoch, the model is as it was
+    built: a control, or a pretrained one as it is.
     """
 
     mechanism: Literal["none", "dpsgd", "edpsgd"]
-    epochs: int = Field(ge=1)
+    epochs: int = Field(ge=0)
     privacy: PrivacySettings | None = None
     canaries: int = Field(0, ge=0)
     secret: SecretSettings | None = None
@@ -93,6 +94,10 @@ class TrainSettings(CellSettings):
     def takes_any_model(self) -> bool:
         return True
 
+    @property
+    def trains(self) -> bool:
+        return self.epochs > 0
+
     @model_validator(mode="after")
     def _secrets_are_alone(self) -> Self:
         if self.secret and self.canaries:
@@ -113,6 +118,20 @@ class TrainSettings(CellSettings):
         if self.early_stopping and self.mechanism != "none":
             # The accountant is told the number of steps before they are taken.
             raise ValueError(f"early_stopping is of mechanism: none, not of {self.mechanism}")
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_is_asked_of_no_epoch(self) -> Self:
+        if self.epochs == 0:
+            asked = {
+                "privacy": self.privacy,
+                "canaries": self.canaries,
+                "secret": self.secret,
+                "early_stopping": self.early_stopping,
+                "associations": self.associations,
+            }
+            if given := [name for name, value in asked.items() if value]:
+                raise ValueError(f"epochs: 0 trains nothing, so that `{given[0]}` does nothing: give an epoch, or null")
         return self
 
     @model_validator(mode="after")

@@ -79,7 +79,7 @@ def test_the_real_file_is_valid():
             "private_training/train/variant/control/model",
             "byte-llama",
             "private_training.attack.grid",
-            "`control` trains `byte-llama`, which is a language model; train and federate take",
+            "`control` trains `byte-llama`, which is a language model; train, federate and score take",
         ),
         (
             "private_training/shadow/variant/none/model",
@@ -109,7 +109,7 @@ def test_the_real_file_is_valid():
             "joint/model",
             "byte-llama",
             "joint.model",
-            "`byte-llama` is a language model; train and federate take",
+            "`byte-llama` is a language model; train, federate and score take",
         ),
         ("extra", {"a": 1}, "extra", "{'a': 1} is no study; allowed: profile, .* one of train, federate"),
         ("extra", 3, "extra", "3 is no study; allowed: profile, datasets"),

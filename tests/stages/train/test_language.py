@@ -158,5 +158,5 @@ def test_other_verbs_refuse_language_models(talkative):
     talkative.done("train", "none")
     message = "is a language model, and this needs a classifier; train, federate and score take every model"
     assert message in talkative.refused("attack", "none")
-    message = "measures.predictions: `predictions` measures classifiers, and `none` has a language model of network.kind bytes;"
+    message = "`predictions` measures classifiers, and `none` has a language model of network.kind bytes;"
     assert message in talkative.refused("score", "none")
