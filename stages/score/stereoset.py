@@ -56,7 +56,8 @@ def measure(
     known = scores.notna().all(axis=1)
     if not known.any():
         problem = f"of the {len(items)} items of {settings.dataset} none can be scored by a masked model"
-        raise SettingError("dataset", problem, f"name data with items of the task {WITHIN_A_CONTEXT}")
+        remedy = f"name data with items of the task {WITHIN_A_CONTEXT} that have a {BLANK}"
+        raise SettingError("measures.stereoset.dataset", problem, remedy)
     left_out = {"test/stereoset_items_left_out": Measurement(float((~known).sum()))}
     return judged(table).assign(seed=seed), stereoset_scores(judged(table[known]), seed) | left_out
 

@@ -135,7 +135,7 @@ def test_the_real_file_is_valid():
             r"\[7\] are not .* of partitions.redditbias-halves; allowed: \[0, 1, 2\]",
         ),
         ("joint/seeds", [], "joint.seeds", r"\[\] is not allowed; .*at least 1 item"),
-        ("joint/train/base/epochs", 0, "joint.train.base.epochs", "0 is not allowed; .*greater than or equal to 1"),
+        ("joint/train/base/epochs", -1, "joint.train.base.epochs", "-1 is not allowed; .*greater than or equal to 0"),
         ("joint/train/base/epochs", "1e3", "joint.train.base.epochs", "'1e3' is not allowed; .*integer"),
         ("joint/train", 3, "joint.train", "has no `grid`; it has: nothing"),
         ("joint/train/bse", {}, "joint.train.bse", "no such block; allowed: grid, base, variant"),

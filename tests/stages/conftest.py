@@ -15,11 +15,11 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 
 from stages.common import command
 from stages.common.cells import SHARED
-from stages.models.settings import LanguageModelSettings, ModelSettings, SpanSettings
+from stages.models.settings import LanguageModelSettings, MaskedLanguageModelSettings, ModelSettings, SpanSettings
 from stages.results.verbs import FITTING
 
 # As in the commands, which import `stages` before torch.
@@ -94,6 +94,45 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     )
     adapters = {"rank": 2, "alpha": 4.0, "targets": ["q_proj", "v_proj"], "layers": 1}
     return {"kind": "pretrained", "adapters": adapters} | _pretrained(lambda: LlamaForCausalLM(config), folder)
+
+
+@pytest.fixture(scope="session")
+def masked_settings(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., MaskedLanguageModelSettings]:
+    """Return MaskedLanguageModelSettings of a BERT as above, whose file has no head, or has one, with changes."""
+    from transformers import BertConfig, BertForMaskedLM, BertModel
+
+    tokenizer = _tokenizer()
+    tokenizer.add_special_tokens(["[MASK]"])
+    # Punctuation is no token, and a dot parts the tokens of a word.
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex("[-.,·]"), "removed")]
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    config = BertConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=32,
+        # Of a size at which texts differ in their losses.
+        initializer_range=0.5,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+    files = {}
+    for head, build in ((False, lambda: BertModel(config)), (True, lambda: BertForMaskedLM(config))):
+        folder = tmp_path_factory.mktemp("masked")
+        tokenizer.save(str(folder / "tokenizer.json"))
+        files[head] = {"kind": "transformer", "trained_layers": 1} | _pretrained(build, folder)
+
+    def settings(head: bool = False, max_length: int = 16, **changes: Any) -> MaskedLanguageModelSettings:
+        usual = {"kind": "masked_language_model", "encoder": files[head] | changes, "max_length": max_length}
+        return MaskedLanguageModelSettings.model_validate(usual)
+
+    return settings
 
 
 def _pretrained(build: Callable[[], Any], folder: Path) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def test_scoring_writes_a_table_of_items_and_metrics_and_nothing_else(comparing,
     assert set(comparing.files()) - before == {table, "reports/metrics/toy/none/score.json"}
     assert metrics["about"]["dataset"] == "trees"
     assert pd.read_parquet(table)["example_id"].tolist() == compared["example_id"].tolist()
-    for by_seed in metrics["metrics"].values():
+    for by_seed in (found for name, found in metrics["metrics"].items() if not name.endswith("left_out")):
         found = by_seed["0"]
         assert found["n"] > 0
         assert found["ci_low"] <= found["value"] <= found["ci_high"]
@@ -69,7 +69,8 @@ def test_the_metrics_of_stereoset_are_those_of_the_table(comparing):
     metrics = comparing.done("score", "none")["metrics"]
     groups = ["", "/gender", "/race", "/intrasentence", "/intersentence"]
     names = ("language_modeling_score", "stereotype_score", "idealized_cat_score")
-    assert set(metrics) == {f"test/{name}{group}" for name in names for group in groups}
+    scores = {f"test/{name}{group}" for name in names for group in groups}
+    assert set(metrics) == scores | {"test/stereoset_items_left_out"}
     table = pd.read_parquet("data/scores/toy/none/stereoset.parquet")
     by_term = (table["stereotype"] > table["antistereotype"]).groupby(table["term"]).mean()
     assert metrics["test/stereotype_score"]["0"]["value"] == pytest.approx(100 * by_term.mean())
@@ -96,8 +97,9 @@ def test_a_classifier_is_refused_with_what_it_can_be_measured_by(study, compared
     Path("data/prepared/benchmark").mkdir()
     compared.to_parquet("data/prepared/benchmark/test.parquet")
     message = (
-        f"params.yaml: toy.score.base.measures.{kind}: `{kind}` measures language models of network.kind bytes or "
-        "pretrained, and `none` has a classifier; allowed of that model: predictions; or name a cell that has one"
+        f"params.yaml: toy.score.base.measures.{kind}: `{kind}` measures masked language models, and causal ones of "
+        "network.kind bytes or pretrained, and `none` has a classifier; allowed of that model: predictions; or name a "
+        "cell that has one"
     )
     assert message in of_kinds(study, kind).refused("score", "none")
 
@@ -138,3 +140,46 @@ def test_data_without_a_train_split_cannot_train(comparing):
     comparing.parameters["toy"]["dataset"] = "benchmark"
     Path("data/prepared/benchmark/card.json").write_text("{}")
     assert "data/prepared/benchmark/train.parquet: " in comparing.refused("train", "none")
+
+
+@pytest.fixture
+def masked(comparing, masked_settings):
+    """The same study of a masked language model."""
+    comparing.parameters["models"]["mean"] = masked_settings(max_length=32).model_dump()
+    return comparing
+
+
+def test_masked_models_are_measured_where_items_have_a_blank_and_the_others_are_counted(masked, compared):
+    table = compared.assign(text=["bo BLANK"] * 24)
+    table.loc[0, "text"] = "without one"
+    # Of its context the blank is the third word, and a sentence has but two.
+    table.loc[1, ["text", "unrelated"]] = "ba be BLANK.", "ba be"
+    table.to_parquet("data/prepared/benchmark/test.parquet")
+    masked.done("train", "none")
+    metrics = of_kinds(masked, *KINDS).done("score", "none")["metrics"]
+    within = (table["task"] == "intrasentence").sum()
+    assert metrics["test/stereoset_items_left_out"]["0"]["value"] == 24 - within + 2
+    assert metrics["test/stereotype_score"]["0"]["n"] == within - 2
+    assert "test/stereotype_score/intersentence" not in metrics
+    assert metrics["test/crows_pairs_unmodified_stereotype"]["0"]["n"] == 24
+    assert "test/crows_pairs_stereotype" not in metrics
+    scores = pd.read_parquet("data/scores/toy/none/stereoset.parquet")
+    assert scores[["stereotype", "antistereotype", "unrelated"]].isna().any(axis=1).sum() == 24 - within + 2
+
+
+def test_masked_models_are_refused_items_that_none_of_them_can_be_scored_by(masked):
+    masked.done("train", "none")
+    message = (
+        "toy.score.base.measures.stereoset.dataset: of the 24 items of benchmark none can be scored by a masked model; "
+        "name data with items of the task intrasentence that have a BLANK"
+    )
+    assert message in masked.refused("score", "none")
+
+
+def test_a_model_of_no_epoch_is_scored_as_it_was_built(masked, compared):
+    masked.parameters["toy"]["train"]["base"]["epochs"] = 0
+    masked.parameters["models"]["mean"]["encoder"]["trained_layers"] = 0
+    trained = masked.done("train", "none")["metrics"]
+    assert trained["test/masked_perplexity"]["0"]["n"] > 0
+    metrics = of_kinds(masked, "crows_pairs").done("score", "none")["metrics"]
+    assert metrics["test/crows_pairs_unmodified_stereotype"]["0"]["n"] == 24

@@ -352,7 +352,7 @@ def test_an_epsilon_out_of_reach_is_refused_with_one_that_is_not(study):
         (lambda study: private(study)["privacy"].update(noise_decay=1.5), "privacy.noise_decay: 1.5 is not allowed"),
         (
             lambda study: private(study).update(epochs=0),
-            "params.yaml: toy.train.variant.dpsgd.epochs: 0 is not allowed",
+            "is not allowed; epochs: 0 trains nothing, so that `privacy` does nothing: give an epoch, or null",
         ),
         (
             lambda study: study.parameters["toy"].update(seeds=[0, 5]),
