@@ -160,6 +160,10 @@ def _head(network: Any) -> nn.Module:
     for name in ("cls", "lm_head"):
         if (head := getattr(network, name, None)) is not None:
             assert isinstance(head, nn.Module)
+            for module in head.modules():
+                if hasattr(module, "decoder") and "bias" in module._parameters:
+                    # Also its decoder's, which alone adds it: a layer has the parameters that it uses.
+                    del module.bias
             return head
     try:
         parts = [getattr(network, f"vocab_{name}") for name in ("transform", "layer_norm", "projector")]
