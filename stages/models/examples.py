@@ -84,6 +84,9 @@ def joined(first: Examples, second: Examples) -> Examples:
 def read_split(dataset: str, split: str) -> pd.DataFrame:
     """Return one prepared split of a data set; InputError if it is not there or empty."""
     path = prepared_path(dataset, split)
+    if not path.is_file() and path.parent.is_dir():
+        problem = f"{dataset} has no split `{split}`"
+        raise InputError(str(path), problem, "give it in `files` or `splits` of the data set, or name data that have it")
     table = artifacts.read_table(path)
     if table.empty:
         raise InputError(str(path), "holds no rows", "prepare the data set again with other splits or limits")
