@@ -86,7 +86,9 @@ def read_split(dataset: str, split: str) -> pd.DataFrame:
     path = prepared_path(dataset, split)
     if not path.is_file() and path.parent.is_dir():
         problem = f"{dataset} has no split `{split}`"
-        raise InputError(str(path), problem, "give it in `files` or `splits` of the data set, or name data that have it")
+        raise InputError(
+            str(path), problem, "give it in `files` or `splits` of the data set, or name data that have it"
+        )
     table = artifacts.read_table(path)
     if table.empty:
         raise InputError(str(path), "holds no rows", "prepare the data set again with other splits or limits")

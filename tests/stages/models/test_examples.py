@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -99,4 +101,10 @@ def test_names_of_other_data_are_refused():
 def test_an_empty_split_is_refused(study):
     pd.DataFrame({"example_id": []}).to_parquet("data/prepared/trees/valid.parquet")
     with pytest.raises(InputError, match=r"valid.parquet: holds no rows"):
+        read_split("trees", "valid")
+
+
+def test_a_split_that_is_not_there_is_named(study):
+    Path("data/prepared/trees/valid.parquet").unlink()
+    with pytest.raises(InputError, match=r"valid.parquet: trees has no split `valid`; give it in `files` or `splits`"):
         read_split("trees", "valid")
