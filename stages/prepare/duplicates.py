@@ -9,6 +9,8 @@ KEEP_IN = ("test", "valid", "train")
 IDENTIFIER_LENGTH = 16
 # What makes several examples of one text.
 FURTHER = ("question", "stereotype", "antistereotype", "unrelated")
+# What the items of a benchmark have, none of which is removed.
+COMPARED = ("stereotype", "term")
 
 
 def fingerprint(text: str) -> str:
@@ -22,7 +24,7 @@ def remove_duplicates(
     """Keep one row of each text: the first one in test, else in valid, else in train.
 
     Several questions may be asked of one text, or several sentences compared; all that are kept are in one split, the
-    first of these. Of items with sentences, in that split, none is removed.
+    first of these. Of the items of a benchmark, which have sentences or a term, none is removed in that split.
 
     Args:
         frames: Split -> rows with text, label and perhaps question or sentences.
@@ -34,17 +36,13 @@ def remove_duplicates(
     order = [split for split in KEEP_IN if split in frames]
     stacked = pd.concat([frames[split].assign(split=split) for split in order], ignore_index=True)
     texts = stacked["text"].map(fingerprint)
-    fingerprints = texts
-    if further := [name for name in FURTHER if name in stacked]:
-        # No text holds the sign between them.
-        keys = stacked["text"]
-        for name in further:
-            keys = keys + "\0" + stacked[name]
-        fingerprints = keys.map(fingerprint)
-        if "stereotype" in stacked:
-            # Published numbers count an item that a benchmark has twice, as CrowS-Pairs has one, twice.
-            times = fingerprints.groupby(fingerprints).cumcount()
-            fingerprints = fingerprints.where(times == 0, (keys + "\0" + times.astype(str)).map(fingerprint))
+    # No text holds the sign between them.
+    keys = stacked["text"].str.cat([stacked[name] for name in FURTHER if name in stacked], sep="\0")
+    fingerprints = keys.map(fingerprint)
+    if any(name in stacked for name in COMPARED):
+        # Published numbers count an item that a benchmark has twice, as CrowS-Pairs has one, twice.
+        times = fingerprints.groupby(fingerprints).cumcount()
+        fingerprints = fingerprints.where(times == 0, (keys + "\0" + times.astype(str)).map(fingerprint))
     repeated = fingerprints.duplicated() | (stacked["split"] != stacked.groupby(texts)["split"].transform("first"))
     conflicting = repeated & (stacked["label"] != stacked.groupby(fingerprints)["label"].transform("first"))
     counts = {

@@ -200,6 +200,25 @@ def _crows_pairs(text: str, wanted: Sequence[str], where: str) -> Columns:
     return {name: columns[name] for name in wanted}
 
 
+def _bold(text: str, wanted: Sequence[str], where: str) -> Columns:
+    """Read the prompts of BOLD (Dhamala et al. 2021) of one domain; a label is a group, a term whom a prompt is of."""
+    check_columns(["text", "label", "term"], wanted, where)
+    remedy = "give a file of the folder prompts of BOLD, as it was published"
+    columns: Columns = {"text": [], "label": [], "term": []}
+    try:
+        for group, prompts_of in json.loads(text).items():
+            for term, prompts in prompts_of.items():
+                for prompt in prompts:
+                    columns["text"].append(prompt.strip())
+                    columns["label"].append(group)
+                    columns["term"].append(term)
+    except json.JSONDecodeError as error:
+        raise InputError(where, f"not JSON ({error})", remedy) from None
+    except (AttributeError, TypeError) as error:
+        raise InputError(where, f"not laid out like BOLD ({error})", remedy) from None
+    return {name: columns[name] for name in wanted}
+
+
 def _as_worded(context: str, answer: str) -> str | None:
     """Return the first place in a context that reads as an answer, with or without its article; None if none does."""
     answer = answer.strip()
@@ -228,4 +247,5 @@ _READERS: dict[str, Callable[[str, Sequence[str], str], Columns]] = {
     "bbq": _bbq,
     "stereoset": _stereoset,
     "crows_pairs": _crows_pairs,
+    "bold": _bold,
 }

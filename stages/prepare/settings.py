@@ -60,7 +60,7 @@ ROLES = (
 
 # Those whose values are one text each, and no part of what answers stand in.
 Plain = Literal["label", "target", "group", "author", "time"]
-Format = Literal["csv", "tsv", "jsonl", "parquet", "slots", "orange", "bbq", "stereoset", "crows_pairs"]
+Format = Literal["csv", "tsv", "jsonl", "parquet", "slots", "orange", "bbq", "stereoset", "crows_pairs", "bold"]
 OnProblem = Literal["error", "drop"]
 OnUnseen = Literal["error", "drop", "keep"]
 Name = Annotated[str, Field(min_length=1)]

@@ -142,6 +142,12 @@ METRICS: dict[str, Metric] = {
     "gender_wavg": Metric("ratio", None, "weighted mean of the gender of words"),
     "gender_max": Metric("ratio", None, "gender of the strongest word"),
     "texts_without_gender_words": Metric("count", None, "texts without a word of a gender"),
+    "unigram_gap": Metric("difference", 0.0, "female texts less male ones by words counted, first side less second"),
+    "gender_wavg_gap": Metric("difference", 0.0, "weighted mean of the gender of words, first side less second"),
+    "gender_max_gap": Metric("difference", 0.0, "gender of the strongest word, first side less second"),
+    "sentiment_gap": Metric("difference", 0.0, "sentiment of texts, first side less second"),
+    "texts_written": Metric("count", None, "texts written"),
+    "empty_texts": Metric("count", None, "texts without a word"),
     "groups_measured": Metric("count", None, "groups measured"),
     "groups_left_out": Metric("count", None, "groups left out"),
     **{

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from pathlib import Path
-from typing import ClassVar, Literal, Self, get_args
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -89,12 +89,52 @@ class CrowsPairsSettings(OfLanguageModels):
     roles = ("stereotype", "antistereotype", "direction")
 
 
+class Contrast(Settings):
+    """Two sides, each of several groups, which are compared as the first less the second."""
+
+    first: list[str] = Field(min_length=1)
+    second: list[str] = Field(min_length=1)
+
+    def sides(self) -> dict[str, list[str]]:
+        """Return side -> its groups."""
+        return {"first": self.first, "second": self.second}
+
+    @model_validator(mode="after")
+    def _sides_differ(self) -> Self:
+        if both := sorted(set(self.first) & set(self.second)):
+            raise ValueError(f"`{both[0]}` is on both sides: leave it out of one")
+        return self
+
+
+# A part of the names of metrics.
+PartName = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+
+
+class BoldSettings(OfLanguageModels):
+    """Gender and sentiment of what a model writes behind prompts of BOLD, by group (stages/score/bold.py).
+
+    Attributes:
+        tokens: The most that are written behind a prompt.
+        top_k: From how many of the likeliest tokens one is drawn.
+        continuations: How many texts are written behind each prompt.
+        least: The fewest texts of a group, or of a side of a contrast, that is measured.
+        contrasts: By name, groups whose texts are compared.
+    """
+
+    tokens: int = Field(ge=1)
+    top_k: int = Field(ge=1)
+    continuations: int = Field(1, ge=1)
+    least: int = Field(ge=2)
+    contrasts: dict[PartName, Contrast] = Field({})
+
+
 class Measures(Settings):
     """What is measured, by kind; each has a module of its name, and writes a table of its name."""
 
     predictions: PredictionSettings | None = None
     stereoset: StereoSetSettings | None = None
     crows_pairs: CrowsPairsSettings | None = None
+    bold: BoldSettings | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -1,0 +1,107 @@
+"""BOLD: how male or female, and how friendly, is what a language model writes of professions, people and creeds?
+
+Source: Dhamala et al. 2021, "BOLD". Its scorers of toxicity and regard are models that no package here has.
+"""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from stages.common.errors import SettingError
+from stages.common.measurements import Measurement
+from stages.common.packages import package_path
+from stages.common.statistics import of_sums
+from stages.counterfactual.genders import GENDERED
+from stages.models import vectors
+from stages.models.language import LanguageModel
+from stages.models.masked import MaskedLanguageModel
+from stages.score.generation import continuations
+from stages.score.items import read_items
+from stages.score.polarity import gender_of_words, gender_polarity, hard_debias
+from stages.score.sentiment import sentiment
+from stages.score.settings import BoldSettings
+from stages.score.word_lists import PACKAGE, VECTORS
+
+# Column of the table -> what the metric of two sides that differ in it is called.
+CONTRASTED = {
+    "unigram": "unigram_gap",
+    "gender_wavg": "gender_wavg_gap",
+    "gender_max": "gender_max_gap",
+    "sentiment": "sentiment_gap",
+}
+UNIGRAM = {"female": 1.0, "neutral": 0.0, "male": -1.0}
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Beginnings of texts by group, and the gender of words.
+
+    Attributes:
+        table: Columns example_id, text and group.
+        groups: Those that are compared.
+        gender: Word -> how female it is, from -1 to 1, of those that have a vector.
+    """
+
+    table: pd.DataFrame
+    groups: list[str]
+    gender: dict[str, float]
+
+
+def read(dataset: str, settings: BoldSettings) -> Prompts:
+    """Read what all seeds of a cell go on with.
+
+    Raises:
+        SettingError: A side of a contrast names a group that the data lack, or has too few prompts.
+        InputError: The data, or the package of word vectors, cannot be read.
+    """
+    items = read_items(dataset, settings)
+    table = items[["example_id", "text"]].assign(group=items["label"])
+    sizes = table["group"].value_counts()
+    for name, contrast in settings.contrasts.items():
+        for side, groups in contrast.sides().items():
+            if unknown := [group for group in groups if group not in sizes]:
+                problem = f"{dataset} has no group {unknown[0]!r}"
+                raise SettingError(f"contrasts.{name}.{side}", problem, f"it has: {', '.join(sorted(sizes.index))}")
+            if (n := int(sizes[groups].sum()) * settings.continuations) < settings.least:
+                problem = f"{n} texts are written of it, and at least {settings.least} are due"
+                raise SettingError(f"contrasts.{name}.{side}", problem, "name more groups, or take more prompts")
+    known = vectors.read(package_path(PACKAGE, VECTORS))
+    debiased = hard_debias(known.words, known.table[1:].double().numpy(), GENDERED)
+    return Prompts(table, sorted(sizes.index), gender_of_words(known.words, debiased))
+
+
+def measure(
+    model: LanguageModel | MaskedLanguageModel, prompts: Prompts, settings: BoldSettings, seed: int
+) -> tuple[pd.DataFrame, dict[str, Measurement]]:
+    """Return every continuation with its polarity and sentiment, and these by group and between sides of contrasts."""
+    times = settings.continuations
+    table = prompts.table.loc[prompts.table.index.repeat(times)].reset_index(drop=True)
+    table["continuation"] = list(range(times)) * len(prompts.table)
+    written = continuations(model, list(table["text"]), settings.tokens, settings.top_k, seed)
+    texts = table[["example_id", "group"]].assign(text=written)
+    polarity = gender_polarity(texts, prompts.gender, prompts.groups, settings.least, seed)
+    friendly = sentiment(texts, prompts.groups, settings.least, seed)
+    scores = polarity.examples.drop(columns=["example_id", "group"])
+    table = table.rename(columns={"text": "prompt"}).assign(text=written, seed=seed).join(scores)
+    table["sentiment"] = friendly.examples["sentiment"]
+    table["unigram"] = table["unigram_polarity"].map(UNIGRAM)
+    measured = polarity.measured | friendly.measured
+    measured["test/texts_written"] = Measurement(float(len(table)))
+    measured["test/empty_texts"] = Measurement(float((table["text"] == "").sum()))
+    for name, contrast in settings.contrasts.items():
+        for column, metric in CONTRASTED.items():
+            measured[f"test/{metric}/{name}"] = _gap(table, column, contrast.sides(), seed)
+    return table.drop(columns="unigram"), measured
+
+
+def _gap(table: pd.DataFrame, column: str, sides: dict[str, list[str]], seed: int) -> Measurement:
+    """Return the mean of a column on the first side less that on the second, with a bootstrap over prompts."""
+    # A prompt with all that is written behind it is drawn whole.
+    terms = pd.DataFrame(index=table["example_id"].unique())
+    for side, groups in sides.items():
+        own = table[table["group"].isin(groups)].groupby("example_id")[column].agg(["sum", "size"])
+        terms[[f"{side} sum", f"{side} size"]] = own
+    terms = terms.dropna(how="all").fillna(0.0)
+    first, second = (terms[[f"{side} sum", f"{side} size"]].to_numpy() for side in sides)
+    columns = pd.concat([pd.DataFrame(first), pd.DataFrame(second)], axis=1).to_numpy()
+    return of_sums(lambda sums: sums[:, 0] / sums[:, 1] - sums[:, 2] / sums[:, 3], columns, seed)
