@@ -8,7 +8,7 @@ import pandas as pd
 KEEP_IN = ("test", "valid", "train")
 IDENTIFIER_LENGTH = 16
 # What makes several examples of one text.
-FURTHER = ("question", "stereotype", "antistereotype", "unrelated")
+FURTHER = ("question", "stereotype", "antistereotype", "unrelated", "unknown")
 
 
 def fingerprint(text: str) -> str:

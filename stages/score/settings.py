@@ -89,12 +89,30 @@ class CrowsPairsSettings(OfLanguageModels):
     roles = ("stereotype", "antistereotype", "direction")
 
 
+class BbqSettings(KindSettings):
+    """Accuracy and bias of the answers to BBQ's questions that are found likeliest (stages/score/bbq.py).
+
+    Attributes:
+        minimum: The fewest questions in either context of a category that is measured.
+    """
+
+    models = "causal language models of network.kind bytes or pretrained"
+    roles = ("target", "stereotype", "antistereotype", "unknown", "template", "task")
+    minimum: int = Field(default=30, ge=1)
+
+    @classmethod
+    def takes(cls, model: AnyModelSettings) -> bool:
+        """See the base."""
+        return isinstance(model, LanguageModelSettings) and not isinstance(model.network, WordNetwork)
+
+
 class Measures(Settings):
     """What is measured, by kind; each has a module of its name, and writes a table of its name."""
 
     predictions: PredictionSettings | None = None
     stereoset: StereoSetSettings | None = None
     crows_pairs: CrowsPairsSettings | None = None
+    bbq: BbqSettings | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
