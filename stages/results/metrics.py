@@ -129,6 +129,10 @@ METRICS: dict[str, Metric] = {
         )
     },
     "bbq_left_out": Metric("count", None, "questions of BBQ in categories that are not measured"),
+    "log_probability_bias": Metric("nats", 0.0, "log probability bias, first attributes less second"),
+    "log_probability_bias_effect_size": Metric("ratio", 0.0, "effect size of the log probability bias"),
+    "log_probability_bias_targets_left_out": Metric("count", None, "targets that are not one token"),
+    "log_probability_bias_attributes_left_out": Metric("count", None, "attributes outside the vocabulary"),
     "toxicity_auc": Metric("fraction", "max", "AUC of toxicity"),
     **{name: Metric("fraction", "max", title) for name, title in AREAS.items()},
     **{

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from pathlib import Path
-from typing import ClassVar, Literal, Self, get_args
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -15,8 +15,13 @@ from stages.models.settings import (
     AnyModelSettings,
     LanguageModelSettings,
     MaskedLanguageModelSettings,
+    PretrainedNetwork,
     WordNetwork,
 )
+
+# What a template has in place of words.
+TARGET, ATTRIBUTE = "[TARGET]", "[ATTRIBUTE]"
+Word = Annotated[str, Field(pattern=r"^\S(.*\S)?$")]
 
 
 class KindSettings(Settings):
@@ -106,6 +111,65 @@ class BbqSettings(KindSettings):
         return isinstance(model, LanguageModelSettings) and not isinstance(model.network, WordNetwork)
 
 
+class Sides(Settings):
+    """Words of two sides.
+
+    Attributes:
+        first: Those that a stereotype puts together, where there are two pairs of sides.
+        second: Likewise.
+    """
+
+    first: Annotated[list[Word], Field(min_length=1)]
+    second: Annotated[list[Word], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        words = [*self.first, *self.second]
+        if repeated := [word for word in dict.fromkeys(words) if words.count(word) > 1]:
+            raise ValueError(f"{', '.join(repeated)}: name each word once, on one side")
+        return self
+
+
+class LogProbabilityBiasSettings(KindSettings):
+    """Whether attributes make words of their own side likelier (stages/score/log_probability_bias.py).
+
+    It needs no data.
+
+    Attributes:
+        templates: Sentences with [TARGET] and [ATTRIBUTE], once each; before causal models, [ATTRIBUTE] comes first.
+        targets: Words of two groups, of one token each, as `he` and `she`.
+        attributes: What is said of them, as professions.
+    """
+
+    models = "masked language models, and causal ones of network.kind pretrained"
+    templates: Annotated[list[str], Field(min_length=1)]
+    targets: Sides
+    attributes: Sides
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.dataset is not None:
+            raise ValueError(f"`dataset` {self.dataset} would not be read: leave it out")
+        for template in self.templates:
+            if any(template.count(slot) != 1 for slot in (TARGET, ATTRIBUTE)):
+                raise ValueError(f"the template {template!r} must have {TARGET} and {ATTRIBUTE}, once each")
+        if len(set(self.templates)) < len(self.templates):
+            raise ValueError("two of `templates` are alike: keep one")
+        return self
+
+    @classmethod
+    def takes(cls, model: AnyModelSettings) -> bool:
+        """See the base: over bytes hardly any word is one token."""
+        if isinstance(model, MaskedLanguageModelSettings):
+            return True
+        return isinstance(model, LanguageModelSettings) and isinstance(model.network, PretrainedNetwork)
+
+    def inputs(self, dataset: str) -> list[Path]:
+        """See the base: nothing."""
+        del dataset
+        return []
+
+
 class Measures(Settings):
     """What is measured, by kind; each has a module of its name, and writes a table of its name."""
 
@@ -113,6 +177,7 @@ class Measures(Settings):
     stereoset: StereoSetSettings | None = None
     crows_pairs: CrowsPairsSettings | None = None
     bbq: BbqSettings | None = None
+    log_probability_bias: LogProbabilityBiasSettings | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
