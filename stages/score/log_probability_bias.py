@@ -6,7 +6,7 @@ causal ones it is ours.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -84,24 +84,25 @@ def measure(
         InputError: The model reads fewer tokens than a text has.
     """
     words = [*settings.targets.first, *settings.targets.second]
-    shown = {name: _shown(model, name, list(rows["attribute"]), words) for name, rows in items.groupby("template")}
+    rows = {name: np.flatnonzero(items["template"] == name) for name in settings.templates}
+    shown = {name: _shown(model, name, list(items["attribute"].iloc[own]), words) for name, own in rows.items()}
     pieces = {word: max(len(each.pieces[word]) for each in shown.values()) for word in words}
     left_out = {word for word in words if any(len(each.pieces[word]) != 1 for each in shown.values())}
-    unknown = pd.Series(0, index=items.index)
-    for name, rows in items.groupby("template"):
-        unknown[rows.index] = shown[name].unknown
-    unknown_of = unknown.groupby(items["attribute"]).max()
+    unknown = np.zeros(len(items), dtype=np.int64)
+    for name, own in rows.items():
+        unknown[own] = shown[name].unknown
+    unknown_of = pd.Series(unknown).groupby(items["attribute"]).max()
     known = items["attribute"].map(unknown_of) == 0
     _check_left("targets", {side: set(getattr(settings.targets, side)) - left_out for side in SIDES})
     _check_left("attributes", {side: set(items["attribute"][known & (items["side"] == side)]) for side in SIDES})
     scores = np.empty((len(items), len(SIDES)))
-    for name, rows in items.groupby("template"):
+    for name, own in rows.items():
         tokens = [
             [shown[name].pieces[word][0] for word in getattr(settings.targets, side) if word not in left_out]
             for side in SIDES
         ]
         given, prior = (_said(model, contexts, tokens) for contexts in (shown[name].given, shown[name].prior))
-        scores[items.index.get_indexer(rows.index)] = given - prior
+        scores[own] = given - prior
     table = items.assign(**{f"{side}_targets": scores[:, place] for place, side in enumerate(SIDES)})
     table = table.assign(score=scores[:, 0] - scores[:, 1], seed=seed)[known].reset_index(drop=True)
     measured = bias_scores(table, seed)
@@ -150,7 +151,7 @@ def bias_scores(table: pd.DataFrame, seed: int) -> dict[str, Measurement]:
 
 
 def _difference(
-    sides: Sequence[NDArray[np.float64]], times: Sequence[NDArray[np.float64]], of_templates: NDArray[np.float64]
+    sides: Sequence[NDArray[np.float64]], times: Sequence[NDArray[Any]], of_templates: NDArray[Any]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return (replicates,) differences of the sides' means, and standard deviations over the attributes of both.
 
@@ -194,7 +195,7 @@ def _shown_to_masked(
     """Return the template with a mask for the target, and for the prior as many masks as the attribute has tokens."""
     tokenize = tokenizer(model.settings.encoder, model.settings.max_length)
     tokenize.no_truncation()
-    mask = tokenize.id_to_token(model.mask_token)
+    mask = str(tokenize.id_to_token(model.mask_token))
     marks = set(_unknown_tokens(tokenize))
 
     def tokens(target: str, attribute: str) -> list[int]:
