@@ -8,7 +8,7 @@ import pandas as pd
 KEEP_IN = ("test", "valid", "train")
 IDENTIFIER_LENGTH = 16
 # What makes several examples of one text.
-FURTHER = ("question", "stereotype", "antistereotype", "unrelated")
+FURTHER = ("question", "stereotype", "antistereotype", "unrelated", "unknown")
 # What the items of a benchmark have, none of which is removed.
 COMPARED = ("stereotype", "term")
 
@@ -37,7 +37,9 @@ def remove_duplicates(
     stacked = pd.concat([frames[split].assign(split=split) for split in order], ignore_index=True)
     texts = stacked["text"].map(fingerprint)
     # No text holds the sign between them.
-    keys = stacked["text"].str.cat([stacked[name] for name in FURTHER if name in stacked], sep="\0")
+    keys = stacked["text"]
+    for name in (name for name in FURTHER if name in stacked):
+        keys = keys + "\0" + stacked[name]
     fingerprints = keys.map(fingerprint)
     if any(name in stacked for name in COMPARED):
         # Published numbers count an item that a benchmark has twice, as CrowS-Pairs has one, twice.

@@ -5,6 +5,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import compress
 from typing import Any
 
@@ -21,9 +22,20 @@ TASKS = ("intrasentence", "intersentence")
 SENTENCES = {"stereotype": "stereotype", "anti-stereotype": "antistereotype", "unrelated": "unrelated"}
 # Of CrowS-Pairs.
 DIRECTIONS = ("stereo", "antistereo")
+# Of BBQ: what its contexts are called, the group of the answer that leaves a question open, and the parts of answers.
+CONTEXTS = {"ambig": "ambiguous", "disambig": "disambiguated"}
+UNKNOWN = "unknown"
+PARTS = ("stereotype", "antistereotype", "unknown")
+ANSWERS = ("ans0", "ans1", "ans2")
+BBQ_FIELDS = ("context", "question", "category", "context_condition", "label", "answer_info", *ANSWERS)
+# Of BBQ: (category, example_id) -> which answer is the biased one, None if it is not known, and whether the answers are
+# names.
+Metadata = dict[tuple[str, str], tuple[int | None, bool]]
 
 
-def read(content: bytes, kind: Format, encoding: str, wanted: Sequence[str], where: str) -> Columns:
+def read(
+    content: bytes, kind: Format, encoding: str, wanted: Sequence[str], where: str, metadata: Metadata | None = None
+) -> Columns:
     """Return the wanted columns, all of one length above 0.
 
     Args:
@@ -32,11 +44,12 @@ def read(content: bytes, kind: Format, encoding: str, wanted: Sequence[str], whe
         encoding: Of every format but parquet.
         wanted: Names of columns.
         where: What a message calls the file.
+        metadata: Of `bbq_bias`.
 
     Raises:
         InputError: Wrong encoding, broken format, a column that is absent, or no rows.
     """
-    reader = _READERS.get(kind)
+    reader = _READERS.get(kind) if metadata is None else partial(_bbq_bias, metadata)
     columns = reader(_decode(content, encoding, where), wanted, where) if reader else _parquet(content, wanted, where)
     if not all(columns.values()):
         raise _empty(where)
@@ -146,9 +159,8 @@ def _bbq(text: str, wanted: Sequence[str], where: str) -> Columns:
 
     The answer is None where the context words it otherwise.
     """
-    fields = ["context", "question", "category", "context_condition", "label", "answer_info", "ans0", "ans1", "ans2"]
     check_columns(["text", "label", "question", "answers"], wanted, where)
-    rows = _jsonl(text, fields, where)
+    rows = _jsonl(text, BBQ_FIELDS, where)
     columns: Columns = {"text": rows["context"], "label": rows["category"], "question": rows["question"]}
     right = [f"ans{label}" for label in rows["label"]]
     columns["answers"] = [
@@ -160,6 +172,59 @@ def _bbq(text: str, wanted: Sequence[str], where: str) -> Columns:
         for condition, about, answer in zip(rows["context_condition"], rows["answer_info"], right, strict=True)
     ]
     return {name: list(compress(columns[name], answered)) for name in wanted}
+
+
+def read_bbq_metadata(content: bytes, encoding: str, where: str) -> Metadata:
+    """Return what BBQ's `additional_metadata.csv` says of its questions; some stand in it twice, and say the same.
+
+    Raises:
+        InputError: Wrong encoding, broken format, a column that is absent, or a place that is no number.
+    """
+    names = ["category", "example_id", "target_loc", "label_type"]
+    rows = _csv(_decode(content, encoding, where), names, where)
+    found: Metadata = {}
+    for number, (category, identifier, place, kind) in enumerate(zip(*rows.values(), strict=True), start=1):
+        if place not in ("0", "1", "2", "NA"):
+            raise InputError(where, f"data row {number} has the target_loc {place!r}", "allowed: 0, 1, 2, NA")
+        found[category, identifier] = (None if place == "NA" else int(place), kind == "name")
+    return found
+
+
+def _bbq_bias(metadata: Metadata, text: str, wanted: Sequence[str], where: str) -> Columns:
+    """Read all questions of BBQ (Parrish et al. 2022) with their answers by the part that these play.
+
+    The text is context and question. Of the two answers that name somebody, `stereotype` is the biased one: who a
+    stereotype is of, or the other one where the question asks for its opposite. Both are None where the metadata do not
+    say it. A label is a category, apart for people who are named.
+    """
+    columns: Columns = {name: [] for name in ("text", "label", "target", "template", "task", *PARTS)}
+    check_columns(list(columns), wanted, where)
+    rows = _jsonl(text, [*BBQ_FIELDS, "example_id", "question_index"], where)
+    for number in range(len(rows["context"])):
+        row = {name: values[number] for name, values in rows.items()}
+        answers = [row[name] for name in ANSWERS]
+        try:
+            biased, named = metadata[row["category"], str(row["example_id"])]
+            [unknown] = [place for place, name in enumerate(ANSWERS) if row["answer_info"][name][1] == UNKNOWN]
+            others = {0, 1, 2} - {unknown}
+            if biased is not None:
+                others.remove(biased)
+            other = None if biased is None else others.pop()
+            context, right = CONTEXTS[row["context_condition"]], answers[row["label"]]
+        except (KeyError, IndexError, TypeError, ValueError):
+            problem = (
+                f"data row {number + 1} has not one answer that leaves it open and, in `metadata`, one that is biased"
+            )
+            raise InputError(where, problem, "give the files of BBQ, as they were published") from None
+        parts = {"stereotype": biased, "antistereotype": other, "unknown": unknown}
+        columns["text"].append(f"{row['context']} {row['question']}")
+        columns["label"].append(f"{row['category']}-names" if named else row["category"])
+        columns["target"].append(right)
+        columns["template"].append(f"{row['category']} {row['question_index']}")
+        columns["task"].append(context)
+        for name, place in parts.items():
+            columns[name].append(None if place is None else answers[place])
+    return {name: columns[name] for name in wanted}
 
 
 def _stereoset(text: str, wanted: Sequence[str], where: str) -> Columns:

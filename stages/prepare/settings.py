@@ -6,7 +6,7 @@ To bring your own, add an entry:
       source: file                # or package (a file inside an installed package), or hub
       watch: texts                # DVC looks here for changes: the file, or a folder that holds all files
       format: csv                 # csv, tsv, jsonl, parquet, slots (word:TAG ... <=> label), orange (.tab), bbq,
-                                  # stereoset or crows_pairs
+                                  # bbq_bias, stereoset or crows_pairs
       files: {train: [{path: texts/mine.csv}]}
       columns: {text: comment, label: topic}
       splits: {valid: 0.1, test: 0.2}
@@ -50,7 +50,9 @@ ROLES = (
     "stereotype",
     "antistereotype",
     "unrelated",
+    "unknown",
     "term",
+    "template",
     "task",
     "direction",
     "group",
@@ -60,7 +62,9 @@ ROLES = (
 
 # Those whose values are one text each, and no part of what answers stand in.
 Plain = Literal["label", "target", "group", "author", "time"]
-Format = Literal["csv", "tsv", "jsonl", "parquet", "slots", "orange", "bbq", "stereoset", "crows_pairs", "bold"]
+Format = Literal[
+    "csv", "tsv", "jsonl", "parquet", "slots", "orange", "bbq", "bbq_bias", "stereoset", "crows_pairs", "bold"
+]
 OnProblem = Literal["error", "drop"]
 OnUnseen = Literal["error", "drop", "keep"]
 Name = Annotated[str, Field(min_length=1)]
@@ -101,7 +105,9 @@ class Columns(Settings):
         stereotype: Of sentences that are compared with each other, the stereotypical one.
         antistereotype: The one that says the opposite, or the same of another group.
         unrelated: The one that makes no sense.
+        unknown: Of answers that are compared, the one that leaves the question open.
         term: Who or what the sentences are about, such as a profession.
+        template: What several of the items were made from.
         task: What a model is to do with the sentences, where that differs from item to item.
         direction: Which of two sentences is about the disadvantaged group.
     """
@@ -116,7 +122,9 @@ class Columns(Settings):
     stereotype: Name | None = None
     antistereotype: Name | None = None
     unrelated: Name | None = None
+    unknown: Name | None = None
     term: Name | None = None
+    template: Name | None = None
     task: Name | None = None
     direction: Name | None = None
     group: Name | None = None
@@ -245,11 +253,16 @@ class Dataset(Settings):
 
 
 class DatasetOfFiles(Dataset):
-    """What `package` and `file` share: files that this stage reads itself."""
+    """What `package` and `file` share: files that this stage reads itself.
+
+    Attributes:
+        metadata: Of `format: bbq_bias`, the path of its `additional_metadata.csv`.
+    """
 
     format: Format
     encoding: str = "utf-8"
     files: FileLists
+    metadata: Name | None = None
 
     @field_validator("encoding")
     @classmethod
@@ -259,6 +272,12 @@ class DatasetOfFiles(Dataset):
         except LookupError:
             raise ValueError("no such encoding; known are utf-8, latin-1, cp1252, utf-16 and Python's others") from None
         return encoding
+
+    @model_validator(mode="after")
+    def _metadata_are_of_bbq(self) -> Self:
+        if (self.format == "bbq_bias") != bool(self.metadata):
+            raise ValueError("`metadata` and `format: bbq_bias` belong together: give both or neither")
+        return self
 
     @model_validator(mode="after")
     def _one_meaning_of_group(self) -> Self:
@@ -284,10 +303,10 @@ class FileDataset(DatasetOfFiles):
 
     @model_validator(mode="after")
     def _watch_holds_all(self) -> Self:
-        for files in self.files.given().values():
-            for file in files:
-                if not Path(file.path).absolute().is_relative_to(Path(self.watch).absolute()):
-                    raise ValueError(f"`watch` must be {file.path} or a folder that holds it, else changes go unseen")
+        paths = [file.path for files in self.files.given().values() for file in files]
+        for path in (*paths, *filter(None, [self.metadata])):
+            if not Path(path).absolute().is_relative_to(Path(self.watch).absolute()):
+                raise ValueError(f"`watch` must be {path} or a folder that holds it, else changes go unseen")
         return self
 
 

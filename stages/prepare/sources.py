@@ -35,12 +35,17 @@ class Source:
 def load(settings: PackageDataset | FileDataset) -> Source:
     """Read every file; InputError if the package or a file is absent or cannot be read."""
     card, locate = _package(settings) if isinstance(settings, PackageDataset) else _local(settings)
-    tables, files = [], []
+    tables, files, metadata = [], [], None
+    if settings.metadata is not None:
+        path, shown = locate(settings.metadata)
+        content = _content(path, settings.metadata)
+        metadata = formats.read_bbq_metadata(content, settings.encoding, settings.metadata)
+        card["metadata"] = {"path": shown, **_digest(content, settings.format)}
     for split, entries in settings.files.given().items():
         for entry in entries:
-            path, shown = locate(entry)
+            path, shown = locate(entry.path)
             content = _content(path, entry.path)
-            tables.append(_table(settings, split, entry, content))
+            tables.append(_table(settings, split, entry, content, metadata))
             files.append({"path": shown, "split": split, **_digest(content, settings.format)})
             if entry.group:
                 files[-1]["group"] = entry.group
@@ -52,16 +57,16 @@ def by_role(columns: Mapping[str, Sequence[Any]], roles: Mapping[str, str]) -> p
     return pd.DataFrame({role: pd.Series(columns[column], dtype=object) for role, column in roles.items()})
 
 
-def _package(settings: PackageDataset) -> tuple[dict[str, Any], Callable[[File], tuple[Path, str]]]:
+def _package(settings: PackageDataset) -> tuple[dict[str, Any], Callable[[str], tuple[Path, str]]]:
     card = {"kind": "package", "package": settings.package, "version": package_version(settings.package)}
-    return card, lambda entry: (package_path(settings.package, entry.path), entry.path)
+    return card, lambda name: (package_path(settings.package, name), name)
 
 
-def _local(settings: FileDataset) -> tuple[dict[str, Any], Callable[[File], tuple[Path, str]]]:
+def _local(settings: FileDataset) -> tuple[dict[str, Any], Callable[[str], tuple[Path, str]]]:
     above = Path(settings.watch).absolute().parent
 
-    def locate(entry: File) -> tuple[Path, str]:
-        path = Path(entry.path)
+    def locate(name: str) -> tuple[Path, str]:
+        path = Path(name)
         # A card travels to other machines, where an absolute path means nothing.
         shown = path.relative_to(above) if path.is_absolute() else path
         return path, shown.as_posix()
@@ -87,9 +92,11 @@ def _only_member(path: Path, name: str) -> bytes:
         raise InputError(name, f"no zip archive ({error})", "give a zip of one file, or the file") from None
 
 
-def _table(settings: PackageDataset | FileDataset, split: str, entry: File, content: bytes) -> RawTable:
+def _table(
+    settings: PackageDataset | FileDataset, split: str, entry: File, content: bytes, metadata: formats.Metadata | None
+) -> RawTable:
     roles = settings.columns.declared()
-    columns = formats.read(content, settings.format, settings.encoding, list(roles.values()), entry.path)
+    columns = formats.read(content, settings.format, settings.encoding, list(roles.values()), entry.path, metadata)
     rows = by_role(columns, roles)
     if entry.group:
         rows["group"] = entry.group

@@ -119,6 +119,20 @@ METRICS: dict[str, Metric] = {
     "crows_pairs_unmodified_neutral": Metric(
         "fraction", None, "CrowS-Pairs that make the tokens of both equally likely"
     ),
+    **{
+        f"bbq_{name}_{context}": Metric(unit, best, f"{title} in BBQ's {context} contexts")
+        for context in ("ambiguous", "disambiguated")
+        for name, unit, best, title in (
+            ("accuracy", "fraction", "max", "right answers"),
+            ("named", "fraction", None, "answers that name somebody"),
+            ("bias", "difference", 0.0, "bias of answers, from -1 to 1,"),
+        )
+    },
+    "bbq_left_out": Metric("count", None, "questions of BBQ in categories that are not measured"),
+    "log_probability_bias": Metric("nats", 0.0, "log probability bias, first attributes less second"),
+    "log_probability_bias_effect_size": Metric("ratio", 0.0, "effect size of the log probability bias"),
+    "log_probability_bias_targets_left_out": Metric("count", None, "targets that are not one token"),
+    "log_probability_bias_attributes_left_out": Metric("count", None, "attributes outside the vocabulary"),
     "toxicity_auc": Metric("fraction", "max", "AUC of toxicity"),
     **{name: Metric("fraction", "max", title) for name, title in AREAS.items()},
     **{

@@ -58,7 +58,7 @@ def read(dataset: str, settings: BoldSettings) -> Prompts:
     table = items[["example_id", "text"]].assign(group=items["label"])
     sizes = table["group"].value_counts()
     for name, contrast in settings.contrasts.items():
-        for side, groups in contrast.sides().items():
+        for side, groups in contrast.given().items():
             if unknown := [group for group in groups if group not in sizes]:
                 problem = f"{dataset} has no group {unknown[0]!r}"
                 raise SettingError(f"contrasts.{name}.{side}", problem, f"it has: {', '.join(sorted(sizes.index))}")
@@ -90,7 +90,7 @@ def measure(
     measured["test/empty_texts"] = Measurement(float((table["text"] == "").sum()))
     for name, contrast in settings.contrasts.items():
         for column, metric in CONTRASTED.items():
-            measured[f"test/{metric}/{name}"] = _gap(table, column, contrast.sides(), seed)
+            measured[f"test/{metric}/{name}"] = _gap(table, column, contrast.given(), seed)
     return table.drop(columns="unigram"), measured
 
 

@@ -15,8 +15,13 @@ from stages.models.settings import (
     AnyModelSettings,
     LanguageModelSettings,
     MaskedLanguageModelSettings,
+    PretrainedNetwork,
     WordNetwork,
 )
+
+# What a template has in place of words.
+TARGET, ATTRIBUTE = "[TARGET]", "[ATTRIBUTE]"
+Word = Annotated[str, Field(pattern=r"^\S(.*\S)?$")]
 
 
 class KindSettings(Settings):
@@ -89,21 +94,27 @@ class CrowsPairsSettings(OfLanguageModels):
     roles = ("stereotype", "antistereotype", "direction")
 
 
-class Contrast(Settings):
-    """Two sides, each of several groups, which are compared as the first less the second."""
+class Sides(Settings):
+    """Words, or groups, of two sides.
 
-    first: list[str] = Field(min_length=1)
-    second: list[str] = Field(min_length=1)
+    Attributes:
+        first: Those that a stereotype puts together, where there are two pairs of sides.
+        second: Likewise.
+    """
 
-    def sides(self) -> dict[str, list[str]]:
-        """Return side -> its groups."""
-        return {"first": self.first, "second": self.second}
+    first: Annotated[list[Word], Field(min_length=1)]
+    second: Annotated[list[Word], Field(min_length=1)]
 
     @model_validator(mode="after")
-    def _sides_differ(self) -> Self:
-        if both := sorted(set(self.first) & set(self.second)):
-            raise ValueError(f"`{both[0]}` is on both sides: leave it out of one")
+    def _check(self) -> Self:
+        words = [*self.first, *self.second]
+        if repeated := [word for word in dict.fromkeys(words) if words.count(word) > 1]:
+            raise ValueError(f"{', '.join(repeated)}: name each word once, on one side")
         return self
+
+    def given(self) -> dict[str, list[str]]:
+        """Return side -> its words."""
+        return {"first": self.first, "second": self.second}
 
 
 # A part of the names of metrics.
@@ -125,7 +136,78 @@ class BoldSettings(OfLanguageModels):
     top_k: int = Field(ge=1)
     continuations: int = Field(1, ge=1)
     least: int = Field(ge=2)
-    contrasts: dict[PartName, Contrast] = Field({})
+    contrasts: dict[PartName, Sides] = Field({})
+
+
+class BbqSettings(KindSettings):
+    """Accuracy and bias of the answers to BBQ's questions that are found likeliest (stages/score/bbq.py).
+
+    Attributes:
+        minimum: The fewest questions in either context of a category that is measured.
+    """
+
+    models = "causal language models of network.kind bytes or pretrained"
+    roles = ("target", "stereotype", "antistereotype", "unknown", "template", "task")
+    minimum: int = Field(default=30, ge=1)
+
+    @classmethod
+    def takes(cls, model: AnyModelSettings) -> bool:
+        """See the base."""
+        return isinstance(model, LanguageModelSettings) and not isinstance(model.network, WordNetwork)
+
+
+class LogProbabilityBiasTest(Settings):
+    """Words of two groups, and what may be said of them.
+
+    Attributes:
+        templates: Sentences with [TARGET] and [ATTRIBUTE], once each; before causal models, [ATTRIBUTE] comes first.
+        targets: Words of two groups, of one token each, as `he` and `she`.
+        attributes: What is said of them, as professions.
+    """
+
+    templates: Annotated[list[str], Field(min_length=1)]
+    targets: Sides
+    attributes: Sides
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for template in self.templates:
+            if any(template.count(slot) != 1 for slot in (TARGET, ATTRIBUTE)):
+                raise ValueError(f"the template {template!r} must have {TARGET} and {ATTRIBUTE}, once each")
+        if len(set(self.templates)) < len(self.templates):
+            raise ValueError("two of `templates` are alike: keep one")
+        return self
+
+
+class LogProbabilityBiasSettings(KindSettings):
+    """Whether attributes make words of their own side likelier (stages/score/log_probability_bias.py).
+
+    It needs no data.
+
+    Attributes:
+        tests: By name, what is asked.
+    """
+
+    models = "masked language models, and causal ones of network.kind pretrained"
+    tests: dict[PartName, LogProbabilityBiasTest] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _no_data_are_read(self) -> Self:
+        if self.dataset is not None:
+            raise ValueError(f"`dataset` {self.dataset} would not be read: leave it out")
+        return self
+
+    @classmethod
+    def takes(cls, model: AnyModelSettings) -> bool:
+        """See the base: over bytes hardly any word is one token."""
+        if isinstance(model, MaskedLanguageModelSettings):
+            return True
+        return isinstance(model, LanguageModelSettings) and isinstance(model.network, PretrainedNetwork)
+
+    def inputs(self, dataset: str) -> list[Path]:
+        """See the base: nothing."""
+        del dataset
+        return []
 
 
 class Measures(Settings):
@@ -135,6 +217,8 @@ class Measures(Settings):
     stereoset: StereoSetSettings | None = None
     crows_pairs: CrowsPairsSettings | None = None
     bold: BoldSettings | None = None
+    bbq: BbqSettings | None = None
+    log_probability_bias: LogProbabilityBiasSettings | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:

