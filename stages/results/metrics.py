@@ -133,6 +133,17 @@ METRICS: dict[str, Metric] = {
     "log_probability_bias_effect_size": Metric("ratio", 0.0, "effect size of the log probability bias"),
     "log_probability_bias_targets_left_out": Metric("count", None, "targets that are not one token"),
     "log_probability_bias_attributes_left_out": Metric("count", None, "attributes outside the vocabulary"),
+    **{
+        f"{test}_{name}": Metric(unit, best, f"{test.upper()}: {title}")
+        for test in ("weat", "seat", "ceat")
+        for name, unit, best, title in (
+            ("effect_size", "ratio", 0.0, "effect size"),
+            ("p_value", "probability", None, "p"),
+        )
+    },
+    "weat_words_left_out": Metric("count", None, "WEAT: words that are no single token"),
+    "ceat_words_left_out": Metric("count", None, "CEAT: words without a context"),
+    "ceat_contexts": Metric("count", None, "CEAT: contexts that were read"),
     "toxicity_auc": Metric("fraction", "max", "AUC of toxicity"),
     **{name: Metric("fraction", "max", title) for name, title in AREAS.items()},
     **{

@@ -18,7 +18,7 @@ from stages.common.errors import InputError, SettingError
 from stages.common.measurements import CONFIDENCE, Measurement
 from stages.common.statistics import BOOTSTRAP_REPLICATES, proportion
 from stages.common.streams import generator
-from stages.score.settings import CeatSettings
+from stages.score.settings import CombiningSettings
 
 Floats = NDArray[np.float64]
 Vectors = NDArray[np.floating[Any]]
@@ -46,6 +46,10 @@ class Stimuli:
     def sets(self) -> dict[str, tuple[str, ...]]:
         """Return the four sets by the names that the papers give them."""
         return {"X": self.x, "Y": self.y, "A": self.a, "B": self.b}
+
+    def words(self) -> list[str]:
+        """Return all words, each once."""
+        return list(dict.fromkeys(word for some in self.sets().values() for word in some))
 
 
 @dataclass(frozen=True)
@@ -169,7 +173,9 @@ def filled(words: Sequence[str], templates: Sequence[str]) -> list[str]:
     return [template.replace("{}", word) for word in words for template in templates]
 
 
-def ceat(stimuli: Stimuli, contexts: Mapping[str, Vectors], settings: CeatSettings, seed: int) -> CombinedAssociation:
+def ceat(
+    stimuli: Stimuli, contexts: Mapping[str, Vectors], settings: CombiningSettings, seed: int
+) -> CombinedAssociation:
     """Return the contextualised embedding association test (Guo and Caliskan 2021).
 
     Args:
@@ -212,7 +218,7 @@ def ceat(stimuli: Stimuli, contexts: Mapping[str, Vectors], settings: CeatSettin
     )
 
 
-def draw_contexts(counts: Sequence[int], settings: CeatSettings, draws: np.random.Generator) -> NDArray[np.int64]:
+def draw_contexts(counts: Sequence[int], settings: CombiningSettings, draws: np.random.Generator) -> NDArray[np.int64]:
     """Return (N, words) which context of each word is in each sample.
 
     Args:

@@ -9,18 +9,16 @@ import pandas as pd
 
 from stages.common.errors import SettingError
 from stages.common.measurements import Measurement
-from stages.common.packages import package_path
 from stages.common.statistics import of_sums
 from stages.counterfactual.genders import GENDERED
-from stages.models import vectors
+from stages.models.encoders import word_vectors
 from stages.models.language import LanguageModel
 from stages.models.masked import MaskedLanguageModel
 from stages.score.generation import continuations
 from stages.score.items import read_items
-from stages.score.polarity import gender_of_words, gender_polarity, hard_debias
+from stages.score.polarity import DEFINITIONAL_PAIRS, gender_of_words, gender_polarity, hard_debias
 from stages.score.sentiment import sentiment
 from stages.score.settings import BoldSettings
-from stages.score.word_lists import PACKAGE, VECTORS
 
 # Column of the table -> what the metric of two sides that differ in it is called.
 CONTRASTED = {
@@ -52,7 +50,7 @@ def read(dataset: str, settings: BoldSettings) -> Prompts:
 
     Raises:
         SettingError: A side of a contrast names a group that the data lack, or has too few prompts.
-        InputError: The data, or the package of word vectors, cannot be read.
+        InputError: The data or the word vectors cannot be read.
     """
     items = read_items(dataset, settings)
     table = items[["example_id", "text"]].assign(group=items["label"])
@@ -65,8 +63,12 @@ def read(dataset: str, settings: BoldSettings) -> Prompts:
             if (n := int(sizes[groups].sum()) * settings.continuations) < settings.least:
                 problem = f"{n} texts are written of it, and at least {settings.least} are due"
                 raise SettingError(f"contrasts.{name}.{side}", problem, "name more groups, or take more prompts")
-    known = vectors.read(package_path(PACKAGE, VECTORS))
-    debiased = hard_debias(known.words, known.table[1:].double().numpy(), GENDERED)
+    known = word_vectors(settings.vectors)
+    try:
+        debiased = hard_debias(known.words, known.table[1:].double().numpy(), GENDERED)
+    except ValueError as error:
+        remedy = f"give vectors of {', '.join(word for pair in DEFINITIONAL_PAIRS for word in pair)}"
+        raise SettingError("vectors", str(error), remedy) from None
     return Prompts(table, sorted(sizes.index), gender_of_words(known.words, debiased))
 
 

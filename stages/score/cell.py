@@ -10,7 +10,7 @@ from stages.common.errors import InputError, SettingError
 from stages.common.measurements import Measurement
 from stages.measuring.cell import Findings, measure_cell
 from stages.models.fitted import load_any_fitted
-from stages.score import bbq, bold, crows_pairs, log_probability_bias, predictions, stereoset
+from stages.score import bbq, bold, ceat, crows_pairs, log_probability_bias, predictions, seat, stereoset, weat
 from stages.score.settings import ScoreSettings
 
 # Each has `read`, which gives what all seeds are measured on, and `measure`, a table and the metrics of one model.
@@ -21,6 +21,9 @@ MODULES: dict[str, ModuleType] = {
     "bold": bold,
     "bbq": bbq,
     "log_probability_bias": log_probability_bias,
+    "weat": weat,
+    "seat": seat,
+    "ceat": ceat,
 }
 # Kind -> a table and the metrics of one model.
 Scores = dict[str, tuple[pd.DataFrame, dict[str, Measurement]]]

@@ -17,6 +17,7 @@ from stages.models.settings import (
     MaskedLanguageModelSettings,
     PretrainedNetwork,
     WordNetwork,
+    WordsEncoder,
 )
 
 # What a template has in place of words.
@@ -129,6 +130,7 @@ class BoldSettings(OfLanguageModels):
         top_k: From how many of the likeliest tokens one is drawn.
         continuations: How many texts are written behind each prompt.
         least: The fewest texts of a group, or of a side of a contrast, that is measured.
+        vectors: Of words, whose gender is told by them, hard-debiased; BOLD's are word2vec's.
         contrasts: By name, groups whose texts are compared.
     """
 
@@ -136,6 +138,7 @@ class BoldSettings(OfLanguageModels):
     top_k: int = Field(ge=1)
     continuations: int = Field(1, ge=1)
     least: int = Field(ge=2)
+    vectors: WordsEncoder
     contrasts: dict[PartName, Sides] = Field({})
 
 
@@ -210,33 +213,7 @@ class LogProbabilityBiasSettings(KindSettings):
         return []
 
 
-class Measures(Settings):
-    """What is measured, by kind; each has a module of its name, and writes a table of its name."""
-
-    predictions: PredictionSettings | None = None
-    stereoset: StereoSetSettings | None = None
-    crows_pairs: CrowsPairsSettings | None = None
-    bold: BoldSettings | None = None
-    bbq: BbqSettings | None = None
-    log_probability_bias: LogProbabilityBiasSettings | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if not self.given():
-            raise ValueError(f"name one or more of: {', '.join(KINDS)}")
-        return self
-
-    def given(self) -> dict[str, KindSettings]:
-        """Return kind -> settings of what is measured, in the order of the kinds."""
-        return {kind: settings for kind, settings in self if settings is not None}
-
-
-KINDS: dict[str, type[KindSettings]] = {
-    kind: get_args(field.annotation)[0] for kind, field in Measures.model_fields.items()
-}
-
-
-class CeatSettings(Settings):
+class CombiningSettings(Settings):
     """How CEAT draws contexts and combines effect sizes (stages/score/association.py).
 
     The defaults are the paper's as far as they are known; `with_replacement`, `one` and `associations` are those of the
@@ -254,6 +231,124 @@ class CeatSettings(Settings):
     sampling: Literal["without_replacement", "with_replacement"] = "without_replacement"
     sides: Literal["two", "one"] = "two"
     variance: Literal["associations", "effect_size"] = "associations"
+
+
+class StimuliSettings(Settings):
+    """The words of an association test: those of one of the ten published tests, or two sets of targets and attributes.
+
+    Attributes:
+        number: Of WEAT's tests (Caliskan et al. 2017), whose words the package wefe has.
+        x: Targets that are expected to go with `a`.
+        y: Targets that are expected to go with `b`.
+        a: Attributes.
+        b: Attributes.
+    """
+
+    number: int | None = Field(None, ge=1, le=10)
+    x: list[Word] = Field([])
+    y: list[Word] = Field([])
+    a: list[Word] = Field([])
+    b: list[Word] = Field([])
+
+    def given(self) -> list[list[str]]:
+        """Return the four sets."""
+        return [self.x, self.y, self.a, self.b]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.number is None) != all(self.given()) or (self.number is not None and any(self.given())):
+            raise ValueError("give the `number` of a published test, or all of x, y, a and b")
+        if twice := [word for words in self.given() for word in words if words.count(word) > 1]:
+            raise ValueError(f"`{twice[0]}` stands twice in a set")
+        if both := sorted(set(self.x) & set(self.y)) or sorted(set(self.a) & set(self.b)):
+            raise ValueError(f"`{both[0]}` is in both sets of targets, or of attributes: leave it out of one")
+        return self
+
+
+class AssociationTests(OfLanguageModels):
+    """What all association tests have.
+
+    Attributes:
+        tests: By name, the words.
+    """
+
+    tests: dict[PartName, StimuliSettings] = Field(min_length=1)
+
+
+class WithoutData(AssociationTests):
+    """Association tests that read no data."""
+
+    @model_validator(mode="after")
+    def _no_data_are_read(self) -> Self:
+        if self.dataset is not None:
+            raise ValueError(f"`dataset` {self.dataset} would not be read: leave it out")
+        return self
+
+    def inputs(self, dataset: str) -> list[Path]:
+        """See the base: nothing."""
+        del dataset
+        return []
+
+
+class WeatSettings(WithoutData):
+    """Association tests of the vectors that a model has for its tokens (stages/score/weat.py)."""
+
+
+class SeatSettings(WithoutData):
+    """Association tests of the vectors of sentences (stages/score/seat.py).
+
+    Attributes:
+        target_templates: Sentences with one {}, where a target goes.
+        attribute_templates: The same for attributes.
+        pooling: A sentence's vector: the mean of the last states of its tokens, or the state of the first or last one.
+    """
+
+    target_templates: list[str] = Field(min_length=1)
+    attribute_templates: list[str] = Field(min_length=1)
+    pooling: Literal["mean", "first", "last"]
+
+
+class CeatSettings(AssociationTests, CombiningSettings):
+    """Association tests of words in the training texts of some data (stages/score/ceat.py).
+
+    Attributes:
+        contexts: The most texts that are read for a word, drawn by the seed.
+    """
+
+    contexts: int = Field(ge=1)
+
+    def inputs(self, dataset: str) -> list[Path]:
+        """See the base: training texts."""
+        return [prepared_path(dataset, "train")]
+
+
+class Measures(Settings):
+    """What is measured, by kind; each has a module of its name, and writes a table of its name."""
+
+    predictions: PredictionSettings | None = None
+    stereoset: StereoSetSettings | None = None
+    crows_pairs: CrowsPairsSettings | None = None
+    bold: BoldSettings | None = None
+    bbq: BbqSettings | None = None
+    log_probability_bias: LogProbabilityBiasSettings | None = None
+    weat: WeatSettings | None = None
+    seat: SeatSettings | None = None
+    ceat: CeatSettings | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.given():
+            raise ValueError(f"name one or more of: {', '.join(KINDS)}")
+        return self
+
+    def given(self) -> dict[str, KindSettings]:
+        """Return kind -> settings of what is measured, in the order of the kinds."""
+        return {kind: settings for kind, settings in self if settings is not None}
+
+
+KINDS: dict[str, type[KindSettings]] = {
+    kind: get_args(field.annotation)[0] for kind, field in Measures.model_fields.items()
+}
 
 
 class ScoreSettings(MeasureSettings):

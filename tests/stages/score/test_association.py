@@ -18,7 +18,7 @@ from stages.score.association import (
     seat,
     weat,
 )
-from stages.score.settings import CeatSettings
+from stages.score.settings import CombiningSettings
 
 WORDS = Stimuli(
     x=tuple(f"x{n}" for n in range(5)),
@@ -145,7 +145,7 @@ def test_targets_that_are_all_alike_have_no_effect_size(vectors):
     with pytest.raises(InputError, match="word sets X and Y: all targets are associated alike;"):
         weat(WORDS, alike, seed=0)
     with pytest.raises(InputError, match="alike in 20 of 20 samples;"):
-        ceat(WORDS, {word: vector[None] for word, vector in alike.items()}, CeatSettings(samples=20), seed=0)
+        ceat(WORDS, {word: vector[None] for word, vector in alike.items()}, CombiningSettings(samples=20), seed=0)
 
 
 @pytest.mark.parametrize("bad", [0.0, np.nan, np.inf])
@@ -157,7 +157,7 @@ def test_a_vector_without_a_cosine_is_named(vectors, bad):
 def test_a_context_without_a_cosine_is_that_of_its_word(contexts):
     contexts["y2"] = np.concatenate([contexts["y2"], np.zeros((1, 6))])
     with pytest.raises(InputError, match="the vector of 'y2'"):
-        ceat(WORDS, contexts, CeatSettings(samples=5), seed=0)
+        ceat(WORDS, contexts, CombiningSettings(samples=5), seed=0)
 
 
 # Binomial(200, 0.95): three standard errors are 0.046. Of 8 words the bootstrap is known to hold less than it says.
@@ -231,7 +231,7 @@ def test_heterogeneity_is_that_of_the_formula_as_it_is_written():
 
 @pytest.mark.parametrize("kind", ["associations", "effect_size"])
 def test_ceat_is_what_a_sample_after_the_other_gives(contexts, kind):
-    settings = CeatSettings(samples=40, sampling="with_replacement", variance=kind)
+    settings = CombiningSettings(samples=40, sampling="with_replacement", variance=kind)
     found = ceat(WORDS, contexts, settings, seed=3)
     every = [word for some in WORDS.sets().values() for word in some]
     samples = recorded(contexts, every, settings)
@@ -254,7 +254,7 @@ def recorded(contexts, every, settings):
 
 
 def test_ceat_with_identical_draws_is_weat_and_has_no_variance_between(vectors):
-    found = ceat(WORDS, {word: vector[None] for word, vector in vectors.items()}, CeatSettings(samples=30), seed=0)
+    found = ceat(WORDS, {word: vector[None] for word, vector in vectors.items()}, CombiningSettings(samples=30), seed=0)
     assert found.model.between_variance == 0
     assert found.model.heterogeneity == pytest.approx(0, abs=1e-9)
     assert found.effect_size.value == pytest.approx(weat(WORDS, vectors, seed=0).effect_size.value)
@@ -264,14 +264,14 @@ def test_ceat_with_identical_draws_is_weat_and_has_no_variance_between(vectors):
 def test_swapping_the_targets_or_the_attributes_turns_the_sign_of_ceat(contexts, order):
     # One context each: of several, other ones would be drawn.
     once = {word: rows[:1] for word, rows in contexts.items()}
-    settings = CeatSettings(samples=5)
+    settings = CombiningSettings(samples=5)
     found = ceat(swapped(WORDS, order), once, settings, seed=0)
     assert found.effect_size.value == pytest.approx(-ceat(WORDS, once, settings, seed=0).effect_size.value)
 
 
 def test_p_of_ceat_is_of_either_side_or_of_one(contexts):
-    two = ceat(WORDS, contexts, CeatSettings(samples=6), seed=0)
-    one = ceat(WORDS, contexts, CeatSettings(samples=6, sides="one"), seed=0)
+    two = ceat(WORDS, contexts, CombiningSettings(samples=6), seed=0)
+    one = ceat(WORDS, contexts, CombiningSettings(samples=6, sides="one"), seed=0)
     if two.effect_size.value > 0:
         assert one.p_value == pytest.approx(two.p_value / 2)
     else:
@@ -293,12 +293,12 @@ def test_sets_of_two_words_have_no_interval(vectors):
 
 def test_a_word_with_enough_contexts_has_none_twice_and_the_others_are_named(contexts):
     contexts["x1"] = np.random.default_rng(0).normal(size=(12, 6))
-    draws = draw_contexts([12, 10, 9], CeatSettings(samples=10), np.random.default_rng(0))
+    draws = draw_contexts([12, 10, 9], CombiningSettings(samples=10), np.random.default_rng(0))
     assert [len(set(column)) for column in draws.T][:2] == [10, 10]
     assert len(set(draws[:, 2])) < 10
-    found = ceat(WORDS, contexts, CeatSettings(samples=10), seed=0).drawn_again
+    found = ceat(WORDS, contexts, CombiningSettings(samples=10), seed=0).drawn_again
     assert found == {"X": ("x0", "x2", "x3", "x4"), "Y": WORDS.y, "A": WORDS.a, "B": WORDS.b}
-    again = CeatSettings(samples=10, sampling="with_replacement")
+    again = CombiningSettings(samples=10, sampling="with_replacement")
     assert ceat(WORDS, contexts, again, seed=0).drawn_again == {}
     repeated = draw_contexts([12], again, np.random.default_rng(0))
     assert len(set(repeated[:, 0])) < 10
@@ -307,12 +307,12 @@ def test_a_word_with_enough_contexts_has_none_twice_and_the_others_are_named(con
 def test_words_without_a_context_are_named(contexts):
     contexts["a0"] = np.empty((0, 6))
     del contexts["y3"]
-    found = ceat(WORDS, contexts, CeatSettings(samples=10), seed=0)
+    found = ceat(WORDS, contexts, CombiningSettings(samples=10), seed=0)
     assert found.missing == {"Y": ("y3",), "A": ("a0",)}
 
 
 def test_samples_are_seeded(contexts):
-    once, again, other = (ceat(WORDS, contexts, CeatSettings(samples=10), seed) for seed in (0, 0, 1))
+    once, again, other = (ceat(WORDS, contexts, CombiningSettings(samples=10), seed) for seed in (0, 0, 1))
     assert (once.effect_sizes == again.effect_sizes).all()
     assert once.effect_size == again.effect_size
     assert (once.effect_sizes != other.effect_sizes).any()
@@ -331,7 +331,7 @@ def test_more_samples_than_are_gathered_at_once_are_the_same_samples(monkeypatch
 
 def test_single_precision_is_kept_and_is_enough(contexts):
     single = {word: rows.astype(np.float32) for word, rows in contexts.items()}
-    settings = CeatSettings(samples=50)
+    settings = CombiningSettings(samples=50)
     found, doubled = (ceat(WORDS, some, settings, seed=0).effect_size.value for some in (single, contexts))
     assert found == pytest.approx(doubled, abs=1e-5)
 

@@ -119,7 +119,7 @@ def test_a_wrong_measure_is_one_line_and_leaves_nothing(fitted, changes, message
         ({"predictions": None}, "toy.score.base.measures: {} is not allowed; name one or more of: predictions, stereo"),
         (
             {"guesses": {}},
-            "base.measures.guesses: no such setting; allowed: bbq, bold, crows_pairs, log_probability_bias, predictions",
+            "base.measures.guesses: no such setting; allowed: bbq, bold, ceat, crows_pairs, log_probability_bias, ",
         ),
     ],
 )
