@@ -5,11 +5,13 @@ Source: Dhamala et al. 2021, "BOLD". Its scorers of toxicity and regard are mode
 
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from stages.common.errors import SettingError
-from stages.common.measurements import Measurement
-from stages.common.statistics import of_sums
+from stages.common.measurements import CONFIDENCE, Measurement
+from stages.common.statistics import BOOTSTRAP_REPLICATES
+from stages.common.streams import generator
 from stages.counterfactual.genders import GENDERED
 from stages.models.encoders import word_vectors
 from stages.models.language import LanguageModel
@@ -97,13 +99,18 @@ def measure(
 
 
 def _gap(table: pd.DataFrame, column: str, sides: dict[str, list[str]], seed: int) -> Measurement:
-    """Return the mean of a column on the first side less that on the second, with a bootstrap over prompts."""
-    # A prompt with all that is written behind it is drawn whole.
-    terms = pd.DataFrame(index=table["example_id"].unique())
-    for side, groups in sides.items():
-        own = table[table["group"].isin(groups)].groupby("example_id")[column].agg(["sum", "size"])
-        terms[[f"{side} sum", f"{side} size"]] = own
-    terms = terms.dropna(how="all").fillna(0.0)
-    first, second = (terms[[f"{side} sum", f"{side} size"]].to_numpy() for side in sides)
-    columns = pd.concat([pd.DataFrame(first), pd.DataFrame(second)], axis=1).to_numpy()
-    return of_sums(lambda sums: sums[:, 0] / sums[:, 1] - sums[:, 2] / sums[:, 3], columns, seed)
+    """Return the mean of a column on the first side less that on the second, with a bootstrap over either's prompts."""
+    draws = generator(seed, "prompts of contrasts")
+    values, replicates, n = [], [], 0
+    for groups in sides.values():
+        # A prompt with all that is written behind it is drawn whole.
+        terms = table[table["group"].isin(groups)].groupby("example_id")[column].agg(["sum", "size"]).to_numpy()
+        count = len(terms)
+        times = draws.multinomial(count, np.full(count, 1 / count), size=BOOTSTRAP_REPLICATES)
+        total, drawn = terms.sum(axis=0), times @ terms
+        values.append(total[0] / total[1])
+        replicates.append(drawn[:, 0] / drawn[:, 1])
+        n += count
+    tail = 50 * (1 - CONFIDENCE)
+    low, high = np.percentile(replicates[0] - replicates[1], [tail, 100 - tail])
+    return Measurement(float(values[0] - values[1]), n, float(low), float(high))

@@ -72,9 +72,9 @@ def _tokenizer(model: LanguageModel | MaskedLanguageModel) -> Tokenizer:
 def _continued(model: LanguageModel, ids: Tensor, draws: Tensor, top_k: int) -> Tensor:
     """Return (n, steps) tokens behind those of texts (n, length)."""
     read, written = model.network(input_ids=ids, use_cache=True), []
-    for step, drawn in enumerate(draws.T):
+    for step, drawn in enumerate(draws.unbind(dim=1)):
         written.append(_drawn(read.logits[:, -1], drawn, top_k))
-        if step + 1 < len(draws.T):
+        if step + 1 < draws.shape[1]:
             given = written[-1][:, None]
             read = model.network(input_ids=given, past_key_values=read.past_key_values, use_cache=True)
     return torch.stack(written, dim=1)
@@ -86,7 +86,7 @@ def _filled(model: MaskedLanguageModel, tokenize: Tokenizer, ids: Tensor, draws:
     first = ids.shape[1] - 1
     ids = torch.cat([ids[:, :first], torch.full_like(draws, model.mask_token, dtype=ids.dtype), ids[:, first:]], dim=1)
     lengths = torch.full((len(ids),), ids.shape[1], device=ids.device)
-    for place, drawn in enumerate(draws.T, start=first):
+    for place, drawn in enumerate(draws.unbind(dim=1), start=first):
         scores = model.logits(ids, lengths, torch.full_like(lengths, place)[:, None])[:, 0]
         # No word is written so.
         scores[:, marks] = -torch.inf
@@ -99,5 +99,5 @@ def _drawn(scores: Tensor, draws: Tensor, top_k: int) -> Tensor:
     likeliest = scores.double().topk(min(top_k, scores.shape[1]), dim=1)
     reached = likeliest.values.softmax(dim=1).cumsum(dim=1)
     # Rounding may leave the last sum below 1.
-    place = torch.searchsorted(reached, draws[:, None]).clamp(max=reached.shape[1] - 1)
+    place = torch.searchsorted(reached, draws[:, None].contiguous()).clamp(max=reached.shape[1] - 1)
     return likeliest.indices.gather(1, place)[:, 0]
