@@ -22,8 +22,8 @@ INTERVALS = (
 
 
 def agreement_tables(found: Agreement) -> list[Table]:
-    """Return the tables `agreement`, `planted_truth` and `noise_floor`."""
-    return [_pairs(found), _truth(found), _noise(found)]
+    """Return the tables `agreement`, `planted_truth` and `noise_floor`; where no model is compared the first, empty."""
+    return [_pairs(found), _truth(found), _noise(found)] if found.models else [_pairs(found)]
 
 
 def agreement_figures(study: str, found: Agreement) -> list[Figure]:

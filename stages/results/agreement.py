@@ -148,9 +148,10 @@ def agreement(results: pd.DataFrame, settings: AgreementSettings) -> Agreement:
         for key in getattr(axis, kind)
     ]
     pairs = _pairs(scores, doses, blocks, settings.seed)
+    truth = _truth(scores, doses, blocks, settings.seed)
     measured = {score.key: score.means for score in scores}
     measured |= {settings.axes[name].dose: dose for name, dose in doses.items()}
-    remarks += [
+    further = [
         *_listed("cell of a family that the study does not have", strangers),
         *_missing(measured, models),
         *_small(len(models), len(np.unique(blocks)), pairs),
@@ -166,7 +167,10 @@ def agreement(results: pd.DataFrame, settings: AgreementSettings) -> Agreement:
         }
         for score in scores
     )
-    return Agreement(pairs, _truth(scores, doses, blocks, settings.seed), noise, len(models), remarks)
+    if not models:
+        # Of none there is no more to say than why.
+        return Agreement(pairs[:0], truth[:0], noise[:0], 0, remarks)
+    return Agreement(pairs, truth, noise, len(models), remarks + further)
 
 
 def _values(results: pd.DataFrame, keys: set[str]) -> pd.DataFrame:

@@ -55,6 +55,20 @@ def test_a_study_with_settings_has_three_tables_and_a_matrix(made: Callable[[lis
         assert f">{value:.2f}".replace("-", "\N{MINUS SIGN}") in figure.svg or f">{value:.2f}" in figure.svg
 
 
+def test_of_no_admitted_model_it_is_said_why_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[dict[str, Any]], None]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    parameters = asked(CELLS)
+    parameters["report"]["agreement"]["bias"]["admission"] = {"metric": "test/accuracy", "least": 2}
+    write(parameters)
+    [study] = build(parameters, ["bias"], Path("reports"), only=True)
+    assert [table.name for table in study.tables][-1] == "agreement"
+    assert study.tables[-1].sections[0].rows == []
+    assert "Model below 2 of test/accuracy, left out: 9 (m0, " in study.tables[-1].note
+    assert not list(Path("reports/figures/bias").glob("agreement*"))
+
+
 def test_of_few_models_the_tables_are_there_and_say_that_no_verdict_is_drawn(
     made: Callable[[list[str]], Study],
 ) -> None:
