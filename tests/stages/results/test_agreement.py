@@ -213,7 +213,7 @@ def test_what_cannot_be_had_is_named_and_counted() -> None:
     assert found.pairs[["spearman", "spearman_p_holm", "partial", "power"]].isna().all(axis=None)
     nothing = agreement(table, AgreementSettings(axes={"a": axis}, admission=Admission(metric=UTILITY, least=1.0)))
     assert nothing.models == len(nothing.pairs) == len(nothing.truth) == len(nothing.noise) == 0
-    assert nothing.remarks == [f"Model below 1 of {UTILITY}, left out: 3 (m0, m1, m2)."]
+    assert nothing.remarks == [f"Model without {UTILITY}, left out: 3 (m0, m1, m2)."]
 
 
 def test_a_partition_of_the_same_name_is_no_model_and_two_verbs_may_not_say_the_same() -> None:
