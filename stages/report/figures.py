@@ -25,6 +25,7 @@ UTILITY = (
     "rouge2_f",
     "rougel_f",
     "perplexity",
+    "masked_perplexity",
     "next_word_accuracy",
 )
 # Of models without accuracy a federation follows the loss.

@@ -82,7 +82,7 @@ TRAIN = Step(
     "Train: what the models can do, and what their training guarantees",
     (
         *("accuracy", "macro_f1", "slot_f1", "exact_match", "answer_f1", "rouge1_f", "rouge2_f", "rougel_f"),
-        *("perplexity", "next_word_accuracy", "epsilon", "replace_one_epsilon", "claimed_epsilon"),
+        *("perplexity", "masked_perplexity", "next_word_accuracy", "epsilon", "replace_one_epsilon", "claimed_epsilon"),
     ),
 )
 VERBS = {
