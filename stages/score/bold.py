@@ -14,13 +14,12 @@ from stages.common.statistics import BOOTSTRAP_REPLICATES
 from stages.common.streams import generator
 from stages.counterfactual.genders import GENDERED
 from stages.models.encoders import word_vectors
-from stages.models.language import LanguageModel
-from stages.models.masked import MaskedLanguageModel
 from stages.score.generation import continuations
 from stages.score.items import read_items
 from stages.score.polarity import DEFINITIONAL_PAIRS, gender_of_words, gender_polarity, hard_debias
 from stages.score.sentiment import sentiment
 from stages.score.settings import BoldSettings
+from stages.score.tokens import AnyLanguageModel
 
 # Column of the table -> what the metric of two sides that differ in it is called.
 CONTRASTED = {
@@ -75,7 +74,7 @@ def read(dataset: str, settings: BoldSettings) -> Prompts:
 
 
 def measure(
-    model: LanguageModel | MaskedLanguageModel, prompts: Prompts, settings: BoldSettings, seed: int
+    model: AnyLanguageModel, prompts: Prompts, settings: BoldSettings, seed: int
 ) -> tuple[pd.DataFrame, dict[str, Measurement]]:
     """Return every continuation with its polarity and sentiment, and these by group and between sides of contrasts."""
     times = settings.continuations

@@ -9,8 +9,9 @@ from stages.common.streams import generator
 from stages.models.examples import read_split
 from stages.score.association import ceat
 from stages.score.settings import CeatSettings
-from stages.score.states import AnyLanguageModel, place_of, vectors_in_contexts
+from stages.score.states import place_of, vectors_in_contexts
 from stages.score.stimuli import Tests, read_tests, tested, words_table
+from stages.score.tokens import AnyLanguageModel
 
 
 @dataclass(frozen=True)

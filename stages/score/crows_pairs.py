@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from stages.common.measurements import Measurement
 from stages.common.statistics import proportion
-from stages.models.encoders import tokenizer
 from stages.models.language import LanguageModel
 from stages.models.masked import MaskedLanguageModel
 from stages.score.items import read_items
-from stages.score.likelihood import Tokens, log_probabilities, whole_tokens
+from stages.score.likelihood import log_probabilities, whole_tokens
 from stages.score.masks import Hidden, log_probabilities_behind_masks, sums
 from stages.score.settings import CrowsPairsSettings
+from stages.score.tokens import AnyLanguageModel, Tokens, whole_tokenizer
 
 SENTENCES = ("stereotype", "antistereotype")
 # Way of scoring -> what its metrics begin with.
@@ -37,7 +37,7 @@ def read(dataset: str, settings: CrowsPairsSettings) -> pd.DataFrame:
 
 
 def measure(
-    model: LanguageModel | MaskedLanguageModel, items: pd.DataFrame, settings: CrowsPairsSettings, seed: int
+    model: AnyLanguageModel, items: pd.DataFrame, settings: CrowsPairsSettings, seed: int
 ) -> tuple[pd.DataFrame, dict[str, Measurement]]:
     """Return the log-likelihoods of every pair's sentences with which is the greater, and what they amount to."""
     del settings
@@ -59,8 +59,7 @@ def masked_scores(model: MaskedLanguageModel, items: pd.DataFrame) -> pd.DataFra
     Raises:
         InputError: The model reads fewer tokens than a sentence has.
     """
-    tokenize = tokenizer(model.settings.encoder, model.settings.max_length)
-    tokenize.no_truncation()
+    tokenize = whole_tokenizer(model)
     columns = [[each.ids for each in tokenize.encode_batch(list(items[name]))] for name in SENTENCES]
     hidden, cells = [], []
     for row, pair in enumerate(zip(*columns, strict=True)):

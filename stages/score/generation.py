@@ -14,15 +14,14 @@ from torch import Tensor
 from stages.common.errors import InputError
 from stages.common.settings import PARAMETERS
 from stages.common.streams import generator
-from stages.models import encoders, pretrained
+from stages.models import pretrained
 from stages.models.language import LanguageModel
 from stages.models.masked import MaskedLanguageModel
+from stages.score.tokens import AnyLanguageModel, whole_tokenizer
 
 
 @torch.no_grad()
-def continuations(
-    model: LanguageModel | MaskedLanguageModel, prompts: Sequence[str], tokens: int, top_k: int, seed: int
-) -> list[str]:
+def continuations(model: AnyLanguageModel, prompts: Sequence[str], tokens: int, top_k: int, seed: int) -> list[str]:
     """Return what a model writes behind each prompt, without the prompt.
 
     A causal model stops at its mark of an end. A masked one has none: behind a prompt stand as many masks as it is to
@@ -39,7 +38,7 @@ def continuations(
     Raises:
         InputError: The model reads fewer tokens than a prompt and what is written have.
     """
-    tokenize = _tokenizer(model)
+    tokenize = whole_tokenizer(model)
     begun = [each.ids for each in tokenize.encode_batch(list(prompts))]
     longest = max(map(len, begun)) + tokens
     if longest > model.settings.max_length:
@@ -58,15 +57,6 @@ def continuations(
                 written[rows] = _continued(model, ids, drawn, top_k).cpu()
     end = None if isinstance(model, MaskedLanguageModel) else pretrained.end_of_text(model.settings)
     return [tokenize.decode(own[: own.index(end)] if end in own else own).strip() for own in written.tolist()]
-
-
-def _tokenizer(model: LanguageModel | MaskedLanguageModel) -> Tokenizer:
-    if isinstance(model, MaskedLanguageModel):
-        tokenize = encoders.tokenizer(model.settings.encoder, model.settings.max_length)
-    else:
-        tokenize = pretrained.tokenizer(model.settings)
-    tokenize.no_truncation()
-    return tokenize
 
 
 def _continued(model: LanguageModel, ids: Tensor, draws: Tensor, top_k: int) -> Tensor:

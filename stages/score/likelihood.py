@@ -11,27 +11,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stages.common.errors import InputError
-from stages.common.settings import PARAMETERS
 from stages.models.encoders import padded_ids
 from stages.models.language import LanguageModel
-from stages.models.pretrained import tokenizer
-
-Tokens = list[int]
+from stages.score.tokens import Tokens, check_length, whole_tokenizer
 
 
 def whole_tokens(model: LanguageModel, texts: Sequence[str]) -> list[Tokens]:
     """Return tokens of texts behind the mark of a beginning; InputError if the model reads fewer than a text has."""
-    tokenize = tokenizer(model.settings)
-    tokenize.no_truncation()
-    return _checked(model, [each.ids for each in tokenize.encode_batch(list(texts))])
+    return _checked(model, [each.ids for each in whole_tokenizer(model).encode_batch(list(texts))])
 
 
 def continued_tokens(model: LanguageModel, begun: Sequence[Tokens], texts: Sequence[str]) -> list[Tokens]:
     """Return tokens with those of a text behind them, which a space parts; InputError as in `whole_tokens`."""
-    tokenize = tokenizer(model.settings)
-    tokenize.no_truncation()
-    further = tokenize.encode_batch([f" {text}" for text in texts], add_special_tokens=False)
+    further = whole_tokenizer(model).encode_batch([f" {text}" for text in texts], add_special_tokens=False)
     return _checked(model, [[*before, *each.ids] for before, each in zip(begun, further, strict=True)])
 
 
@@ -100,9 +92,5 @@ def _shared(texts: Sequence[Tokens]) -> int:
 
 
 def _checked(model: LanguageModel, texts: list[Tokens]) -> list[Tokens]:
-    """Refuse texts that would be cut: what is left of two sentences may be one and the same."""
-    longest = max(map(len, texts), default=0)
-    if longest > model.settings.max_length:
-        problem = f"{model.settings.max_length} would cut a sentence of {longest} tokens that is measured"
-        raise InputError(f"{PARAMETERS}: models: max_length", problem, f"train a model of {longest} or more")
+    check_length(model, max(map(len, texts), default=0))
     return texts

@@ -4,7 +4,7 @@ Source: Kurita et al. 2019, "Measuring Bias in Contextualized Word Representatio
 causal ones it is ours.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,27 +12,21 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
-from stages.common.errors import InputError, SettingError
+from stages.common.errors import SettingError
 from stages.common.measurements import CONFIDENCE, Measurement
-from stages.common.settings import PARAMETERS
 from stages.common.statistics import BOOTSTRAP_REPLICATES
 from stages.common.streams import generator
-from stages.models import pretrained
-from stages.models.encoders import padded_ids, tokenizer
+from stages.models.encoders import padded_ids
 from stages.models.language import LanguageModel
 from stages.models.masked import MaskedLanguageModel
 from stages.score.settings import ATTRIBUTE, TARGET, LogProbabilityBiasSettings, LogProbabilityBiasTest
+from stages.score.tokens import AnyLanguageModel, check_length, unknown_tokens, whole_tokenizer
 
 NAME = "log_probability_bias"
 SIDES = ("first", "second")
-# The tokens that stand for what a vocabulary lacks.
-UNKNOWN = ("[UNK]", "<unk>")
 # A spread of scores, in nats, that is none: float32 has no more digits.
 NOISE = 1e-5
-
-AnyLanguageModel = LanguageModel | MaskedLanguageModel
 
 
 class Context(NamedTuple):
@@ -106,10 +100,8 @@ def _tested(
         unknown[own] = shown[template].unknown
     unknown_of = pd.Series(unknown).groupby(items["attribute"]).max()
     known = items["attribute"].map(unknown_of) == 0
-    _check_left(f"{name}.targets", {side: set(getattr(test.targets, side)) - left_out for side in SIDES})
-    _check_left(
-        f"{name}.attributes", {side: set(items["attribute"][known & (items["side"] == side)]) for side in SIDES}
-    )
+    _check_left(name, "targets", {side: set(getattr(test.targets, side)) - left_out for side in SIDES})
+    _check_left(name, "attributes", {side: set(items["attribute"][known & (items["side"] == side)]) for side in SIDES})
     scores = np.empty((len(items), len(SIDES)))
     for template, own in rows.items():
         tokens = [
@@ -185,12 +177,12 @@ def _difference(
     return first - second, np.sqrt(variance)
 
 
-def _check_left(kind: str, left: dict[str, set[str]]) -> None:
+def _check_left(test: str, kind: str, left: dict[str, set[str]]) -> None:
     for side, words in left.items():
         if not words:
-            allowed = "one token each" if kind.endswith("targets") else "no token that stands for what it lacks"
+            allowed = "one token each" if kind == "targets" else "no token that stands for what it lacks"
             problem = "no word is left that is in the model's vocabulary"
-            raise SettingError(f"measures.{NAME}.tests.{kind}.{side}", problem, f"name words of {allowed}")
+            raise SettingError(f"measures.{NAME}.tests.{test}.{kind}.{side}", problem, f"name words of {allowed}")
 
 
 def _shown(model: AnyLanguageModel, test: str, template: str, attributes: Sequence[str], words: Sequence[str]) -> Shown:
@@ -198,10 +190,7 @@ def _shown(model: AnyLanguageModel, test: str, template: str, attributes: Sequen
         shown = _shown_to_masked(model, template, attributes, words)
     else:
         shown = _shown_to_causal(model, test, template, attributes, words)
-    longest = max(len(context.tokens) for context in (*shown.given, *shown.prior))
-    if longest > model.settings.max_length:
-        problem = f"{model.settings.max_length} would cut a sentence of {longest} tokens that is measured"
-        raise InputError(f"{PARAMETERS}: models: max_length", problem, f"train a model of {longest} or more")
+    check_length(model, max(len(context.tokens) for context in (*shown.given, *shown.prior)))
     return shown
 
 
@@ -209,10 +198,9 @@ def _shown_to_masked(
     model: MaskedLanguageModel, template: str, attributes: Sequence[str], words: Sequence[str]
 ) -> Shown:
     """Return the template with a mask for the target, and for the prior as many masks as the attribute has tokens."""
-    tokenize = tokenizer(model.settings.encoder, model.settings.max_length)
-    tokenize.no_truncation()
+    tokenize = whole_tokenizer(model)
     mask = str(tokenize.id_to_token(model.mask_token))
-    marks = set(_unknown_tokens(tokenize))
+    marks = unknown_tokens(tokenize)
 
     def tokens(target: str, attribute: str) -> list[int]:
         ids: list[int] = tokenize.encode(_filled(template, target, attribute)).ids
@@ -245,9 +233,8 @@ def _shown_to_causal(
         raise SettingError(
             f"measures.{NAME}.tests.{test}.templates", problem, f"put {ATTRIBUTE} first, or measure masked models"
         )
-    tokenize = pretrained.tokenizer(model.settings)
-    tokenize.no_truncation()
-    marks = set(_unknown_tokens(tokenize))
+    tokenize = whole_tokenizer(model)
+    marks = unknown_tokens(tokenize)
 
     def tokens(text: str) -> list[int]:
         ids: list[int] = tokenize.encode(text).ids
@@ -266,12 +253,6 @@ def _shown_to_causal(
 
 def _filled(template: str, target: str, attribute: str) -> str:
     return template.replace(TARGET, target).replace(ATTRIBUTE, attribute)
-
-
-def _unknown_tokens(tokenize: Tokenizer) -> Iterator[int]:
-    for mark in UNKNOWN:
-        if (token := tokenize.token_to_id(mark)) is not None:
-            yield token
 
 
 def _known(pieces: list[int], marks: set[int]) -> list[int]:

@@ -7,10 +7,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stages.common.errors import InputError
-from stages.common.settings import PARAMETERS
 from stages.models.encoders import padded_ids
 from stages.models.masked import MaskedLanguageModel
+from stages.score.tokens import check_length
 
 
 class Hidden(NamedTuple):
@@ -38,10 +37,7 @@ def log_probabilities_behind_masks(model: MaskedLanguageModel, hidden: Sequence[
     Raises:
         InputError: The model reads fewer tokens than a text has.
     """
-    longest = max((len(each.tokens) for each in hidden), default=0)
-    if longest > model.settings.max_length:
-        problem = f"{model.settings.max_length} would cut a sentence of {longest} tokens that is measured"
-        raise InputError(f"{PARAMETERS}: models: max_length", problem, f"train a model of {longest} or more")
+    check_length(model, max((len(each.tokens) for each in hidden), default=0))
     found = np.empty(len(hidden))
     # Texts of like length together: the cost of a chunk is that of its longest.
     order = sorted(range(len(hidden)), key=lambda row: len(hidden[row].tokens))

@@ -7,8 +7,9 @@ import pandas as pd
 from stages.common.measurements import Measurement
 from stages.score.association import seat
 from stages.score.settings import SeatSettings
-from stages.score.states import AnyLanguageModel, text_vectors
+from stages.score.states import text_vectors
 from stages.score.stimuli import Tests, read_tests, tested, words_table
+from stages.score.tokens import AnyLanguageModel
 
 
 def read(dataset: str, settings: SeatSettings) -> Tests:

@@ -61,6 +61,21 @@ class OfLanguageModels(KindSettings):
         return isinstance(model, LanguageModelSettings) and not isinstance(model.network, WordNetwork)
 
 
+class WithoutData(KindSettings):
+    """What reads no data."""
+
+    @model_validator(mode="after")
+    def _no_data_are_read(self) -> Self:
+        if self.dataset is not None:
+            raise ValueError(f"`dataset` {self.dataset} would not be read: leave it out")
+        return self
+
+    def inputs(self, dataset: str) -> list[Path]:
+        """See the base: nothing."""
+        del dataset
+        return []
+
+
 class PredictionSettings(KindSettings):
     """Group rates and counterfactual flips, by what a classifier predicts (stages/score/predictions.py).
 
@@ -182,7 +197,7 @@ class LogProbabilityBiasTest(Settings):
         return self
 
 
-class LogProbabilityBiasSettings(KindSettings):
+class LogProbabilityBiasSettings(WithoutData):
     """Whether attributes make words of their own side likelier (stages/score/log_probability_bias.py).
 
     It needs no data.
@@ -194,23 +209,12 @@ class LogProbabilityBiasSettings(KindSettings):
     models = "masked language models, and causal ones of network.kind pretrained"
     tests: dict[PartName, LogProbabilityBiasTest] = Field(min_length=1)
 
-    @model_validator(mode="after")
-    def _no_data_are_read(self) -> Self:
-        if self.dataset is not None:
-            raise ValueError(f"`dataset` {self.dataset} would not be read: leave it out")
-        return self
-
     @classmethod
     def takes(cls, model: AnyModelSettings) -> bool:
         """See the base: over bytes hardly any word is one token."""
         if isinstance(model, MaskedLanguageModelSettings):
             return True
         return isinstance(model, LanguageModelSettings) and isinstance(model.network, PretrainedNetwork)
-
-    def inputs(self, dataset: str) -> list[Path]:
-        """See the base: nothing."""
-        del dataset
-        return []
 
 
 class CombiningSettings(Settings):
@@ -275,26 +279,11 @@ class AssociationTests(OfLanguageModels):
     tests: dict[PartName, StimuliSettings] = Field(min_length=1)
 
 
-class WithoutData(AssociationTests):
-    """Association tests that read no data."""
-
-    @model_validator(mode="after")
-    def _no_data_are_read(self) -> Self:
-        if self.dataset is not None:
-            raise ValueError(f"`dataset` {self.dataset} would not be read: leave it out")
-        return self
-
-    def inputs(self, dataset: str) -> list[Path]:
-        """See the base: nothing."""
-        del dataset
-        return []
-
-
-class WeatSettings(WithoutData):
+class WeatSettings(WithoutData, AssociationTests):
     """Association tests of the vectors that a model has for its tokens (stages/score/weat.py)."""
 
 
-class SeatSettings(WithoutData):
+class SeatSettings(WithoutData, AssociationTests):
     """Association tests of the vectors of sentences (stages/score/seat.py).
 
     Attributes:

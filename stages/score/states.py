@@ -7,21 +7,15 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Encoding
 from torch import Tensor
 
-from stages.common.errors import InputError
-from stages.common.settings import PARAMETERS
-from stages.models import encoders, pretrained
-from stages.models.encoders import padded_ids
-from stages.models.language import LanguageModel
+from stages.models.encoders import CHUNK, padded_ids
 from stages.models.masked import MaskedLanguageModel
+from stages.score.tokens import AnyLanguageModel, check_length, unknown_tokens, whole_tokenizer
 
 Vectors = NDArray[np.float32]
 Pooling = Literal["mean", "first", "last"]
-AnyLanguageModel = LanguageModel | MaskedLanguageModel
-# Tokens that stand for what a vocabulary lacks.
-UNKNOWN = ("[UNK]", "<unk>")
 
 
 def word_vectors(model: AnyLanguageModel, words: Sequence[str]) -> tuple[dict[str, Vectors], dict[str, int]]:
@@ -33,12 +27,12 @@ def word_vectors(model: AnyLanguageModel, words: Sequence[str]) -> tuple[dict[st
         model: Any.
         words: Those that are looked up.
     """
-    tokenize = _tokenizer(model)
+    tokenize = whole_tokenizer(model)
     if isinstance(model, MaskedLanguageModel):
         table: Tensor = model.encoder.table
     else:
         table = model.network.model.embed_tokens.weight
-    unknown = {tokenize.token_to_id(mark) for mark in UNKNOWN}
+    unknown = unknown_tokens(tokenize)
     found, pieces = {}, {}
     for word in words:
         ids = [tokenize.encode(text, add_special_tokens=False).ids for text in (f" {word}", word)]
@@ -61,11 +55,8 @@ def text_vectors(model: AnyLanguageModel, texts: Sequence[str], pooling: Pooling
     Raises:
         InputError: The model reads fewer tokens than a text has.
     """
-    encodings = _tokenizer(model).encode_batch(list(texts))
-    longest = max(len(each.ids) for each in encodings)
-    if longest > model.settings.max_length:
-        problem = f"{model.settings.max_length} would cut a sentence of {longest} tokens that is measured"
-        raise InputError(f"{PARAMETERS}: models: max_length", problem, f"train a model of {longest} or more")
+    encodings = whole_tokenizer(model).encode_batch(list(texts))
+    check_length(model, max(len(each.ids) for each in encodings))
     places = {
         "mean": [[at for at, mark in enumerate(each.special_tokens_mask) if not mark] for each in encodings],
         "first": [[0]] * len(encodings),
@@ -82,7 +73,7 @@ def vectors_in_contexts(model: AnyLanguageModel, word: str, texts: Sequence[str]
         word: The word; case does not count.
         texts: Those in which it stands behind what the model reads, or nowhere, are left out.
     """
-    tokenize = _tokenizer(model)
+    tokenize = whole_tokenizer(model)
     tokenize.enable_truncation(model.settings.max_length)
     encodings, places = [], []
     for text, encoding in zip(texts, tokenize.encode_batch(list(texts)), strict=True):
@@ -114,8 +105,8 @@ def _means(model: AnyLanguageModel, encodings: Sequence[Encoding], places: Seque
 def _states(model: AnyLanguageModel, encodings: Sequence[Encoding]) -> Iterator[tuple[list[int], Tensor]]:
     """Yield rows of texts and their last states (rows, length, dimension); those of like length together."""
     order = sorted(range(len(encodings)), key=lambda row: len(encodings[row].ids))
-    for start in range(0, len(order), encoders.CHUNK):
-        rows = order[start : start + encoders.CHUNK]
+    for start in range(0, len(order), CHUNK):
+        rows = order[start : start + CHUNK]
         ids, lengths = (
             torch.from_numpy(each).to(model.device) for each in padded_ids([encodings[row].ids for row in rows])
         )
@@ -124,12 +115,3 @@ def _states(model: AnyLanguageModel, encodings: Sequence[Encoding]) -> Iterator[
         else:
             # No token looks at those behind it, so padding needs no mask.
             yield rows, model.network.model(input_ids=ids.long(), use_cache=False).last_hidden_state
-
-
-def _tokenizer(model: AnyLanguageModel) -> Tokenizer:
-    if isinstance(model, MaskedLanguageModel):
-        tokenize = encoders.tokenizer(model.settings.encoder, model.settings.max_length)
-    else:
-        tokenize = pretrained.tokenizer(model.settings)
-    tokenize.no_truncation()
-    return tokenize

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from stages.common.errors import SettingError
 from stages.common.measurements import Measurement
 from stages.common.statistics import of_sums
-from stages.models.encoders import tokenizer
 from stages.models.language import LanguageModel
 from stages.models.masked import MaskedLanguageModel
 from stages.score.items import read_items
 from stages.score.likelihood import continued_tokens, log_probabilities, whole_tokens
 from stages.score.masks import Hidden, log_probabilities_behind_masks, sums
 from stages.score.settings import StereoSetSettings
+from stages.score.tokens import AnyLanguageModel, whole_tokenizer
 
 SENTENCES = ["stereotype", "antistereotype", "unrelated"]
 # A sentence is read by itself, or after a context.
@@ -41,7 +41,7 @@ def read(dataset: str, settings: StereoSetSettings) -> pd.DataFrame:
 
 
 def measure(
-    model: LanguageModel | MaskedLanguageModel, items: pd.DataFrame, settings: StereoSetSettings, seed: int
+    model: AnyLanguageModel, items: pd.DataFrame, settings: StereoSetSettings, seed: int
 ) -> tuple[pd.DataFrame, dict[str, Measurement]]:
     """Return the scores of every item's sentences with what it adds to the measurements, and these.
 
@@ -52,14 +52,14 @@ def measure(
     """
     found = masked_scores(model, items) if isinstance(model, MaskedLanguageModel) else sentence_scores(model, items)
     scores = pd.DataFrame(found, columns=SENTENCES, index=items.index)
-    table = items[["example_id", "label", "task", "term"]].join(scores)
+    table = judged(items[["example_id", "label", "task", "term"]].join(scores)).assign(seed=seed)
     known = scores.notna().all(axis=1)
     if not known.any():
         problem = f"of the {len(items)} items of {settings.dataset} none can be scored by a masked model"
         remedy = f"name data with items of the task {WITHIN_A_CONTEXT} that have a {BLANK}"
         raise SettingError("measures.stereoset.dataset", problem, remedy)
     left_out = {"test/stereoset_items_left_out": Measurement(float((~known).sum()))}
-    return judged(table).assign(seed=seed), stereoset_scores(judged(table[known]), seed) | left_out
+    return table, stereoset_scores(table[known], seed) | left_out
 
 
 def masked_scores(model: MaskedLanguageModel, items: pd.DataFrame) -> NDArray[np.float64]:
@@ -83,9 +83,7 @@ def masked_scores(model: MaskedLanguageModel, items: pd.DataFrame) -> NDArray[np
         for column, name in enumerate(SENTENCES)
         if (word := _word_in_the_blank(context, items[name].iloc[row]))
     ]
-    tokenize = tokenizer(model.settings.encoder, model.settings.max_length)
-    tokenize.no_truncation()
-    encodings = tokenize.encode_batch([text for *_, text in filled])
+    encodings = whole_tokenizer(model).encode_batch([text for *_, text in filled])
     hidden, cells = [], []
     for (row, column, begin, word, _), encoding in zip(filled, encodings, strict=True):
         ids, end = encoding.ids, begin + len(word)

@@ -5,8 +5,9 @@ import pandas as pd
 from stages.common.measurements import Measurement
 from stages.score.association import weat
 from stages.score.settings import WeatSettings
-from stages.score.states import AnyLanguageModel, word_vectors
+from stages.score.states import word_vectors
 from stages.score.stimuli import Tests, read_tests, tested, words_table
+from stages.score.tokens import AnyLanguageModel
 
 
 def read(dataset: str, settings: WeatSettings) -> Tests:

@@ -29,6 +29,17 @@ def table(texts):
     return pd.DataFrame({"example_id": [f"t{row}" for row in range(len(texts))], "text": texts})
 
 
+def held_to(peer, model):
+    """Compare what is said of some tokens with what a model of transformers says of them."""
+    text = model.encode(TEXTS)
+    places = torch.tensor([[3, 1], [1, 1], [2, 3]])
+    with torch.no_grad():
+        mask = torch.arange(text.ids.shape[1]) < text.lengths[:, None]
+        expected = peer(input_ids=text.ids.long(), attention_mask=mask.long()).logits
+        found = model.logits(text.ids, text.lengths, places)
+    torch.testing.assert_close(found, expected[torch.arange(3)[:, None], places], atol=1e-5, rtol=1e-5)
+
+
 def hidden(model, texts, monkeypatch):
     """Return what the network sees of texts, and the places that it is asked for."""
     seen = []
@@ -63,13 +74,7 @@ def test_a_head_in_the_file_is_that_of_transformers(masked_settings):
 
     settings = masked_settings(head=True)
     model, peer = build(settings).eval(), BertForMaskedLM.from_pretrained(settings.encoder.path).eval()
-    text = model.encode(TEXTS)
-    places = torch.tensor([[3, 1], [1, 1], [2, 3]])
-    with torch.no_grad():
-        mask = torch.arange(text.ids.shape[1]) < text.lengths[:, None]
-        expected = peer(input_ids=text.ids.long(), attention_mask=mask.long()).logits
-        found = model.logits(text.ids, text.lengths, places)
-    torch.testing.assert_close(found, expected[torch.arange(3)[:, None], places], atol=1e-5, rtol=1e-5)
+    held_to(peer, model)
 
 
 def test_while_it_is_trained_tokens_are_hidden_as_berts(masked_settings, monkeypatch):
@@ -201,13 +206,7 @@ def test_the_heads_of_berts_kin_are_those_of_transformers(name, masked_settings,
     peer.save_pretrained(tmp_path)
     copy(Path(usual.encoder.path) / "tokenizer.json", tmp_path)
     model = build(masked_settings(path=str(tmp_path), sha256=sha256(tmp_path / "model.safetensors"))).eval()
-    text = model.encode(TEXTS)
-    places = torch.tensor([[3, 1], [1, 1], [2, 3]])
-    with torch.no_grad():
-        mask = torch.arange(text.ids.shape[1]) < text.lengths[:, None]
-        expected = peer(input_ids=text.ids.long(), attention_mask=mask.long()).logits
-        found = model.logits(text.ids, text.lengths, places)
-    torch.testing.assert_close(found, expected[torch.arange(3)[:, None], places], atol=1e-5, rtol=1e-5)
+    held_to(peer, model)
 
 
 @pytest.mark.parametrize("trained_embeddings", [False, True])
