@@ -32,9 +32,10 @@ def build(settings: AnyModelSettings, labels: Sequence[str], tags: Sequence[str]
 
 
 def build(settings: AnyModelSettings, labels: Sequence[str], tags: Sequence[str], seed: int) -> TextModel:
-    """Return a new model on `device()`, its own layers drawn from `seed` (the global generator is not touched)."""
+    """Return a new model on `device()`, its own layers drawn from `seed` (no global generator is changed)."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        # Of the CPU alone, where models are made: torch.manual_seed would set those of all GPUs as well.
+        torch.default_generator.manual_seed(seed)
         return kind(settings).build(settings, len(labels), len(tags)).to(device())
 
 

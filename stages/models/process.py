@@ -10,11 +10,14 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, MOST, OF_OLD = -1, -3, 2**31 - 1, 2**25
 
 
 def set_up_process() -> None:
-    """Have torch refuse whatever may give other bits another time, and keep freed memory."""
+    """Have torch refuse whatever may give other bits another time, round as a CPU does, and keep freed memory."""
     # use_deterministic_algorithms does the same, and imports torch._inductor, which takes two seconds.
     torch.set_deterministic_debug_mode("error")
     # Memory that is not yet written would be filled with NaN, at every one of many small results.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    # By default the LSTMs and convolutions of a GPU round what they multiply to ten bits. The setting that takes this
+    # one's place, `fp32_precision`, makes `torch.backends.cudnn.flags` raise an error.
+    torch.backends.cudnn.allow_tf32 = False
     keep_freed_memory()
 
 

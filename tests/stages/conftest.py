@@ -24,6 +24,9 @@ from stages.results.verbs import FITTING
 
 # As in the commands, which import `stages` before torch.
 torch.set_num_threads(1)
+# Tests hand models tensors of their own making, and compare with what a CPU computes. CUDA_VISIBLE_DEVICES=0 before
+# pytest runs the commands on a GPU: see CONTRIBUTING.md.
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 ROOT = Path(__file__).parents[2]
 LABELS = ("ash", "birch", "cedar")

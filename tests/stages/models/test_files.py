@@ -45,6 +45,22 @@ def test_the_file_holds_what_is_trained_and_nothing_frozen(saved):
     assert all(torch.equal(stored[name], trained[name]) for name in trained)
 
 
+def test_a_model_is_made_from_its_seed_and_no_global_generator_is_changed(model_settings, monkeypatch):
+    def touched(seed):
+        raise AssertionError("the generators of the GPUs were set")
+
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", touched)
+    before = torch.get_rng_state()
+    one, other, again = (trained(files.build(model_settings(), ["a", "b"], [], seed)) for seed in (1, 2, 1))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def trained(model):
+    return torch.cat([tensor.flatten() for tensor in files.trained_state(model).values()])
+
+
 def test_a_loaded_model_predicts_without_dropout(saved):
     assert not files.load(saved[1])[0].training
 
