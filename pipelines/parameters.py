@@ -207,9 +207,9 @@ class _References:
         name, dataset = self.settings.get("model"), self.settings.get("dataset")
         if isinstance(score := self.cell.settings, ScoreSettings):
             for kind, data in score.data().items():
-                declared = dataset_settings(self.parameters, data).columns.declared()
-                if missing := [role for role in score.measures.given()[kind].roles if role not in declared]:
-                    problem = f"`{kind}` reads `{missing[0]}`, and `{data}` has none"
+                there = dataset_settings(self.parameters, data).prepared_columns()
+                if (missing := score.measures.given()[kind].lacks(there)) is not None:
+                    problem = f"`{kind}` reads `{missing}`, and `{data}` has none"
                     remedy = f"name data that have, or declare it in datasets.{data}.columns"
                     raise InputError(self.cell.key(f"measures.{kind}.dataset"), problem, remedy)
         if name is None or dataset is None or (reads := read_any_model(self.parameters, name).reads) is None:

@@ -5,16 +5,18 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from itertools import compress
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from stages.common.errors import InputError
 from stages.prepare import answers
-from stages.prepare.settings import ROLES, Dataset
+from stages.prepare.settings import ROLES, Dataset, Shares
 from stages.prepare.sources import RawTable
 
-LISTS = ("tokens", "tags")
+LISTS = ("tokens", "tags", "groups")
 # How a missing number reads once a program has written it as text.
 NOT_A_NUMBER = ("nan", "NaN")
 
@@ -23,8 +25,8 @@ def clean(table: RawTable, settings: Dataset) -> tuple[pd.DataFrame, Counter[str
     """Return the rows that have a value in every column and a label that counts, and the others by reason.
 
     Returns:
-        A table with a column per role, in the order of `ROLES`: text, and lists of text for tokens, tags
-        and answers; with answers also answer_start, the first one's place in the text. And reason -> number of
+        A table with a column per role, in the order of `ROLES`: text, and lists of text for tokens, tags,
+        groups and answers; with answers also answer_start, the first one's place in the text. And reason -> number of
         rows dropped.
 
     Raises:
@@ -42,8 +44,11 @@ def clean(table: RawTable, settings: Dataset) -> tuple[pd.DataFrame, Counter[str
         rows = rows.assign(**{kept: rows[kept].map(partial(_found, re.compile(pattern))).astype(object)})
     # Before any row is dropped: the next row is that of the source.
     rows = rows.assign(**{role: _following(rows, role) for role in settings.following})
+    if settings.shares is not None:
+        rows = _decided(rows, table, settings, settings.shares)
     for role in table.rows.columns:
-        rows = drop(rows[role].map(_is_missing).astype(bool), role, "missing")
+        # A text may name no group.
+        rows = drop(rows[role].map(_is_none if role == "groups" else _is_missing).astype(bool), role, "missing")
     as_given = rows
     rows = pd.DataFrame(
         {role: _cleaned(rows[role], role, table, settings) for role in ROLES if role in rows.columns},
@@ -54,6 +59,9 @@ def clean(table: RawTable, settings: Dataset) -> tuple[pd.DataFrame, Counter[str
     if settings.labels is not None:
         rows = drop(~rows["label"].isin(list(settings.labels)), "label", "not listed")
         rows = rows.assign(label=rows["label"].map(settings.labels))
+    if settings.group_names is not None:
+        rows = drop(~rows["group"].isin(list(settings.group_names)), "group", "not listed")
+        rows = rows.assign(group=rows["group"].map(settings.group_names))
     if "tags" in rows.columns:
         _check_lengths(rows, table)
     if "answers" in rows.columns:
@@ -77,6 +85,42 @@ def _found(pattern: re.Pattern[str], value: Any) -> str | None:
     return match[1] if match else None
 
 
+def _decided(rows: pd.DataFrame, table: RawTable, settings: Dataset, shares: Shares) -> pd.DataFrame:
+    """Return rows with labels, and lists of groups, in the place of shares of annotators.
+
+    A share that is missing is none of a group, as in Jigsaw's code; of a label it leaves the label missing.
+    """
+
+    def reached(values: "pd.Series[Any]", role: str, name: str) -> "pd.Series[bool]":
+        missing, numbers = values.map(_is_missing).astype(bool), values.map(_number_in).astype(float)
+        if (wrong := ~missing & ~numbers.between(0, 1)).any():
+            problem = f"data row {_number(wrong)} holds {values[wrong].iloc[0]!r}"
+            remedy = f"{role} with `shares` must be a number from 0 to 1"
+            raise InputError(f"{table.name}: column `{name}`", problem, remedy)
+        return numbers >= shares.at_least
+
+    labels = reached(rows["label"], "label", settings.columns.label).map({True: shares.label, False: shares.other})
+    rows = rows.assign(label=labels.astype(object).mask(rows["label"].map(_is_missing).astype(bool), None))
+    if isinstance(names := settings.columns.groups, list):
+        columns = pd.DataFrame(rows["groups"].tolist(), columns=names, index=rows.index, dtype=object)
+        named = np.column_stack([reached(columns[name], "groups", name) for name in names])
+        groups = pd.Series([list(compress(names, row)) for row in named], index=rows.index, dtype=object)
+        rows = rows.assign(groups=groups)
+    return rows
+
+
+def rows_without_shares(table: RawTable) -> int:
+    """Return how many rows of a source table, whose groups have a column each, have a share of none of them."""
+    return sum(all(map(_is_missing, shares)) for shares in table.rows["groups"])
+
+
+def _number_in(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
 def _following(rows: pd.DataFrame, role: str) -> "pd.Series[Any]":
     """Return for each row the value of the next one; None if that is of another time, or there is none."""
     values = rows[role].shift(-1, fill_value=None)
@@ -95,7 +139,11 @@ def _is_missing(value: Any) -> bool:
         return not value.strip() or value.strip() in NOT_A_NUMBER
     if isinstance(value, dict):
         return answers.well_formed(value) and answers.is_empty(value)
-    return value is None or value == [] or (isinstance(value, float) and math.isnan(value))
+    return value == [] or _is_none(value)
+
+
+def _is_none(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _cleaned(values: "pd.Series[Any]", role: str, table: RawTable, settings: Dataset) -> "pd.Series[Any]":

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import compress
@@ -16,6 +17,8 @@ from stages.common.errors import InputError
 from stages.prepare.settings import Format
 
 Columns = dict[str, list[Any]]
+# A file's text, the wanted columns and what a message calls the file -> these columns.
+Reader = Callable[[str, Sequence[str], str], Columns]
 ORANGE_HEADER_ROWS = 3  # names, types, flags
 # Of StereoSet: its lists of items, and its labels of sentences by the roles these play here.
 TASKS = ("intrasentence", "intersentence")
@@ -28,13 +31,17 @@ UNKNOWN = "unknown"
 PARTS = ("stereotype", "antistereotype", "unknown")
 ANSWERS = ("ans0", "ans1", "ans2")
 BBQ_FIELDS = ("context", "question", "category", "context_condition", "label", "answer_info", *ANSWERS)
+# Of HateXplain: its labels; its targets that are no community; our splits by its own.
+LABELS = ("hatespeech", "offensive", "normal")
+NO_COMMUNITY = ("None", "Other")
+DIVISIONS = {"train": "train", "valid": "val", "test": "test"}
 # Of BBQ: (category, example_id) -> which answer is the biased one, None if it is not known, and whether the answers are
 # names.
 Metadata = dict[tuple[str, str], tuple[int | None, bool]]
 
 
 def read(
-    content: bytes, kind: Format, encoding: str, wanted: Sequence[str], where: str, metadata: Metadata | None = None
+    content: bytes, kind: Format, encoding: str, wanted: Sequence[str], where: str, split: str, metadata: Any
 ) -> Columns:
     """Return the wanted columns, all of one length above 0.
 
@@ -44,12 +51,16 @@ def read(
         encoding: Of every format but parquet.
         wanted: Names of columns.
         where: What a message calls the file.
-        metadata: Of `bbq_bias`.
+        split: Whose rows are wanted, of a file that has those of all splits.
+        metadata: What `read_metadata` returned, of a format that has some.
 
     Raises:
         InputError: Wrong encoding, broken format, a column that is absent, or no rows.
     """
-    reader = _READERS.get(kind) if metadata is None else partial(_bbq_bias, metadata)
+    if kind == "hatexplain":
+        reader: Reader | None = partial(_hatexplain, metadata[split])
+    else:
+        reader = partial(_bbq_bias, metadata) if kind == "bbq_bias" else _READERS.get(kind)
     columns = reader(_decode(content, encoding, where), wanted, where) if reader else _parquet(content, wanted, where)
     if not all(columns.values()):
         raise _empty(where)
@@ -174,14 +185,19 @@ def _bbq(text: str, wanted: Sequence[str], where: str) -> Columns:
     return {name: list(compress(columns[name], answered)) for name in wanted}
 
 
-def read_bbq_metadata(content: bytes, encoding: str, where: str) -> Metadata:
-    """Return what BBQ's `additional_metadata.csv` says of its questions; some stand in it twice, and say the same.
+def read_metadata(content: bytes, kind: Format, encoding: str, where: str) -> Any:
+    """Return what the second file of a format says of the rows of the others.
 
     Raises:
-        InputError: Wrong encoding, broken format, a column that is absent, or a place that is no number.
+        InputError: Wrong encoding, broken format, a column or a split that is absent, or a place that is no number.
     """
-    names = ["category", "example_id", "target_loc", "label_type"]
-    rows = _csv(_decode(content, encoding, where), names, where)
+    text = _decode(content, encoding, where)
+    return _divisions(text, where) if kind == "hatexplain" else _bbq_metadata(text, where)
+
+
+def _bbq_metadata(text: str, where: str) -> Metadata:
+    """Read BBQ's `additional_metadata.csv`; some questions stand in it twice, and it says the same of them."""
+    rows = _csv(text, ["category", "example_id", "target_loc", "label_type"], where)
     found: Metadata = {}
     for number, (category, identifier, place, kind) in enumerate(zip(*rows.values(), strict=True), start=1):
         if place not in ("0", "1", "2", "NA"):
@@ -284,6 +300,67 @@ def _bold(text: str, wanted: Sequence[str], where: str) -> Columns:
     return {name: columns[name] for name in wanted}
 
 
+def _divisions(text: str, where: str) -> dict[str, list[str]]:
+    """Read HateXplain's `post_id_divisions.json`: our split -> names of its posts."""
+    try:
+        found = json.loads(text)
+        return {split: [str(name) for name in found[theirs]] for split, theirs in DIVISIONS.items()}
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        problem = f"not laid out like HateXplain's splits ({error})"
+        raise InputError(where, problem, "give post_id_divisions.json, as it was published") from None
+
+
+def _hatexplain(names: list[str], text: str, wanted: Sequence[str], where: str) -> Columns:
+    """Read posts of HateXplain (Mathew et al. 2021) in the order of their names.
+
+    The label is that of the majority of annotators, None where there is none; the groups are the communities that are
+    named more than once. Source: `Preprocess/dataCollect.py` and `Bias_Calculation_NB.ipynb` of its code.
+    """
+    columns: Columns = {"text": [], "label": [], "tokens": [], "groups": []}
+    check_columns(list(columns), wanted, where)
+    remedy = "give dataset.json of HateXplain, as it was published, and its splits as `metadata`"
+    try:
+        posts = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(where, f"not JSON ({error})", remedy) from None
+    for name in names:
+        try:
+            tokens, annotators = posts[name]["post_tokens"], posts[name]["annotators"]
+            label = majority([annotator["label"] for annotator in annotators])
+            groups = communities([annotator["target"] for annotator in annotators])
+            columns["text"].append(" ".join(tokens))
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(where, f"post {name!r} is not laid out like HateXplain's ({error})", remedy) from None
+        columns["label"].append(label)
+        columns["tokens"].append(tokens)
+        columns["groups"].append(groups)
+    return {name: columns[name] for name in wanted}
+
+
+def majority(labels: Sequence[str]) -> str | None:
+    """Return the label that more than half of HateXplain's annotators give; None if there is none.
+
+    Of three who say hatespeech, offensive and normal once each, two find the post toxic and none is the majority:
+    HateXplain leaves it out.
+
+    Raises:
+        ValueError: A label that HateXplain does not have.
+    """
+    if unknown := sorted(set(labels) - set(LABELS)):
+        raise ValueError(f"label {unknown[0]!r}, and allowed are {', '.join(LABELS)}")
+    return next((label for label, times in Counter(labels).items() if 2 * times > len(labels)), None)
+
+
+def communities(targets: Sequence[Sequence[str]]) -> list[str]:
+    """Return the communities that a post's annotators name more than once, in the order of their names.
+
+    Args:
+        targets: What each of the annotators names.
+    """
+    named = Counter(target for annotator in targets for target in annotator if target not in NO_COMMUNITY)
+    return sorted(community for community, times in named.items() if times > 1)
+
+
 def _as_worded(context: str, answer: str) -> str | None:
     """Return the first place in a context that reads as an answer, with or without its article; None if none does."""
     answer = answer.strip()
@@ -303,7 +380,7 @@ def _parquet(content: bytes, wanted: Sequence[str], where: str) -> Columns:
     return {name: table.column(name).to_pylist() for name in wanted}
 
 
-_READERS: dict[str, Callable[[str, Sequence[str], str], Columns]] = {
+_READERS: dict[str, Reader] = {
     "csv": _csv,
     "tsv": _tsv,
     "jsonl": _jsonl,

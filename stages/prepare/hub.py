@@ -55,14 +55,13 @@ def _builder(settings: HubDataset, cache: str) -> Any:
 
 def _table(builder: Any, settings: HubDataset, split: str, name: str) -> RawTable:
     where = f"{settings.repository}, split {name}"
-    roles = settings.columns.declared()
+    wanted = settings.columns.of_source()
     dataset = builder.as_dataset(split=name, in_memory=True)
-    check_columns(dataset.column_names, list(roles.values()), where)
-    wanted = list(dict.fromkeys(roles.values()))
+    check_columns(dataset.column_names, wanted, where)
     columns = dataset.select_columns(wanted).to_dict()
     for column in wanted:
         columns[column] = list(map(_decoder(dataset.features[column]), columns[column]))
-    return RawTable(split, where, by_role(columns, roles))
+    return RawTable(split, where, by_role(columns, settings.columns.declared()))
 
 
 def _decoder(feature: Any) -> Callable[[Any], Any]:

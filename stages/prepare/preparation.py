@@ -11,7 +11,7 @@ from stages.common import artifacts
 from stages.common.errors import InputError
 from stages.common.settings import PARAMETERS
 from stages.prepare import hub, sources
-from stages.prepare.cleaning import clean
+from stages.prepare.cleaning import clean, rows_without_shares
 from stages.prepare.duplicates import remove_duplicates
 from stages.prepare.settings import SPLITS, DatasetSettings, HubDataset
 from stages.prepare.sources import Source
@@ -67,6 +67,13 @@ def prepare(name: str, settings: DatasetSettings) -> Prepared:
             "beyond_limit": beyond,
         },
     }
+    if settings.columns.groups is not None:
+        card["groups"] = {split: rows["groups"].explode().value_counts().to_dict() for split, rows in frames.items()}
+    if isinstance(settings.columns.groups, list):
+        unasked: Counter[str] = Counter()
+        for table in source.tables:
+            unasked[table.split] += rows_without_shares(table)
+        card["rows_without_shares_of_groups"] = dict(unasked)
     return Prepared(frames, card)
 
 

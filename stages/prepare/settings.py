@@ -6,7 +6,7 @@ To bring your own, add an entry:
       source: file                # or package (a file inside an installed package), or hub
       watch: texts                # DVC looks here for changes: the file, or a folder that holds all files
       format: csv                 # csv, tsv, jsonl, parquet, slots (word:TAG ... <=> label), orange (.tab), bbq,
-                                  # bbq_bias, stereoset or crows_pairs
+                                  # bbq_bias, stereoset, crows_pairs, bold or hatexplain
       files: {train: [{path: texts/mine.csv}]}
       columns: {text: comment, label: topic}
       splits: {valid: 0.1, test: 0.2}
@@ -56,6 +56,7 @@ ROLES = (
     "task",
     "direction",
     "group",
+    "groups",
     "author",
     "time",
 )
@@ -63,8 +64,21 @@ ROLES = (
 # Those whose values are one text each, and no part of what answers stand in.
 Plain = Literal["label", "target", "group", "author", "time"]
 Format = Literal[
-    "csv", "tsv", "jsonl", "parquet", "slots", "orange", "bbq", "bbq_bias", "stereoset", "crows_pairs", "bold"
+    "csv",
+    "tsv",
+    "jsonl",
+    "parquet",
+    "slots",
+    "orange",
+    "bbq",
+    "bbq_bias",
+    "stereoset",
+    "crows_pairs",
+    "bold",
+    "hatexplain",
 ]
+# Formats of which a second file says more of the rows.
+METADATA = {"bbq_bias": "additional_metadata.csv", "hatexplain": "post_id_divisions.json"}
 OnProblem = Literal["error", "drop"]
 OnUnseen = Literal["error", "drop", "keep"]
 Name = Annotated[str, Field(min_length=1)]
@@ -96,7 +110,7 @@ FileLists = Files[Annotated[list[File], Field(min_length=1)]]
 
 
 class Columns(Settings):
-    """The source's columns by the role they play; tokens and tags are lists, or texts split at white space.
+    """The source's columns by the role they play; lists are lists there, or texts split at white space.
 
     Attributes:
         question: Asked of the text, which its `answers` stand in: each a text, a list of texts, or SQuAD's
@@ -110,6 +124,9 @@ class Columns(Settings):
         template: What several of the items were made from.
         task: What a model is to do with the sentences, where that differs from item to item.
         direction: Which of two sentences is about the disadvantaged group.
+        group: Which one a text is about.
+        groups: Those that a text names, none, one or several: a column of lists, or a column for each group, of its
+            name, with the share of annotators who find that the text names it (see `shares`).
     """
 
     text: Name
@@ -128,12 +145,20 @@ class Columns(Settings):
     task: Name | None = None
     direction: Name | None = None
     group: Name | None = None
+    groups: Name | Annotated[list[Name], Field(min_length=1)] | None = None
     author: Name | None = None
     time: Name | None = None
 
-    def declared(self) -> dict[str, str]:
-        """Return role -> column of the source, in the order of `ROLES`."""
+    def declared(self) -> dict[str, str | list[str]]:
+        """Return role -> column of the source, or columns of groups, in the order of `ROLES`."""
         return {role: getattr(self, role) for role in ROLES if getattr(self, role) is not None}
+
+    def of_source(self) -> list[str]:
+        """Return the columns of the source that are read, each once."""
+        declared = self.declared().values()
+        return list(
+            dict.fromkeys(name for names in declared for name in ([names] if isinstance(names, str) else names))
+        )
 
     @model_validator(mode="after")
     def _tags_have_tokens(self) -> Self:
@@ -165,6 +190,20 @@ class Fractions(Settings):
         return {split: getattr(self, split) for split in ("valid", "test") if getattr(self, split) is not None}
 
 
+class Shares(Settings):
+    """Of labels and groups that are shares of annotators, numbers from 0 to 1: what they come to.
+
+    Attributes:
+        at_least: The share from which on a text has the label `label`, or names a group.
+        label: The label from there on.
+        other: The label below.
+    """
+
+    at_least: Annotated[float, Field(gt=0, le=1)]
+    label: Name
+    other: Name
+
+
 class Limits(Settings):
     """The rows to keep of each split; None keeps all."""
 
@@ -193,6 +232,8 @@ class Dataset(Settings):
             missing in a row without such a next one.
         headed_by: Role whose value is put before the text, with a colon: who speaks.
         labels: Value in the source -> label; other rows are missing.
+        group_names: Value in the source -> group, of the column `group`; other rows are missing.
+        shares: The label is a share of annotators, and so are groups with a column each.
     """
 
     watch: Name
@@ -202,12 +243,18 @@ class Dataset(Settings):
     following: list[Name] = Field([])
     headed_by: Literal["author", "group", "time"] | None = None
     labels: Annotated[dict[str, str], Field(min_length=1)] | None = None
+    group_names: Annotated[dict[str, Name], Field(min_length=1)] | None = None
+    shares: Shares | None = None
     splits: Fractions = Fractions()
     seed: Annotated[int, Field(ge=0)]
     limit: Limits = Limits()
     when_missing: OnProblem = "error"
     when_unseen: OnUnseen = "error"
     licence: Name
+
+    def prepared_columns(self) -> set[str]:
+        """Return the roles that the prepared tables have."""
+        return set(self.columns.declared())
 
     @model_validator(mode="after")
     def _every_split_has_one_origin(self) -> Self:
@@ -251,12 +298,26 @@ class Dataset(Settings):
             raise ValueError("`headed_by` would move the words that `tokens` or `answers` tell of: leave it out")
         return self
 
+    @model_validator(mode="after")
+    def _shares_are_said_what_they_come_to(self) -> Self:
+        groups = self.columns.groups
+        if isinstance(groups, list) and self.shares is None:
+            raise ValueError("`groups` with a column each are shares: give `shares`, or name one column of lists")
+        if isinstance(groups, list) and len(set(groups)) < len(groups):
+            raise ValueError("`groups` names a column twice: name each once")
+        if self.shares is not None and self.labels is not None:
+            raise ValueError("`labels` and `shares` both give labels: keep one")
+        if self.group_names is not None and self.columns.group is None:
+            raise ValueError("`group_names` are of the column `group`, of which `columns` names none")
+        return self
+
 
 class DatasetOfFiles(Dataset):
     """What `package` and `file` share: files that this stage reads itself.
 
     Attributes:
-        metadata: Of `format: bbq_bias`, the path of its `additional_metadata.csv`.
+        metadata: Of `format: bbq_bias`, the path of its `additional_metadata.csv`; of `hatexplain`, that of its
+            `post_id_divisions.json`.
     """
 
     format: Format
@@ -274,9 +335,11 @@ class DatasetOfFiles(Dataset):
         return encoding
 
     @model_validator(mode="after")
-    def _metadata_are_of_bbq(self) -> Self:
-        if (self.format == "bbq_bias") != bool(self.metadata):
-            raise ValueError("`metadata` and `format: bbq_bias` belong together: give both or neither")
+    def _metadata_are_of_some_formats(self) -> Self:
+        if self.metadata is None and self.format in METADATA:
+            raise ValueError(f"`format: {self.format}` needs `metadata`, the path of its {METADATA[self.format]}")
+        if self.metadata is not None and self.format not in METADATA:
+            raise ValueError(f"`metadata` are of `format` {' and '.join(METADATA)}: leave it out")
         return self
 
     @model_validator(mode="after")
@@ -287,6 +350,11 @@ class DatasetOfFiles(Dataset):
         if any(groups) and self.columns.group:
             raise ValueError("`group` is given by `files` and by `columns`: keep one")
         return self
+
+    def prepared_columns(self) -> set[str]:
+        """See the base: `files` may say of which group all rows of a file are."""
+        files = [file for files in self.files.given().values() for file in files]
+        return super().prepared_columns() | ({"group"} if any(file.group for file in files) else set())
 
 
 class PackageDataset(DatasetOfFiles):

@@ -39,7 +39,7 @@ def load(settings: PackageDataset | FileDataset) -> Source:
     if settings.metadata is not None:
         path, shown = locate(settings.metadata)
         content = _content(path, settings.metadata)
-        metadata = formats.read_bbq_metadata(content, settings.encoding, settings.metadata)
+        metadata = formats.read_metadata(content, settings.format, settings.encoding, settings.metadata)
         card["metadata"] = {"path": shown, **_digest(content, settings.format)}
     for split, entries in settings.files.given().items():
         for entry in entries:
@@ -52,9 +52,16 @@ def load(settings: PackageDataset | FileDataset) -> Source:
     return Source(tables, card | {"files": files})
 
 
-def by_role(columns: Mapping[str, Sequence[Any]], roles: Mapping[str, str]) -> pd.DataFrame:
-    """Return a table with a column per role, from columns of the source; values stay as they are."""
-    return pd.DataFrame({role: pd.Series(columns[column], dtype=object) for role, column in roles.items()})
+def by_role(columns: Mapping[str, Sequence[Any]], roles: Mapping[str, str | list[str]]) -> pd.DataFrame:
+    """Return a table with a column per role, from columns of the source; values stay as they are.
+
+    A role of several columns has a tuple of their values in each row.
+    """
+    values: dict[str, Sequence[Any]] = {
+        role: columns[names] if isinstance(names, str) else list(zip(*(columns[name] for name in names), strict=True))
+        for role, names in roles.items()
+    }
+    return pd.DataFrame({role: pd.Series(each, dtype=object) for role, each in values.items()})
 
 
 def _package(settings: PackageDataset) -> tuple[dict[str, Any], Callable[[str], tuple[Path, str]]]:
@@ -92,12 +99,10 @@ def _only_member(path: Path, name: str) -> bytes:
         raise InputError(name, f"no zip archive ({error})", "give a zip of one file, or the file") from None
 
 
-def _table(
-    settings: PackageDataset | FileDataset, split: str, entry: File, content: bytes, metadata: formats.Metadata | None
-) -> RawTable:
-    roles = settings.columns.declared()
-    columns = formats.read(content, settings.format, settings.encoding, list(roles.values()), entry.path, metadata)
-    rows = by_role(columns, roles)
+def _table(settings: PackageDataset | FileDataset, split: str, entry: File, content: bytes, metadata: Any) -> RawTable:
+    wanted = settings.columns.of_source()
+    columns = formats.read(content, settings.format, settings.encoding, wanted, entry.path, split, metadata)
+    rows = by_role(columns, settings.columns.declared())
     if entry.group:
         rows["group"] = entry.group
     return RawTable(split, entry.path, rows)

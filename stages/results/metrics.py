@@ -153,6 +153,7 @@ METRICS: dict[str, Metric] = {
     "jigsaw_final_score": Metric("fraction", "max", "final score of Jigsaw's competition"),
     "positive_aeg": Metric("difference", 0.0, "average equality gap of toxic texts"),
     "negative_aeg": Metric("difference", 0.0, "average equality gap of other texts"),
+    "group_auc_left_out": Metric("count", None, "texts of groups whose AUCs are not measured"),
     "background_dropped": Metric("count", None, "examples in no background"),
     **{
         f"{name}{ending}": Metric(unit, best, f"{title}{said}")

@@ -10,12 +10,24 @@ from stages.common.errors import InputError, SettingError
 from stages.common.measurements import Measurement
 from stages.measuring.cell import Findings, measure_cell
 from stages.models.fitted import load_any_fitted
-from stages.score import bbq, bold, ceat, crows_pairs, log_probability_bias, predictions, seat, stereoset, weat
+from stages.score import (
+    bbq,
+    bold,
+    ceat,
+    crows_pairs,
+    group_auc,
+    log_probability_bias,
+    predictions,
+    seat,
+    stereoset,
+    weat,
+)
 from stages.score.settings import ScoreSettings
 
 # Each has `read`, which gives what all seeds are measured on, and `measure`, a table and the metrics of one model.
 MODULES: dict[str, ModuleType] = {
     "predictions": predictions,
+    "group_auc": group_auc,
     "stereoset": stereoset,
     "crows_pairs": crows_pairs,
     "bold": bold,

@@ -1,19 +1,23 @@
 """Bias of a classifier of toxic text by areas under the ROC of groups, as Jigsaw and HateXplain measure it."""
 
-from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from stages.common.errors import SettingError
 from stages.common.measurements import Measurement
 from stages.common.statistics import auc, bootstrap_interval
+from stages.common.streams import generator
+from stages.models.evaluate import predict
+from stages.models.fitted import FittedModel
 from stages.score.by_group import GroupFindings
+from stages.score.items import read_items
+from stages.score.settings import Background, GroupAucSettings
 
-Background = Literal["jigsaw", "hatexplain"]
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 # Row numbers of what should score higher, and of what should score lower.
@@ -21,11 +25,64 @@ Sides = tuple[Rows, Rows]
 # Row numbers of a group's toxic and other examples, and of its background's toxic and other examples.
 Part = tuple[Rows, Rows, Rows, Rows]
 
-POWER = -5.0
 # Numbers of a bootstrap that are worked on at a time: a hundred megabytes of them.
 BLOCK = 2**24
-TOXIC = {"hatespeech": True, "offensive": True, "normal": False}
 AREAS = ("subgroup_auc", "bpsn_auc", "bnsp_auc")
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Test texts, and the groups that are compared.
+
+    Attributes:
+        test: The prepared table.
+        about: Columns example_id, toxic and groups, row by row.
+        groups: Names of those that are compared.
+    """
+
+    test: pd.DataFrame
+    about: pd.DataFrame
+    groups: list[str]
+
+
+def read(dataset: str, settings: GroupAucSettings) -> Texts:
+    """Read what all seeds of a cell are measured on.
+
+    Raises:
+        SettingError: The data have no groups or not those that are named, or lack a positive label or all others.
+        InputError: The data cannot be read.
+    """
+    test = read_items(dataset, settings)
+    labels = sorted(test["label"].unique())
+    if unknown := [label for label in settings.positive_labels if label not in labels]:
+        problem = f"{unknown[0]!r} is no label of the test texts of {dataset}"
+        raise SettingError("positive_labels", problem, f"allowed: {', '.join(labels)}")
+    toxic = test["label"].isin(settings.positive_labels)
+    if toxic.all():
+        raise SettingError("positive_labels", f"all test texts of {dataset} have one of these", "leave a label out")
+    named = test["groups"].map(list) if "groups" in test else test["group"].map(lambda group: [group])
+    there = sorted({group for each in named for group in each})
+    if unknown := [group for group in settings.groups or [] if group not in there]:
+        problem = f"no test text of {dataset} names {unknown[0]!r}"
+        raise SettingError("groups", problem, f"allowed: {', '.join(there) or 'none'}")
+    about = test[["example_id"]].assign(toxic=toxic, groups=named)
+    return Texts(test, about, settings.groups or there)
+
+
+def measure(
+    model: FittedModel, texts: Texts, settings: GroupAucSettings, seed: int
+) -> tuple[pd.DataFrame, dict[str, Measurement]]:
+    """Return how each text of each group ranks among others, and the AUCs of groups.
+
+    A text's score is the probability of the positive labels together.
+    """
+    probabilities = np.exp(predict(model.classifier, model.examples(texts.test)).label_log_probabilities)
+    positive = [model.vocabulary.labels.index(label) for label in settings.positive_labels]
+    table = texts.about.assign(score=probabilities[:, positive].sum(axis=1))
+    found = group_auc(table, texts.groups, settings.background, settings.minimum, settings.power, seed)
+    sizes = table["groups"].explode().value_counts()
+    left_out = {f"test/group_auc_left_out/{group}": Measurement(int(sizes[group])) for group in found.left_out}
+    return found.examples.assign(seed=seed), found.measured | left_out
 
 
 def _auc(positives: NDArray[np.float64], negatives: NDArray[np.float64]) -> Measurement:
@@ -34,39 +91,7 @@ def _auc(positives: NDArray[np.float64], negatives: NDArray[np.float64]) -> Meas
     return found if 0 < found.value < 1 else Measurement(found.value, found.n)
 
 
-def communities(targets: Sequence[Sequence[str]]) -> list[str]:
-    """Return the communities that a post's annotators name more than once, in the order of their names.
-
-    Args:
-        targets: What each of the three annotators names.
-
-    Source: HateXplain's notebook `Bias_Calculation_NB.ipynb` (Mathew et al. 2021).
-    """
-    named = Counter(community for annotator in targets for community in annotator)
-    return sorted(community for community, times in named.items() if times > 1)
-
-
-def majority_toxic(labels: Sequence[str]) -> bool | None:
-    """Return whether a post's majority label is one of hate or offence; None where no label has a majority.
-
-    The majority is one of three labels: with hatespeech, offensive and normal once each a post is undecided, and
-    HateXplain leaves it out.
-
-    Args:
-        labels: `hatespeech`, `offensive` or `normal`, of each annotator.
-
-    Raises:
-        ValueError: For another label.
-
-    Source: `Preprocess/dataCollect.py` of HateXplain (Mathew et al. 2021).
-    """
-    if unknown := sorted(set(labels) - set(TOXIC)):
-        raise ValueError(f"{', '.join(unknown)}: no label of HateXplain; allowed: {', '.join(TOXIC)}")
-    [(label, times)] = Counter(labels).most_common(1)
-    return TOXIC[label] if 2 * times > len(labels) else None
-
-
-def generalised_mean(values: Floats, power: float = POWER) -> Floats:
+def generalised_mean(values: Floats, power: float) -> Floats:
     """Return the generalised mean along the last axis, (mean of values^power)^(1/power): the lower ones count most.
 
     Args:
@@ -91,7 +116,7 @@ def generalised_mean(values: Floats, power: float = POWER) -> Floats:
 
 
 def group_auc(
-    table: pd.DataFrame, groups: Sequence[str], background: Background, minimum: int, seed: int
+    table: pd.DataFrame, groups: Sequence[str], background: Background, minimum: int, power: float, seed: int
 ) -> GroupFindings:
     """Return the AUCs of each group, within it and against its background, and what they come to together.
 
@@ -106,6 +131,7 @@ def group_auc(
         background: What a group is held against. `jigsaw`: all examples outside it. `hatexplain`: examples of the
             other groups; those of no group are dropped.
         minimum: The fewest toxic and the fewest other examples that a group, and its background, must have.
+        power: Of the generalised means, below 0.
         seed: Of the bootstrap of the generalised means.
 
     Returns:
@@ -142,7 +168,7 @@ def group_auc(
         measured[f"test/positive_aeg/{group}"] = _gap(scores[own_toxic], scores[other_toxic])
         measured[f"test/negative_aeg/{group}"] = _gap(scores[own_other], scores[other_other])
     if parts:
-        measured |= _means(scores, toxic, areas, used, seed, final=background == "jigsaw")
+        measured |= _means(scores, toxic, areas, used, power, seed, final=background == "jigsaw")
     measured["test/groups_measured"] = Measurement(len(parts))
     measured["test/groups_left_out"] = Measurement(len(left_out))
     measured["test/background_dropped"] = Measurement(int((~used).sum()))
@@ -188,6 +214,7 @@ def _means(
     toxic: NDArray[np.bool_],
     areas: dict[str, list[Sides]],
     used: NDArray[np.bool_],
+    power: float,
     seed: int,
     final: bool,
 ) -> dict[str, Measurement]:
@@ -200,28 +227,33 @@ def _means(
     once = used.astype(np.int64)
     measured = {}
     for name, means in terms.items():
-        statistic = partial(_mean_of_means, scores=scores, means=means)
+        statistic = partial(_mean_of_means, scores=scores, means=means, power=power)
         [value] = statistic(once[None])
-        ends = bootstrap_interval(statistic, once, np.random.default_rng(seed))
+        ends = bootstrap_interval(statistic, once, generator(seed, "examples of groups"))
         # A replicate in which no group has an AUC has no mean.
         interval = ends if np.isfinite(ends).all() else (None, None)
         measured[f"test/{name}"] = Measurement(float(value), int(once.sum()), *interval)
     return measured
 
 
-def _mean_of_means(times: Rows, scores: Floats, means: list[list[Sides]]) -> Floats:
+def _mean_of_means(times: Rows, scores: Floats, means: list[list[Sides]], power: float) -> Floats:
     """Return, of each replicate, the mean of generalised means of AUCs.
 
     Args:
         times: (replicates, n) how often each row is in a replicate.
         scores: (n,) of the rows.
         means: Of each generalised mean, the sides of its AUCs.
+        power: Of the generalised means.
     """
     blocks = np.array_split(times, -(-times.size // BLOCK))
     found: Floats = np.concatenate(
         [
             np.mean(
-                [generalised_mean(np.stack([_area(block, scores, *pair) for pair in sides], 1)) for sides in means], 0
+                [
+                    generalised_mean(np.stack([_area(block, scores, *pair) for pair in sides], 1), power)
+                    for sides in means
+                ],
+                0,
             )
             for block in blocks
         ]

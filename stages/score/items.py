@@ -1,4 +1,4 @@
-"""Read the items of a benchmark, whose sentences a language model compares."""
+"""Read the texts or items that a kind measures on, with the columns that it needs."""
 
 import pandas as pd
 
@@ -10,7 +10,7 @@ from stages.score.settings import KindSettings
 def read_items(dataset: str, settings: KindSettings) -> pd.DataFrame:
     """Return the test split of some data; SettingError if it lacks one of the columns that are measured."""
     items = read_split(dataset, "test")
-    if missing := [name for name in settings.roles if name not in items]:
-        problem = f"{dataset} has no column `{missing[0]}`, which is read"
+    if (missing := settings.lacks(items.columns)) is not None:
+        problem = f"{dataset} has no column `{missing}`, which is read"
         raise SettingError("dataset", problem, "name data that have, or declare it in their `columns`")
     return items

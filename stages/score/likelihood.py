@@ -1,10 +1,10 @@
 """How likely a causal language model finds each token of sentences that are compared with each other.
 
-Such sentences mostly begin alike, and what a network makes of that beginning is the same for all: it is read once.
+Such sentences mostly begin alike, and what a network makes of that beginning is the same for all: it is read once,
+where that saves more than a further pass takes.
 """
 
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -14,6 +14,12 @@ from torch import Tensor
 from stages.models.encoders import padded_ids
 from stages.models.language import LanguageModel
 from stages.score.tokens import Tokens, check_length, whole_tokenizer
+
+# Of groups that are read at once: how many tokens their texts begin with that are read once, and their numbers.
+Batch = tuple[int, list[int]]
+
+# A pass over few tokens takes as long as one over so many: the weights are read all the same. Measured on two cores.
+PASS = 32
 
 
 def whole_tokens(model: LanguageModel, texts: Sequence[str]) -> list[Tokens]:
@@ -35,7 +41,7 @@ def log_probabilities(model: LanguageModel, groups: Sequence[Sequence[Tokens]]) 
 
     Args:
         model: In eval mode.
-        groups: n groups of texts, as tokens behind the mark of a beginning. What a group begins with is read once.
+        groups: n groups of texts, as tokens behind the mark of a beginning.
     """
     found: list[list[NDArray[np.float64]]] = [[] for _ in groups]
     for shared, batch in _batches(model, groups):
@@ -55,10 +61,12 @@ def _log_probabilities(model: LanguageModel, begun: Tensor, rest: Tensor, group:
 
     Args:
         model: See above.
-        begun: (groups, shared) tokens that a group begins with.
+        begun: (groups, shared) tokens that a group begins with; none where nothing is shared.
         rest: (texts, width) those of its texts behind them, at least 1; no token looks at padding behind it.
         group: (texts,) the row of a text's group.
     """
+    if not begun.shape[1]:
+        return _taken(model.network(input_ids=rest[:, :-1], use_cache=False).logits, rest[:, 1:])
     read = model.network(input_ids=begun, use_cache=True)
     of_beginning = _taken(read.logits[:, :-1], begun[:, 1:])[group]
     logits = read.logits[group, -1:]
@@ -74,15 +82,30 @@ def _taken(logits: Tensor, ids: Tensor) -> Tensor:
     return torch.log_softmax(logits, dim=2).gather(2, ids[..., None])[..., 0].double()
 
 
-def _batches(model: LanguageModel, groups: Sequence[Sequence[Tokens]]) -> Iterator[tuple[int, list[int]]]:
-    """Yield numbers of groups that share as many tokens each, with that number; those of like length together."""
-    shared = [_shared(group) for group in groups]
-    order = sorted(range(len(groups)), key=lambda number: (shared[number], max(map(len, groups[number]))))
-    for length, alike in groupby(order, key=shared.__getitem__):
-        numbers = list(alike)
-        at_once = max(1, model.chunk // max(len(groups[number]) for number in numbers))
-        for start in range(0, len(numbers), at_once):
-            yield length, numbers[start : start + at_once]
+def _batches(model: LanguageModel, groups: Sequence[Sequence[Tokens]]) -> list[Batch]:
+    """Return batches that hold each group once; those with like beginnings together, or of like length."""
+    if not groups:
+        return []
+    shared, longest = [_shared(group) for group in groups], [max(map(len, group)) for group in groups]
+    at_once = max(1, model.chunk // max(map(len, groups)))
+
+    def plan(first: list[int], second: list[int]) -> tuple[int, list[Batch]]:
+        """Return what the batches cost, in tokens, and these, in the order of two properties of groups."""
+        cost, batches = 0, []
+        order = sorted(range(len(groups)), key=lambda number: (first[number], second[number]))
+        for start in range(0, len(order), at_once):
+            numbers = order[start : start + at_once]
+            texts, width = sum(len(groups[number]) for number in numbers), max(longest[number] for number in numbers)
+            length = min(shared[number] for number in numbers)
+            # The last tokens are read by nothing: one behind the beginning takes no further pass.
+            further = PASS if width - length > 1 else 0
+            if length * (texts - len(numbers)) <= further:
+                length = further = 0
+            cost += length * len(numbers) + (width - length) * texts + further
+            batches.append((length, numbers))
+        return cost, batches
+
+    return min(plan(shared, longest), plan(longest, shared), key=lambda found: found[0])[1]
 
 
 def _shared(texts: Sequence[Tokens]) -> int:

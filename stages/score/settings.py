@@ -1,6 +1,7 @@
 """Settings of one scoring cell: `<study>.score` in params.yaml."""
 
 from abc import abstractmethod
+from collections.abc import Container
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self, get_args
 
@@ -42,6 +43,10 @@ class KindSettings(Settings):
     @abstractmethod
     def takes(cls, model: AnyModelSettings) -> bool:
         """Return whether it can measure models of these settings."""
+
+    def lacks(self, columns: Container[str]) -> str | None:
+        """Return the first of the columns that it needs which data with these do not have."""
+        return next((role for role in self.roles if role not in columns), None)
 
     def inputs(self, dataset: str) -> list[Path]:
         """Return what it reads besides the models: test examples, and what else there is."""
@@ -96,6 +101,46 @@ class PredictionSettings(KindSettings):
     def inputs(self, dataset: str) -> list[Path]:
         """See the base: also local lists of words."""
         return [*super().inputs(dataset), *self.swaps.inputs()]
+
+
+# What a group's texts are held against (stages/score/group_auc.py).
+Background = Literal["jigsaw", "hatexplain"]
+
+
+class GroupAucSettings(KindSettings):
+    """AUCs of a classifier's scores of toxic text, by the groups that texts name (stages/score/group_auc.py).
+
+    Attributes:
+        positive_labels: The labels of toxic texts; the score is the probability of them together.
+        background: Of a group: all texts outside it, or those of the other groups.
+        groups: Those that are compared; all that the test texts name, if left out.
+        minimum: The fewest toxic and the fewest other texts of a group, and of its background.
+        power: Of the generalised means: the lower, the more count the lowest AUCs.
+    """
+
+    models = "classifiers"
+    roles = ("groups",)
+    positive_labels: Annotated[list[Word], Field(min_length=1)]
+    background: Background
+    groups: Annotated[list[Word], Field(min_length=1)] | None = None
+    minimum: int = Field(ge=1)
+    power: float = Field(default=-5.0, lt=0)
+
+    @model_validator(mode="after")
+    def _each_is_named_once(self) -> Self:
+        for names in (self.positive_labels, self.groups or []):
+            if repeated := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+                raise ValueError(f"{', '.join(repeated)}: name each once")
+        return self
+
+    @classmethod
+    def takes(cls, model: AnyModelSettings) -> bool:
+        """See the base."""
+        return model.classifies
+
+    def lacks(self, columns: Container[str]) -> str | None:
+        """See the base: a column with one group of each text does, too."""
+        return None if "group" in columns else super().lacks(columns)
 
 
 class StereoSetSettings(OfLanguageModels):
@@ -315,6 +360,7 @@ class Measures(Settings):
     """What is measured, by kind; each has a module of its name, and writes a table of its name."""
 
     predictions: PredictionSettings | None = None
+    group_auc: GroupAucSettings | None = None
     stereoset: StereoSetSettings | None = None
     crows_pairs: CrowsPairsSettings | None = None
     bold: BoldSettings | None = None

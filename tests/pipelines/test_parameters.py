@@ -439,6 +439,28 @@ def test_what_a_kind_cannot_measure_is_refused(measures, message):
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        ("redditbias", None),
+        ("newsgroups", "measures.group_auc.dataset: `group_auc` reads `groups`, and `newsgroups` has none; name data"),
+    ],
+)
+def test_groups_are_a_column_or_said_of_files(dataset, message):
+    """RedditBias has a file for each group."""
+    parameters = comparing()
+    study = parameters["compared"] | {"model": "mean", "dataset": dataset}
+    measures = {"group_auc": {"positive_labels": ["stereotype"], "background": "jigsaw", "minimum": 30}}
+    study["score"]["base"]["measures"] = measures
+    parameters["compared"] = study
+    if message is None:
+        validate(parameters)
+    else:
+        with pytest.raises(InputError) as error:
+            validate(parameters)
+        assert message in str(error.value)
+
+
 def test_what_trains_needs_a_train_split():
     parameters = comparing()
     parameters["compared"]["dataset"] = "pairs"

@@ -226,15 +226,15 @@ def test_a_place_of_the_biased_answer_that_is_none_is_refused(project: Project) 
     assert message in project.refused()
 
 
-def test_metadata_belong_to_bbq_alone_and_are_watched(project: Project) -> None:
+def test_metadata_belong_to_some_formats_and_are_watched(project: Project) -> None:
     declare_questions(project, [question(0)], "Age,0,1,label")
     Path("elsewhere.csv").write_text("category,example_id,target_loc,label_type")
     project.declare(metadata="elsewhere.csv")
     assert "`watch` must be elsewhere.csv or a folder that holds it" in project.refused()
     project.declare(metadata=None)
-    assert "`metadata` and `format: bbq_bias` belong together" in project.refused()
+    assert "`format: bbq_bias` needs `metadata`, the path of its additional_metadata.csv" in project.refused()
     project.declare(metadata="texts/metadata.csv", format="jsonl")
-    assert "`metadata` and `format: bbq_bias` belong together" in project.refused()
+    assert "`metadata` are of `format` bbq_bias and hatexplain: leave it out" in project.refused()
 
 
 def test_the_biased_answer_is_who_a_stereotype_is_of_where_a_question_asks_for_it() -> None:

@@ -114,12 +114,12 @@ def test_a_wrong_measure_is_one_line_and_leaves_nothing(fitted, changes, message
     [
         (
             {},
-            "params.yaml: toy.score.base.measures: {} is not allowed; name one or more of: predictions, stereoset, cr",
+            "params.yaml: toy.score.base.measures: {} is not allowed; name one or more of: predictions, group_auc, st",
         ),
-        ({"predictions": None}, "toy.score.base.measures: {} is not allowed; name one or more of: predictions, stereo"),
+        ({"predictions": None}, "toy.score.base.measures: {} is not allowed; name one or more of: predictions, group_"),
         (
             {"guesses": {}},
-            "base.measures.guesses: no such setting; allowed: bbq, bold, ceat, crows_pairs, log_probability_bias, ",
+            "base.measures.guesses: no such setting; allowed: bbq, bold, ceat, crows_pairs, group_auc, log_pro",
         ),
     ],
 )

@@ -1,19 +1,23 @@
+from functools import partial
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
+from stages.common.errors import SettingError
 from stages.common.statistics import auc
+from stages.models.evaluate import predict
+from stages.models.fitted import load_fitted
 from stages.results.metrics import METRICS
-from stages.score.group_auc import (
-    communities,
-    generalised_mean,
-    group_auc,
-    majority_toxic,
-)
+from stages.score import group_auc as kind
+from stages.score.group_auc import generalised_mean, read
+from stages.score.settings import GroupAucSettings, ScoreSettings
 
 AREAS = ("subgroup_auc", "bpsn_auc", "bnsp_auc")
 BACKGROUNDS = ("jigsaw", "hatexplain")
+group_auc = partial(kind.group_auc, power=-5.0)
 
 
 def table(rows):
@@ -57,7 +61,7 @@ SMALL = table([(0.6, 1, "g"), (0.5, 0, "g"), (0.3, 1, "h"), (0.2, 0, "h"), (0.9,
     ("values", "mean"), [([0.8] * 9 + [0.5], 0.700078), ([0.9, 0.8], 0.841306), ([0.6, 0.6], 0.6), ([0.7, 0.0], 0.0)]
 )
 def test_the_generalised_mean_is_that_of_the_card(values, mean):
-    assert generalised_mean(np.array(values)) == pytest.approx(mean, abs=5e-7)
+    assert generalised_mean(np.array(values), -5.0) == pytest.approx(mean, abs=5e-7)
 
 
 def test_the_generalised_mean_goes_to_the_least_value():
@@ -70,7 +74,7 @@ def test_the_generalised_mean_goes_to_the_least_value():
 
 def test_the_generalised_mean_leaves_out_what_is_not_there():
     values = np.array([[0.9, np.nan, 0.8], [np.nan, np.nan, np.nan], [0.0, np.nan, 0.0]])
-    assert generalised_mean(values) == pytest.approx([0.841306, np.nan, 0.0], abs=5e-7, nan_ok=True)
+    assert generalised_mean(values, -5.0) == pytest.approx([0.841306, np.nan, 0.0], abs=5e-7, nan_ok=True)
 
 
 @pytest.mark.parametrize("power", [0, 1])
@@ -113,8 +117,8 @@ def test_the_two_backgrounds_differ_by_the_examples_of_no_group():
 def test_an_example_of_another_group_only_counts_as_one_of_none():
     frame = SMALL.assign(groups=[[name or "elsewhere" for name in named or [""]] for named in SMALL["groups"]])
     for background in BACKGROUNDS:
-        assert group_auc(frame, ["g", "h"], background, 1, 0).measured == (
-            group_auc(SMALL, ["g", "h"], background, 1, 0).measured
+        assert group_auc(frame, ["g", "h"], background, 1, seed=0).measured == (
+            group_auc(SMALL, ["g", "h"], background, 1, seed=0).measured
         )
 
 
@@ -205,7 +209,7 @@ def test_a_replicate_is_averaged_over_the_groups_that_it_has():
     found = group_auc(SMALL, ["g", "h"], "jigsaw", 1, seed=0).measured["test/generalised_mean_subgroup_auc"]
     assert (found.value, found.n, found.ci_low) == (1.0, 6, None)
     frame = pd.concat([SMALL, random_table(8).assign(groups=[["h"]] * 120)])
-    assert group_auc(frame, ["g", "h"], "jigsaw", 1, 0).measured["test/generalised_mean_subgroup_auc"].ci_low > 0
+    assert group_auc(frame, ["g", "h"], "jigsaw", 1, seed=0).measured["test/generalised_mean_subgroup_auc"].ci_low > 0
 
 
 def test_the_bootstrap_covers_the_generalised_mean():
@@ -216,7 +220,7 @@ def test_the_bootstrap_covers_the_generalised_mean():
         toxic = draws.random(200) < 0.5
         groups = draws.choice(["a", "b"], 200)
         frame = table(zip(draws.normal(size=200) + toxic, toxic, groups, strict=True))
-        found = group_auc(frame, ["a", "b"], "jigsaw", 10, seed).measured["test/generalised_mean_bpsn_auc"]
+        found = group_auc(frame, ["a", "b"], "jigsaw", 10, seed=seed).measured["test/generalised_mean_bpsn_auc"]
         hits += found.ci_low <= truth <= found.ci_high
     assert hits >= 16
 
@@ -240,42 +244,114 @@ def test_a_table_without_an_auc_is_refused(frame, minimum, message):
         group_auc(frame, ["g"], "jigsaw", minimum, seed=0)
 
 
-@pytest.mark.parametrize(
-    ("targets", "named"),
-    [
-        ([["Women", "Caucasian"], ["Caucasian"], ["Women"]], ["Caucasian", "Women"]),
-        ([["Islam"], ["Other"], ["None"]], []),
-        ([["African", "Islam"], ["Islam", "Jewish"], ["African", "Islam", "Jewish"]], ["African", "Islam", "Jewish"]),
-        ([["None"], ["None"], ["Asian"]], ["None"]),
-        ([], []),
-    ],
-)
-def test_a_community_is_one_that_is_named_more_than_once(targets, named):
-    assert communities(targets) == named
-
-
-@pytest.mark.parametrize(
-    ("labels", "toxic"),
-    [
-        (["hatespeech", "hatespeech", "normal"], True),
-        (["offensive", "normal", "offensive"], True),
-        (["normal", "hatespeech", "normal"], False),
-        # Two of three call it toxic, yet not in one word.
-        (["hatespeech", "offensive", "normal"], None),
-    ],
-)
-def test_toxic_is_a_majority_for_one_of_its_two_labels(labels, toxic):
-    assert majority_toxic(labels) is toxic
-
-
-def test_another_label_is_refused():
-    with pytest.raises(ValueError, match="rude: no label of HateXplain; allowed: hatespeech, offensive, normal"):
-        majority_toxic(["rude", "normal", "normal"])
-
-
 def test_groups_that_are_parted_without_an_error_have_no_interval():
     frame = table([(0.9, True, "a"), (0.1, False, "a"), (0.8, True, "b"), (0.2, False, "b")] * 3)
     found = group_auc(frame, ["a", "b"], "jigsaw", minimum=2, seed=0).measured
     for name in ("subgroup_auc/a", "bpsn_auc/b", "positive_aeg/a"):
         assert found[f"test/{name}"].ci_low is found[f"test/{name}"].ci_high is None
     assert found["test/subgroup_auc/a"].value == 1
+
+
+@pytest.fixture
+def named(study):
+    """The study, fitted, whose test texts name none, one or two of three groups, of which `few` is named twice."""
+    path = Path("data/prepared/trees/test.parquet")
+    table = pd.read_parquet(path).drop(columns="group")
+    groups = [["north"], [], ["south", "north"], ["south"], []] * 18
+    table = table.assign(groups=groups)
+    for row in (1, 4):
+        table.at[row, "groups"] = ["few"]
+    table.to_parquet(path)
+    settings = {"positive_labels": ["ash", "birch"], "background": "hatexplain", "minimum": 3}
+    study.parameters["toy"]["score"]["base"]["measures"] = {"group_auc": settings}
+    study.done("train", "none")
+    return study
+
+
+def settings_of(study):
+    return study.parameters["toy"]["score"]["base"]["measures"]["group_auc"]
+
+
+def test_the_command_writes_the_areas_of_what_the_model_says(named):
+    metrics = named.done("score", "none")["metrics"]
+    test, fitted = pd.read_parquet("data/prepared/trees/test.parquet"), load_fitted("toy", "none", 0)
+    said = np.exp(predict(fitted.classifier, fitted.examples(test)).label_log_probabilities)
+    score = 1 - said[:, fitted.vocabulary.labels.index("cedar")]
+    frame = test.assign(score=score, toxic=test["label"] != "cedar")
+    for group in ("north", "south"):
+        for name, value in brute_force(frame, group, ["few", "north", "south"], "hatexplain").items():
+            assert metrics[f"test/{name}/{group}"]["0"]["value"] == pytest.approx(value)
+    assert metrics["test/group_auc_left_out/few"]["0"]["value"] == 2
+    assert metrics["test/groups_left_out"]["0"]["value"] == 1
+    assert metrics["test/background_dropped"]["0"]["value"] == 34
+    table = pd.read_parquet("data/scores/toy/none/group_auc.parquet")
+    assert table.groupby("group").size().to_dict() == {"north": 36, "south": 36}
+    assert set(table["seed"]) == {0}
+    assert {key.split("/")[1] for key in metrics} <= set(METRICS)
+
+
+def test_only_groups_that_are_named_are_compared_and_make_a_background(named):
+    settings_of(named)["groups"] = ["north"]
+    metrics = named.done("score", "none")["metrics"]
+    # Of one group alone HateXplain's background is empty.
+    assert metrics["test/group_auc_left_out/north"]["0"]["value"] == 36
+    assert metrics["test/background_dropped"]["0"]["value"] == 90 - 36
+    settings_of(named)["background"] = "jigsaw"
+    assert "test/bpsn_auc/north" in named.done("score", "none")["metrics"]
+
+
+def test_the_power_is_that_of_the_means(named):
+    settings_of(named)["power"] = -1.0
+    metrics = named.done("score", "none")["metrics"]
+    areas = [metrics[f"test/bpsn_auc/{group}"]["0"]["value"] for group in ("north", "south")]
+    assert metrics["test/generalised_mean_bpsn_auc"]["0"]["value"] == pytest.approx(stats.hmean(areas))
+
+
+def test_a_column_of_one_group_of_each_text_does(study):
+    given = GroupAucSettings.model_validate({"positive_labels": ["ash"], "background": "jigsaw", "minimum": 3})
+    texts = read("trees", given)
+    assert texts.groups == ["north", "south"]
+    assert texts.about["groups"].tolist() == [["north"], ["south"]] * 45
+    assert texts.about["toxic"].equals(texts.test["label"] == "ash")
+
+
+def test_two_runs_of_the_command_are_byte_identical(named):
+    named.done("score", "none")
+    first = named.files()
+    named.done("score", "none")
+    assert named.files() == first
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"positive_labels": ["oak"]}, "positive_labels: 'oak' is no label of the test texts of trees; allowed: ash, "),
+        (
+            {"positive_labels": ["ash", "birch", "cedar"]},
+            "positive_labels: all test texts of trees have one of these; leave a label out",
+        ),
+        ({"positive_labels": ["ash", "ash"]}, "ash: name each once"),
+        ({"positive_labels": []}, "positive_labels: [] is not allowed"),
+        ({"groups": ["west"]}, "groups: no test text of trees names 'west'; allowed: few, north, south"),
+        ({"background": "all"}, "background: 'all' is not allowed"),
+        ({"minimum": 0}, "minimum: 0 is not allowed"),
+        ({"power": 0.0}, "power: 0.0 is not allowed"),
+    ],
+)
+def test_settings_that_measure_nothing_are_refused(named, changes, message):
+    settings_of(named).update(changes)
+    assert message in named.refused("score", "none")
+
+
+def test_data_without_groups_are_refused(named):
+    path = Path("data/prepared/trees/test.parquet")
+    pd.read_parquet(path).drop(columns="groups").to_parquet(path)
+    with pytest.raises(SettingError, match="trees has no column `groups`, which is read"):
+        read("trees", GroupAucSettings.model_validate(settings_of(named)))
+
+
+def test_a_language_model_is_refused(named, byte_settings):
+    measures = {"group_auc": settings_of(named)}
+    score = ScoreSettings.model_validate({"dataset": "trees", "seeds": [0], "measures": measures})
+    with pytest.raises(SettingError, match="`group_auc` measures classifiers, and `none` has"):
+        score.check("none", byte_settings)

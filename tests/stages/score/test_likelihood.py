@@ -5,7 +5,7 @@ import pytest
 
 from stages.common.errors import InputError
 from stages.models import files
-from stages.score.likelihood import continued_tokens, log_probabilities, whole_tokens
+from stages.score.likelihood import PASS, continued_tokens, log_probabilities, whole_tokens
 from tests.stages.score.one_by_one import log_probabilities_one_by_one
 
 
@@ -23,19 +23,47 @@ def test_batches_with_shared_beginnings_say_what_one_text_at_a_time_says(compare
             np.testing.assert_allclose(said, log_probabilities_one_by_one(model, text), atol=1e-5)
 
 
-def test_what_all_begin_with_is_read_once(compared, any_model):
+@pytest.fixture
+def passes(any_model):
+    """A model, and the shapes of what its network reads, pass by pass."""
     model = files.build(any_model, [], [], seed=0).eval()
-    texts = [whole_tokens(model, [f"ba be bi {end}" for end in ("du", "fa")])]
     read, forward = [], model.network.forward
 
-    def counted(*args, **given):
-        read.append(given["input_ids"].numel())
+    def recorded(*args, **given):
+        read.append(tuple(given["input_ids"].shape))
         return forward(*args, **given)
 
-    model.network.forward = counted
-    log_probabilities(model, texts)
-    longest = max(map(len, texts[0]))
-    assert sum(read) < 2 * (longest - 1)
+    model.network.forward = recorded
+    return model, read
+
+
+BEGINNING = [4] * (PASS // 2)
+
+
+@pytest.mark.parametrize(
+    ("groups", "shapes"),
+    [
+        # Two texts of a kind save the beginning once, four of them three times.
+        ([[[*BEGINNING, 5, 6], [*BEGINNING, 6, 5]]], [(2, PASS // 2 + 1)]),
+        ([[[*BEGINNING, *end] for end in ([5, 6], [6, 5], [5, 5], [6, 6])]], [(1, PASS // 2), (4, 1)]),
+        # Nothing is behind the beginning but what is asked for: it takes no further pass.
+        ([[[4, 5], [4, 6]]], [(1, 1)]),
+        # A group that begins with more is read with one that begins with less.
+        (
+            [[[*BEGINNING, 4, end, 7] for end in (5, 6, 7)], [[*BEGINNING, end, 7] for end in (5, 6, 8)]],
+            [(2, PASS // 2), (6, 2)],
+        ),
+    ],
+    ids=["short", "long", "last", "two"],
+)
+def test_what_all_begin_with_is_read_once_where_that_saves_more_than_a_pass(passes, groups, shapes):
+    model, read = passes
+    log_probabilities(model, groups)
+    assert read == shapes
+
+
+def test_no_group_has_nothing(any_model):
+    assert log_probabilities(files.build(any_model, [], [], seed=0).eval(), []) == []
 
 
 def test_a_continued_text_is_that_text_with_a_space_before_what_follows(any_model):
