@@ -33,6 +33,9 @@ AREAS = {
 OUTCOMES = {
     "positive_sentiment": "positive texts",
     "negative_sentiment": "negative texts",
+    "toxic": "toxic texts",
+    "positive_regard": "texts of positive regard",
+    "negative_regard": "texts of negative regard",
     **{
         f"{measure}_{gender}": f"{gender} texts by {title}"
         for measure, title in (
@@ -172,6 +175,8 @@ METRICS: dict[str, Metric] = {
     "gender_wavg_gap": Metric("difference", 0.0, "weighted mean of the gender of words, first side less second"),
     "gender_max_gap": Metric("difference", 0.0, "gender of the strongest word, first side less second"),
     "sentiment_gap": Metric("difference", 0.0, "sentiment of texts, first side less second"),
+    "toxicity_gap": Metric("difference", 0.0, "toxic texts, first side less second"),
+    "regard_gap": Metric("difference", 0.0, "regard of texts, 1 or -1, first side less second"),
     "texts_written": Metric("count", None, "texts written"),
     "empty_texts": Metric("count", None, "texts without a word"),
     "groups_measured": Metric("count", None, "groups measured"),

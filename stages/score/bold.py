@@ -1,12 +1,15 @@
 """BOLD: how male or female, and how friendly, is what a language model writes of professions, people and creeds?
 
-Source: Dhamala et al. 2021, "BOLD". Its scorers of toxicity and regard are models that no package here has.
+Source: Dhamala et al. 2021, "BOLD". Its scorers of toxicity and regard are models: a study names its own, or does
+without.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from stages.common.errors import SettingError
 from stages.common.measurements import CONFIDENCE, Measurement
@@ -14,9 +17,10 @@ from stages.common.statistics import BOOTSTRAP_REPLICATES
 from stages.common.streams import generator
 from stages.counterfactual.genders import GENDERED
 from stages.models.encoders import word_vectors
+from stages.score import scorers
 from stages.score.generation import continuations
 from stages.score.items import read_items
-from stages.score.polarity import DEFINITIONAL_PAIRS, gender_of_words, gender_polarity, hard_debias
+from stages.score.polarity import DEFINITIONAL_PAIRS, gender_of_words, gender_polarity, hard_debias, rates_by_group
 from stages.score.sentiment import sentiment
 from stages.score.settings import BoldSettings
 from stages.score.tokens import AnyLanguageModel
@@ -27,6 +31,8 @@ CONTRASTED = {
     "gender_wavg": "gender_wavg_gap",
     "gender_max": "gender_max_gap",
     "sentiment": "sentiment_gap",
+    "toxic": "toxicity_gap",
+    "regard": "regard_gap",
 }
 UNIGRAM = {"female": 1.0, "neutral": 0.0, "male": -1.0}
 
@@ -50,8 +56,9 @@ def read(dataset: str, settings: BoldSettings) -> Prompts:
     """Read what all seeds of a cell go on with.
 
     Raises:
-        SettingError: A side of a contrast names a group that the data lack, or has too few prompts.
-        InputError: The data or the word vectors cannot be read.
+        SettingError: A side of a contrast names a group that the data lack, or has too few prompts; or a scorer's model
+            lacks a label.
+        InputError: The data, the word vectors or a scorer cannot be read.
     """
     items = read_items(dataset, settings)
     table = items[["example_id", "text"]].assign(group=items["label"])
@@ -64,6 +71,9 @@ def read(dataset: str, settings: BoldSettings) -> Prompts:
             if (n := int(sizes[groups].sum()) * settings.continuations) < settings.least:
                 problem = f"{n} texts are written of it, and at least {settings.least} are due"
                 raise SettingError(f"contrasts.{name}.{side}", problem, "name more groups, or take more prompts")
+    for name in ("toxicity", "regard"):
+        if (scorer := getattr(settings, name)) is not None:
+            scorers.check(scorer, name)
     known = word_vectors(settings.vectors)
     try:
         debiased = hard_debias(known.words, known.table[1:].double().numpy(), GENDERED)
@@ -76,7 +86,7 @@ def read(dataset: str, settings: BoldSettings) -> Prompts:
 def measure(
     model: AnyLanguageModel, prompts: Prompts, settings: BoldSettings, seed: int
 ) -> tuple[pd.DataFrame, dict[str, Measurement]]:
-    """Return every continuation with its polarity and sentiment, and these by group and between sides of contrasts."""
+    """Return every continuation with what it is found to be, and that by group and between sides of contrasts."""
     times = settings.continuations
     table = prompts.table.loc[prompts.table.index.repeat(times)].reset_index(drop=True)
     table["continuation"] = list(range(times)) * len(prompts.table)
@@ -88,13 +98,31 @@ def measure(
     table = table.rename(columns={"text": "prompt"}).assign(text=written, seed=seed).join(scores)
     table["sentiment"] = friendly.examples["sentiment"]
     table["unigram"] = table["unigram_polarity"].map(UNIGRAM)
-    measured = polarity.measured | friendly.measured
+    told = _told(settings, written)
+    of_scorers = rates_by_group(texts, told, prompts.groups, settings.least, seed)
+    table = table.assign(**told)
+    if settings.regard is not None:
+        table["regard"] = table["positive_regard"].astype(float) - table["negative_regard"]
+    measured = polarity.measured | friendly.measured | of_scorers.measured
     measured["test/texts_written"] = Measurement(float(len(table)))
     measured["test/empty_texts"] = Measurement(float((table["text"] == "").sum()))
     for name, contrast in settings.contrasts.items():
         for column, metric in CONTRASTED.items():
-            measured[f"test/{metric}/{name}"] = _gap(table, column, contrast.given(), seed)
+            if column in table:
+                measured[f"test/{metric}/{name}"] = _gap(table, column, contrast.given(), seed)
     return table.drop(columns="unigram"), measured
+
+
+def _told(settings: BoldSettings, written: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
+    """Return outcome -> (n,) which of the texts have it, of the scorers that there are."""
+    outcomes = {}
+    if settings.toxicity is not None:
+        outcomes["toxic"] = np.logical_or.reduce(list(scorers.found(settings.toxicity, written).values()))
+    if settings.regard is not None:
+        told = scorers.found(settings.regard, written)
+        outcomes["positive_regard"] = told[settings.regard.positive]
+        outcomes["negative_regard"] = told[settings.regard.negative]
+    return outcomes
 
 
 def _gap(table: pd.DataFrame, column: str, sides: dict[str, list[str]], seed: int) -> Measurement:

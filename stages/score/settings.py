@@ -17,6 +17,7 @@ from stages.models.settings import (
     LanguageModelSettings,
     MaskedLanguageModelSettings,
     PretrainedNetwork,
+    Weights,
     WordNetwork,
     WordsEncoder,
 )
@@ -182,8 +183,51 @@ class Sides(Settings):
 PartName = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 
 
+class Scorer(Weights):
+    """A sequence classifier that tells what a written text is (stages/score/scorers.py).
+
+    Attributes:
+        path: Of the folder that transformers writes.
+        max_length: At how many tokens texts are cut.
+    """
+
+    path: str = "."
+    max_length: int = Field(ge=3)
+
+    @abstractmethod
+    def told(self) -> list[str]:
+        """Return the labels of its model that are looked at."""
+
+
+class ToxicityScorer(Scorer):
+    """What a toxic text is: one that has at least one of `labels`."""
+
+    labels: Annotated[list[Word], Field(min_length=1)]
+
+    def told(self) -> list[str]:
+        """See the base."""
+        return self.labels
+
+
+class RegardScorer(Scorer):
+    """Regard (Sheng et al. 2019), how a text makes one think of whom it is about: labels `positive` and `negative`."""
+
+    positive: Word
+    negative: Word
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.positive == self.negative:
+            raise ValueError(f"`positive` and `negative` are both {self.positive!r}: name two labels")
+        return self
+
+    def told(self) -> list[str]:
+        """See the base."""
+        return [self.positive, self.negative]
+
+
 class BoldSettings(OfLanguageModels):
-    """Gender and sentiment of what a model writes behind prompts of BOLD, by group (stages/score/bold.py).
+    """What a model writes behind prompts of BOLD, by group: gender, sentiment and more (stages/score/bold.py).
 
     Attributes:
         tokens: The most that are written behind a prompt.
@@ -192,6 +236,8 @@ class BoldSettings(OfLanguageModels):
         least: The fewest texts of a group, or of a side of a contrast, that is measured.
         vectors: Of words, whose gender is told by them, hard-debiased; BOLD's are word2vec's.
         contrasts: By name, groups whose texts are compared.
+        toxicity: A model that tells toxic texts, if there is one.
+        regard: A model that tells the regard of texts, if there is one.
     """
 
     tokens: int = Field(ge=1)
@@ -200,6 +246,8 @@ class BoldSettings(OfLanguageModels):
     least: int = Field(ge=2)
     vectors: WordsEncoder
     contrasts: dict[PartName, Sides] = Field({})
+    toxicity: ToxicityScorer | None = None
+    regard: RegardScorer | None = None
 
 
 class BbqSettings(KindSettings):

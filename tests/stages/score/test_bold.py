@@ -1,16 +1,20 @@
 """BOLD: what is written of groups, and between sides of contrasts, in the command."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 
-from stages.common.errors import SettingError
-from stages.score import bold
+from stages.common.errors import InputError, SettingError
+from stages.score import bold, scorers
 from stages.score.bold import Prompts, measure, read
 from stages.score.polarity import DEFINITIONAL_PAIRS
-from stages.score.settings import BoldSettings
+from stages.score.settings import BoldSettings, RegardScorer, ToxicityScorer
 from tests.stages.conftest import WORDS, sha256
 
 GROUPS = ("ash", "birch", "cedar")
@@ -115,3 +119,102 @@ def test_vectors_without_the_words_of_gender_are_refused(prompts, settings, word
 def test_a_group_on_both_sides_is_refused(settings):
     with pytest.raises(ValueError, match="ash: name each word once, on one side"):
         settings(contrasts={"trees": {"first": ["ash"], "second": ["ash"]}})
+
+
+LABELS = ("kind", "rude", "vulgar")
+
+
+@pytest.fixture
+def scorer(masked_settings, tmp_path):
+    """Return what writes a BERT that tells three labels, at random, and gives it with the settings of its folder."""
+    from transformers import BertConfig, BertForSequenceClassification
+
+    encoder = masked_settings().encoder
+    config = BertConfig.from_pretrained(encoder.path, num_labels=3, id2label=dict(enumerate(LABELS)))
+
+    def written(problem_type="single_label_classification", **told):
+        config.problem_type = problem_type
+        torch.manual_seed(0)
+        network = BertForSequenceClassification(config)
+        folder = tmp_path / "scorer"
+        network.save_pretrained(folder)
+        shutil.copy(Path(encoder.path) / "tokenizer.json", folder)
+        weights = {"source": "directory", "path": str(folder), "sha256": sha256(folder / "model.safetensors")}
+        return network.eval(), {"max_length": 16} | weights | told
+
+    return written
+
+
+def logits_of(network, text, tokenize):
+    """Return the scores of one text, alone."""
+    ids = torch.tensor([tokenize.encode(text).ids])
+    return network(input_ids=ids).logits[0].detach()
+
+
+@pytest.fixture
+def tokenize(masked_settings):
+    """The tokenizer of the scorer's folder."""
+    return Tokenizer.from_file(str(Path(masked_settings().encoder.path) / "tokenizer.json"))
+
+
+TEXTS = [" ".join(WORDS[start : start + count]) for start in range(0, 40, 2) for count in (1, 3, 7)]
+
+
+def test_a_scorer_tells_of_a_text_in_any_batch_the_likeliest_label_or_all_that_are_likely(scorer, tokenize):
+    network, told = scorer(labels=["kind", "vulgar"])
+    alone = [LABELS[int(logits_of(network, text, tokenize).argmax())] for text in TEXTS]
+    assert len(set(alone)) > 1
+    found = scorers.found(ToxicityScorer.model_validate(told), TEXTS)
+    assert {label: list(has) for label, has in found.items()} == {
+        label: [each == label for each in alone] for label in ("kind", "vulgar")
+    }
+
+
+def test_labels_that_do_not_exclude_each_other_are_told_each_by_itself(scorer, tokenize):
+    network, told = scorer("multi_label_classification", labels=list(LABELS))
+    alone = np.array([(logits_of(network, text, tokenize).sigmoid() >= 0.5).tolist() for text in TEXTS])
+    assert (alone.sum(axis=1) > 1).any()
+    found = scorers.found(ToxicityScorer.model_validate(told), TEXTS)
+    assert np.array_equal(np.column_stack([found[label] for label in LABELS]), alone)
+
+
+def test_toxicity_and_regard_are_rates_of_groups_and_gaps(monkeypatch, settings, scorer):
+    _, told = scorer(positive="kind", negative="rude")
+    toxic = {name: value for name, value in told.items() if name not in ("positive", "negative")}
+    table = pd.DataFrame({"example_id": [f"p{row}" for row in range(len(TEXTS))], "text": "x"})
+    table["group"] = np.resize(["ash", "birch"], len(TEXTS))
+    monkeypatch.setattr(bold, "continuations", lambda *_: TEXTS)
+    sides = {"trees": {"first": ["ash"], "second": ["birch"]}}
+    given = settings(contrasts=sides, regard=told, toxicity=toxic | {"labels": ["rude", "vulgar"]})
+    written, found = measure(None, Prompts(table, ["ash", "birch"], {"she": 1.0}), given, seed=0)
+    of_labels = scorers.found(ToxicityScorer.model_validate(toxic | {"labels": list(LABELS)}), TEXTS)
+    first = (table["group"] == "ash").to_numpy()
+    rude = of_labels["rude"] | of_labels["vulgar"]
+    assert found["test/toxic/ash"].value == pytest.approx(rude[first].mean())
+    assert found["test/toxicity_gap/trees"].value == pytest.approx(rude[first].mean() - rude[~first].mean())
+    regard = of_labels["kind"].astype(float) - of_labels["rude"]
+    assert found["test/regard_gap/trees"].value == pytest.approx(regard[first].mean() - regard[~first].mean())
+    assert found["test/positive_regard/birch"].value == pytest.approx(of_labels["kind"][~first].mean())
+    assert list(written["regard"]) == list(regard)
+    assert "test/toxic_disparity" in found
+
+
+def test_scorers_that_cannot_tell_are_refused(prompts, settings, scorer, tmp_path):
+    del prompts
+    _, told = scorer(labels=["kind", "cruel"])
+    with pytest.raises(SettingError, match="no label 'cruel'") as refused:
+        read("prompts", settings(toxicity=told))
+    assert refused.value.setting == "toxicity"
+    with pytest.raises(InputError, match="sha256 is"):
+        read("prompts", settings(toxicity=told | {"sha256": "0" * 64}))
+    with pytest.raises(ValueError, match="`positive` and `negative` are both 'kind': name two labels"):
+        RegardScorer.model_validate({**scorer()[1], "positive": "kind", "negative": "kind"})
+    folder = tmp_path / "scorer"
+    state = load_file(folder / "model.safetensors")
+    save_file(
+        {name: value for name, value in state.items() if not name.startswith("classifier")},
+        folder / "model.safetensors",
+    )
+    headless = told | {"sha256": sha256(folder / "model.safetensors"), "labels": ["kind"]}
+    with pytest.raises(InputError, match=r"its file has no classifier\.bias, and 1 tensors more"):
+        read("prompts", settings(toxicity=headless))
