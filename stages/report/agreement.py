@@ -22,8 +22,13 @@ INTERVALS = (
 
 
 def agreement_tables(found: Agreement) -> list[Table]:
-    """Return the tables `agreement`, `planted_truth` and `noise_floor`; where no model is compared the first, empty."""
-    return [_pairs(found), _truth(found), _noise(found)] if found.models else [_pairs(found)]
+    """Return the tables `agreement`, `planted_truth` and `noise_floor`.
+
+    Where nothing was planted there is no second one; where no model is compared only the first, empty.
+    """
+    if not found.models:
+        return [_pairs(found)]
+    return [_pairs(found), *([_truth(found)] if len(found.truth) else []), _noise(found)]
 
 
 def agreement_figures(study: str, found: Agreement) -> list[Figure]:

@@ -57,13 +57,13 @@ AxisName = Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]
 
 
 class Axis(Settings):
-    """One axis of bias: the metrics that measure it, and the key of the dose that was planted.
+    """One axis of bias: the metrics that measure it, and the key of the dose that was planted, if one was.
 
-    `signed` says that the dose has a sign, the other way round being a bias too. A metric without a sign, such as a
-    gap, cannot follow such a dose both ways.
+    `signed` says that the bias has a sign, the other way round being one too. A metric without a sign, such as a gap,
+    cannot follow a dose both ways.
     """
 
-    dose: Key
+    dose: Key | None = None
     signed: bool = False
     intrinsic: Keys
     extrinsic: Keys
@@ -91,7 +91,7 @@ class Agreement:
 
     Args:
         pairs: A row per axis, intrinsic and extrinsic metric.
-        truth: A row per metric and dose.
+        truth: A row per metric and dose, none if nothing was planted.
         noise: A row per metric.
         models: How many models were admitted.
         remarks: What was left out or could not be had, named and counted, a sentence each.
@@ -134,13 +134,14 @@ def agreement(results: pd.DataFrame, settings: AgreementSettings) -> Agreement:
         InputError: Two verbs measure the same metric of a cell, so that nobody could say which is meant.
     """
     scored = {key for axis in settings.axes.values() for key in (*axis.intrinsic, *axis.extrinsic)}
-    others = {axis.dose for axis in settings.axes.values()}
+    planted = {name: axis.dose for name, axis in settings.axes.items() if axis.dose is not None}
+    others = set(planted.values())
     others |= {settings.admission.metric} if settings.admission else set()
     values = _values(results, scored | others)
     cells = list(values.loc[values["key"].isin(scored), "cell"].unique())
     models, remarks = _admitted(cells, values, settings.admission)
     blocks, strangers = _blocks(models, settings.families, set(results["cell"]))
-    doses = {name: _means(values, axis.dose, models) for name, axis in settings.axes.items()}
+    doses = {name: _means(values, key, models) for name, key in planted.items()}
     scores = [
         _score(values, models, name, axis, kind, key)
         for name, axis in settings.axes.items()
@@ -148,9 +149,9 @@ def agreement(results: pd.DataFrame, settings: AgreementSettings) -> Agreement:
         for key in getattr(axis, kind)
     ]
     pairs = _pairs(scores, doses, blocks, settings.seed)
-    truth = _truth(scores, doses, blocks, settings.seed)
+    truth = _truth(scores, doses, blocks, settings.seed) if doses else pd.DataFrame()
     measured = {score.key: score.means for score in scores}
-    measured |= {settings.axes[name].dose: dose for name, dose in doses.items()}
+    measured |= {planted[name]: dose for name, dose in doses.items()}
     further = [
         *_listed("cell of a family that the study does not have", strangers),
         *_missing(measured, models),
@@ -264,7 +265,7 @@ def _pairs(
             row["power"] = correlations.power(row["n"], TRUE_CORRELATION)
             row["intrinsic_reliability"], row["extrinsic_reliability"] = one.reliability, other.reliability
             row["pearson_corrected"] = _corrected(row["pearson"], one.reliability, other.reliability)
-            found.append(row | _partial(one.means, other.means, np.column_stack(list(doses.values()))))
+            found.append(row | _partial(one.means, other.means, list(doses.values())))
     table = _with_holm(pd.DataFrame(found))
     return table.assign(significant=_significant(table))
 
@@ -335,11 +336,13 @@ def _corrected(pearson: float, one: float, other: float) -> float:
     return pearson / math.sqrt(one * other) if one > 0 and other > 0 else math.nan
 
 
-def _partial(x: NDArray[np.float64], y: NDArray[np.float64], doses: NDArray[np.float64]) -> dict[str, float]:
-    there = _both(x, y) & ~np.isnan(doses).any(axis=1)
+def _partial(x: NDArray[np.float64], y: NDArray[np.float64], doses: list[NDArray[np.float64]]) -> dict[str, float]:
+    there = _both(x, y)
+    for dose in doses:
+        there &= ~np.isnan(dose)
     r, p = math.nan, math.nan
-    if there.sum() >= LEAST_MODELS:
-        r, p = correlations.partial_correlation(x[there], y[there], doses[there])
+    if doses and there.sum() >= LEAST_MODELS:
+        r, p = correlations.partial_correlation(x[there], y[there], np.column_stack(doses)[there])
     return {"partial": r, "partial_p": p, "partial_n": int(there.sum())}
 
 

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from stages.common.errors import InputError
+from stages.report.agreement import agreement_figures, agreement_tables
 from stages.report.settings import agreement as read
 from stages.results.agreement import Admission, Agreement, AgreementSettings, Axis, agreement
 from stages.results.long_table import COLUMNS
@@ -261,3 +262,20 @@ def test_a_study_that_is_not_there_is_refused() -> None:
     with pytest.raises(InputError, match=r"report\.agreement\.other: no such study; there are: bias"):
         read({"bias": {}, "report": {"agreement": {"other": asked().model_dump()}}})
     assert read({"bias": {}}) == {}
+
+
+def test_of_an_axis_without_a_dose_nothing_is_held_against_one() -> None:
+    table = study()
+    plain = {"signed": True, "intrinsic": [INTRINSIC], "extrinsic": [EXTRINSIC]}
+    both = agreement(table, asked(axes={"gender": plain | {"dose": DOSE}, "all": plain}))
+    assert list(both.truth["axis"]) == ["gender", "gender", "all", "all"]
+    assert list(both.truth["own"]) == [True, True, False, False]
+    # The doses that there are are held fixed on all axes.
+    assert both.pairs["partial"].nunique() == 1
+    none = agreement(table, asked(axes={"all": plain}))
+    assert none.truth.empty
+    assert none.pairs["spearman"].item() == both.pairs["spearman"].iloc[0]
+    assert math.isnan(none.pairs["partial"].item())
+    assert none.remarks == []
+    assert [table.name for table in agreement_tables(none)] == ["agreement", "noise_floor"]
+    assert len(agreement_figures("bias", none)) == 1
