@@ -7,7 +7,7 @@ already. Draws of contexts are made beforehand, the same for all.
 
 CrowS-Pairs: log-likelihoods of real pairs by SmolLM2 of 135 million parameters, with two threads on either side. One
 sentence at a time: each is a pass of its own, and no beginning is shared. It needs two idle cores: where
-others use them, the threads wait for each other, and both sides may take thirty times as long.
+others use them, the threads wait for each other, and both sides take far longer.
 """
 
 import tracemalloc
