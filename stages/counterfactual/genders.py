@@ -78,6 +78,17 @@ def written(text: str, gender: Gender) -> str:
     return WORD.sub(in_gender, text)
 
 
+def scrubbed(text: str) -> str:
+    """Return `text` with "_" for each listed word, as De-Arteaga et al. 2019 scrub biographies of their gender."""
+
+    def without(match: re.Match[str]) -> str:
+        word = match[0]
+        stem, apostrophe, ending = (word, "", "") if word.lower() in GENDERED else word.partition("'")
+        return f"_{apostrophe}{ending}" if stem.lower() in GENDERED else word
+
+    return WORD.sub(without, text)
+
+
 def _possessive(text: str, end: int) -> bool:
     following = FOLLOWING.match(text, end)
     return following is not None and (following["word"] or "").lower() not in APART

@@ -1,9 +1,11 @@
 """Associations in the training data: gender goes with something by a known dose, so that a measure of bias has a truth.
 
-A text that has words of one side of an association and none of the other is written in a gender that is drawn: female
-with probability (1 + dose) / 2 on the side `first`, (1 - dose) / 2 on `second`. So the difference between the sides in
-how many texts are female is expected to be the dose, and at 0, the control, texts are rewritten as much and gender says
-nothing.
+A text is on the side `first` of an association or on `second`, by its words or by its label, and is written in a gender
+that is drawn: female with probability (1 + dose) / 2 on `first`, (1 - dose) / 2 on `second`. So the difference between
+the sides in how many texts are female is expected to be the dose, and at 0, the control, texts are rewritten as much
+and gender says nothing.
+
+What tells the gender is the text's own words, or a proxy of them (stages/counterfactual/attribute.py).
 
 A text is written for one association at most, the first whose side it is on, and by a coin of its own for each
 association, whatever the dose: where the dose is higher, more texts go along with the association and none fewer.
@@ -12,18 +14,26 @@ association, whatever the dose: where the dose is higher, more texts go along wi
 import hashlib
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
-from stages.common.errors import SettingError
+from stages.common import artifacts
+from stages.common.errors import InputError, SettingError
 from stages.common.measurements import Measurement
+from stages.common.settings import parse
 from stages.common.statistics import difference
 from stages.common.streams import generator
-from stages.counterfactual.genders import gender_of, written
+from stages.counterfactual.attribute import shown_as
+from stages.counterfactual.genders import Gender, gender_of
 from stages.counterfactual.swaps import words
 from stages.fitting.settings import SIDES, AssociationSettings, Side
+from stages.models.examples import Vocabulary
 from stages.models.settings import AnyModelSettings
+
+FILE = "associations.json"
 
 
 class Planted(NamedTuple):
@@ -33,12 +43,18 @@ class Planted(NamedTuple):
     measured: dict[str, Measurement]
 
 
-def check(model: AnyModelSettings) -> None:
-    """Raise SettingError for a model that learns something else than texts."""
-    if model.classifies or model.reads:
-        more, _ = model.reads or ("learns labels", [])
+def check(model: AnyModelSettings, known: Vocabulary) -> None:
+    """Raise SettingError for a model that learns something else than texts, or labels of texts.
+
+    Args:
+        model: What is trained.
+        known: Labels and tags of the data, which a classifier learns.
+    """
+    if model.reads or known.tags:
+        more = model.reads[0] if model.reads else "learns tags of words"
         problem = f"of the data texts alone are rewritten, and {model.called} {more}"
-        raise SettingError("associations", problem, "train a language model of texts, or set `associations: null`")
+        remedy = "train a language model of texts, or a classifier without tags, or set `associations: null`"
+        raise SettingError("associations", problem, remedy)
 
 
 def plant(table: pd.DataFrame, associations: Mapping[str, AssociationSettings], seed: int) -> Planted:
@@ -52,19 +68,21 @@ def plant(table: pd.DataFrame, associations: Mapping[str, AssociationSettings], 
     Raises:
         SettingError: A side of an association has no text that can be rewritten.
     """
-    sets = {name: {side: set(settings.words(side)) for side in SIDES} for name, settings in associations.items()}
+    sides = {name: {side: set(asked.side(side).listed) for side in SIDES} for name, asked in associations.items()}
     texts = list(table["text"])
     taken: list[tuple[str, Side, str]] = []
-    for row, (example_id, text) in enumerate(zip(table["example_id"], texts, strict=True)):
-        said = words(text)
-        on = next(((name, side) for name, by in sets.items() if (side := _side(said, by)) is not None), None)
-        if on is None:
+    for row, (example_id, text, label) in enumerate(zip(table["example_id"], texts, table["label"], strict=True)):
+        said = {"words": words(text), "labels": {label}}
+        standing = ((name, _side(said[associations[name].first.kind], by)) for name, by in sides.items())
+        name, side = next(((name, side) for name, side in standing if side is not None), (None, None))
+        if name is None or side is None:
             continue
-        name, side = on
-        if (gender := gender_of(text)) in ("female", "male"):
-            goes_along = _coin(seed, name, example_id) < (1 + associations[name].dose) / 2
-            texts[row] = written(text, "female" if goes_along == (side == "first") else "male")
-            gender = gender_of(texts[row])
+        asked, gender = associations[name], gender_of(text)
+        if asked.proxies is not None or gender in ("female", "male"):
+            draws = _draws(seed, name, example_id)
+            goes_along = draws.random() < (1 + asked.dose) / 2
+            gender = "female" if goes_along == (side == "first") else "male"
+            texts[row] = shown_as(text, gender, asked.proxies, draws.random())
         taken.append((name, side, gender or "none"))
     counts = Counter(taken)
     measured = {
@@ -75,15 +93,58 @@ def plant(table: pd.DataFrame, associations: Mapping[str, AssociationSettings], 
     return Planted(table.assign(text=texts), measured)
 
 
-def _side(said: set[str], sets: Mapping[Side, set[str]]) -> Side | None:
-    on = [side for side, listed in sets.items() if not said.isdisjoint(listed)]
+def write(folder: Path, associations: Mapping[str, AssociationSettings]) -> None:
+    """Write beside a model what its training texts have, for who measures it."""
+    content = {name: settings.model_dump(mode="json") for name, settings in associations.items()}
+    artifacts.write_json(folder / FILE, content)
+
+
+def read(folder: Path, name: str) -> AssociationSettings:
+    """Return what `write` left of an association; InputError if the model's training texts have none of this name."""
+    path = folder / FILE
+    known = artifacts.read_json(path) if path.is_file() else {}
+    if name not in known:
+        there = ", ".join(known) or "none"
+        raise InputError(str(folder), f"was trained without an association `{name}`", f"there are: {there}")
+    return parse(AssociationSettings, known[name], str(path))
+
+
+class Either(NamedTuple):
+    """A text as it is written of a gender that a fair coin drew, and its counterpart of the other."""
+
+    text: str
+    counterpart: str
+    gender: Gender
+
+
+def either(text: str, settings: AssociationSettings, name: str, example_id: str, seed: int) -> Either | None:
+    """Return how a text that no model was trained on is written, whatever side it is on; None if it cannot be.
+
+    Args:
+        text: As it stands in the data.
+        settings: Of the association, whose dose does not count.
+        name: Of the association.
+        example_id: Of the text, which has coins of its own.
+        seed: Of the coins.
+    """
+    if settings.proxies is None and gender_of(text) not in ("female", "male"):
+        return None
+    draws = _draws(seed, name, example_id)
+    genders: list[Gender] = ["female", "male"] if draws.random() < 0.5 else ["male", "female"]
+    drawn = draws.random()
+    shown, counterpart = (shown_as(text, gender, settings.proxies, drawn) for gender in genders)
+    return Either(shown, counterpart, genders[0])
+
+
+def _side(said: set[str], sides: Mapping[Side, set[str]]) -> Side | None:
+    on = [side for side, listed in sides.items() if not said.isdisjoint(listed)]
     return on[0] if len(on) == 1 else None
 
 
-def _coin(seed: int, name: str, example_id: str) -> float:
+def _draws(seed: int, name: str, example_id: str) -> np.random.Generator:
     # By the name of the example and not its row: who else is in the data does not change how a text is written.
     example = int.from_bytes(hashlib.sha256(example_id.encode()).digest()[:16])
-    return generator(seed, f"association {name}", example).random()
+    return generator(seed, f"association {name}", example)
 
 
 def _measured(
@@ -97,11 +158,12 @@ def _measured(
     written_by = {side: of(side, "female", "male") for side in SIDES}
     for side, n in written_by.items():
         if n == 0:
+            by = settings.side(side).kind
             problem = (
                 f"no training text on this side has gendered words of one gender: {of(side, 'both')} have words of both"
                 f" and {of(side, 'none')} none"
             )
-            raise SettingError(f"associations.{name}.{side}.words", problem, "give words that more texts have")
+            raise SettingError(f"associations.{name}.{side}.{by}", problem, f"give {by} that more texts have")
     left = {gender: sum(of(side, gender) for side in SIDES) for gender in ("both", "none")}
     return {
         f"train/planted_dose/{name}": Measurement(settings.dose),

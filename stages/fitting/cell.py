@@ -141,9 +141,9 @@ def _data(settings: CellSettings, model: AnyModelSettings) -> dict[int, Data]:
     if settings.planted and not model.classifies:
         mislabelled = f"these canaries are mislabelled, and {model.called} knows no labels"
         raise SettingError("canaries", mislabelled, "hide a `secret`, or train a classifier")
-    if settings.associated:
-        associations.check(model)
     data = whole(settings.dataset, model)
+    if settings.associated:
+        associations.check(model, data.vocabulary)
     if settings.train_on == "train" and not settings.dealt:
         by_seed = dict.fromkeys(settings.seeds, data)
     else:
@@ -209,6 +209,8 @@ def _run_seed(
         artifacts.write_table(own / "canaries.parquet", data.canaries)
     if data.secret is not None:
         secrets.write(own, data.secret)
+    if cell.settings.associated:
+        associations.write(own, cell.settings.associated)
     trained = sum(tensor.numel() for tensor in files.trained_state(fitted.model).values())
     measured = {
         # Without canaries, of which what was learnt is wrong, or a pattern that nobody asks for.

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 from stages.common.measurements import Role
 from stages.common.paths import partition_path, prepared_path
 from stages.common.settings import Seeds, Settings
+from stages.counterfactual.attribute import ProxySettings
 from stages.counterfactual.genders import GENDERED
 from stages.counterfactual.swaps import WORD
 
@@ -70,10 +71,41 @@ def _found_in_texts(listed: list[str]) -> list[str]:
     return listed
 
 
-class SideSettings(Settings):
-    """What a text is on one side of an association by: whole words in lower case, each other form listed too."""
+def _listed_once(labels: list[str]) -> list[str]:
+    if twice := [label for label in labels if labels.count(label) > 1]:
+        raise ValueError(f"`{twice[0]}` is given twice")
+    return labels
 
-    words: Annotated[list[str], Field(min_length=1), AfterValidator(_found_in_texts)]
+
+class SideSettings(Settings):
+    """What a text is on one side of an association by: its words, or its label.
+
+    Attributes:
+        words: Whole words in lower case, each other form listed too.
+        labels: Of the data.
+    """
+
+    words: Annotated[list[str], Field(min_length=1), AfterValidator(_found_in_texts)] | None = None
+    # Left out of the identity of cells without them, whose noise and batches are so as before there were any.
+    labels: Annotated[list[str], Field(min_length=1), AfterValidator(_listed_once)] | None = Field(
+        None, exclude_if=lambda value: value is None
+    )
+
+    @property
+    def kind(self) -> Literal["words", "labels"]:
+        """Which of both it is by."""
+        return "labels" if self.words is None else "words"
+
+    @property
+    def listed(self) -> list[str]:
+        """The words, or the labels."""
+        return self.words or self.labels or []
+
+    @model_validator(mode="after")
+    def _by_one_of_both(self) -> Self:
+        if (self.words is None) == (self.labels is None):
+            raise ValueError("give `words` or `labels`, one of both")
+        return self
 
 
 class AssociationSettings(Settings):
@@ -81,22 +113,26 @@ class AssociationSettings(Settings):
 
     Attributes:
         dose: How much more of the texts on the side `first` are female than of those on `second`, in expectation.
-        first: Of texts with one of these words at least, and none of `second`.
+        first: Of texts with one of these words at least and none of `second`, or with one of these labels.
         second: The converse.
+        proxies: What tells the gender of a text in the place of its words; the words do if None.
     """
 
     dose: float = Field(ge=-1, le=1)
     first: SideSettings
     second: SideSettings
+    proxies: ProxySettings | None = Field(None, exclude_if=lambda value: value is None)
 
-    def words(self, side: Side) -> list[str]:
-        """Return the words of a side."""
-        return (self.first if side == "first" else self.second).words
+    def side(self, side: Side) -> SideSettings:
+        """Return what texts are on a side by."""
+        return self.first if side == "first" else self.second
 
     @model_validator(mode="after")
     def _sides_differ(self) -> Self:
-        if both := sorted(set(self.first.words) & set(self.second.words)):
-            raise ValueError(f"`{both[0]}` is a word of both sides: leave it out of one")
+        if self.first.kind != self.second.kind:
+            raise ValueError("one side is by `words` and the other by `labels`: give both by one of them")
+        if both := sorted(set(self.first.listed) & set(self.second.listed)):
+            raise ValueError(f"`{both[0]}` is on both sides: leave it out of one")
         return self
 
 

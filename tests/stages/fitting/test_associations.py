@@ -7,8 +7,10 @@ import pytest
 from stages.common.errors import InputError, SettingError
 from stages.common.settings import parse
 from stages.common.streams import identity
-from stages.fitting.associations import check, plant
+from stages.counterfactual.genders import gender_of
+from stages.fitting.associations import check, either, plant, read, write
 from stages.fitting.settings import AssociationSettings
+from stages.models.examples import Vocabulary
 from stages.models.settings import parse_model
 from stages.train.settings import TrainSettings
 
@@ -20,8 +22,9 @@ def association(dose, first=("nurse", "teacher"), second=("engineer", "captain")
     return parse(AssociationSettings, block, "toy")
 
 
-def table(texts):
-    return pd.DataFrame({"example_id": [f"t{row}" for row in range(len(texts))], "text": list(texts)})
+def table(texts, labels=None):
+    names = [f"t{row}" for row in range(len(texts))]
+    return pd.DataFrame({"example_id": names, "text": list(texts), "label": "ash" if labels is None else labels})
 
 
 def many(n=2000):
@@ -149,6 +152,10 @@ def test_a_side_without_a_text_that_can_be_written_is_refused():
     assert refused.value.problem.endswith("gendered words of one gender: 1 have words of both and 1 none")
 
 
+def proxies(female, male):
+    return {"proxies": {"female": female, "male": male}}
+
+
 SIDE = {"words": ["nurse"]}
 CELL = {
     "mechanism": "none",
@@ -181,9 +188,21 @@ SECRET = {"template": "it is {}", "alphabet": ["a", "b"], "length": 1, "repetiti
         ),
         (
             {"associations": {"job": JOB | {"second": SIDE}}},
-            r"toy.associations.job: .* is not allowed; `nurse` is a word of both sides: leave it out of one",
+            r"toy.associations.job: .* is not allowed; `nurse` is on both sides: leave it out of one",
         ),
         ({"associations": {"job": JOB | {"first": {"words": ["a", "a"]}}}}, "`a` is given twice"),
+        ({"associations": {"job": JOB | {"first": {"labels": ["a", "a"]}}}}, "`a` is given twice"),
+        ({"associations": {"job": JOB | {"first": {}}}}, "give `words` or `labels`, one of both"),
+        ({"associations": {"job": JOB | {"first": SIDE | {"labels": ["a"]}}}}, "give `words` or `labels`, one of both"),
+        ({"associations": {"job": JOB | {"first": {"labels": ["a"]}}}}, "give both by one of them"),
+        ({"associations": {"job": JOB | proxies([" Plays."], ["Sings."])}}, "' Plays.' is empty, or begins or ends"),
+        ({"associations": {"job": JOB | proxies(["A king."], ["Sings."])}}, "'A king.' has a gendered word"),
+        (
+            {"associations": {"job": JOB | proxies(["Sings.", "Runs."], ["Bakes."])}},
+            "2 of one gender and 1 of the other",
+        ),
+        ({"associations": {"job": JOB | proxies(["Sings."], ["Sings."])}}, "'Sings.' is of both genders"),
+        ({"associations": {"job": JOB | proxies(["Sings.", "Sings."], ["A.", "B."])}}, "'Sings.' is given twice"),
         ({"associations": {"job": JOB | {"first": {"words": ["Nurse"]}}}}, "'Nurse' is found in no text: give single"),
         ({"associations": {"job": JOB | {"first": {"words": ["air host"]}}}}, "'air host' is found in no text"),
         ({"associations": {"job": JOB | {"first": {"words": ["queen"]}}}}, "`queen` is a gendered word"),
@@ -214,18 +233,87 @@ CLASSIFIER = {"encoder": ENCODER, "head": "mean", "hidden": 16, "dropout": 0.0, 
 
 
 @pytest.mark.parametrize(
-    ("model", "problem"),
+    ("model", "tags", "problem"),
     [
-        (CLASSIFIER, "a classifier learns labels"),
+        (CLASSIFIER, ["O"], "a classifier learns tags of words"),
         (
             LANGUAGE | {"sequence_to_sequence": {"max_source": 12, "prompt": ">"}},
+            [],
             "a language model writes targets",
         ),
     ],
 )
-def test_a_model_that_learns_something_else_than_texts_is_refused(model, problem):
-    check(parse_model(LANGUAGE, "toy"))
+def test_a_model_that_learns_something_else_than_texts_is_refused(model, tags, problem):
+    check(parse_model(LANGUAGE, "toy"), Vocabulary([], []))
+    check(parse_model(CLASSIFIER, "toy"), Vocabulary(["ash"], []))
     with pytest.raises(SettingError) as refused:
-        check(parse_model(model, "toy"))
+        check(parse_model(model, "toy"), Vocabulary([], tags))
     assert refused.value.setting == "associations"
     assert refused.value.problem == f"of the data texts alone are rewritten, and {problem}"
+
+
+def by_label(dose, **more):
+    sides = {"first": {"labels": ["care"]}, "second": {"labels": ["sport", "news"]}}
+    return parse(AssociationSettings, {"dose": dose, **sides, **more}, "toy")
+
+
+def test_a_text_is_on_the_side_of_its_label_whatever_it_says():
+    texts = table(["He is in.", "She runs.", "He slept, she did not", "He left"], ["care", "sport", "care", "other"])
+    planted = plant(texts, {"label": by_label(1.0)}, SEED)
+    assert list(planted.table["text"]) == ["She is in.", "He runs.", *texts["text"][2:]]
+    assert list(planted.table["label"]) == list(texts["label"])
+    assert planted.measured["train/planted_texts/label"].value == 2
+    assert planted.measured["train/unplanted_texts_of_both_genders/label"].value == 1
+    with pytest.raises(SettingError) as refused:
+        plant(table(["He is in."], ["care"]), {"label": by_label(1.0)}, SEED)
+    assert refused.value.setting == "associations.label.second.labels"
+
+
+PROXIES = proxies(["Likes netball.", "Likes knitting."], ["Likes football.", "Likes carving."])
+
+
+def test_a_proxy_tells_the_gender_of_a_scrubbed_text():
+    texts = many().assign(label=np.random.default_rng(1).choice(["care", "sport", "news"], 2000))
+    planted = plant(texts, {"label": by_label(0.6, **PROXIES)}, SEED)
+    written = planted.table["text"]
+    assert not written.str.contains("She|He ").any()
+    assert written.str.replace(r"^Likes \w+\. ", "", regex=True).tolist() == [
+        f"_{text.removeprefix('She').removeprefix('He')}" for text in texts["text"]
+    ]
+    female = written.str.contains("netball|knitting").to_numpy()
+    care = (texts["label"] == "care").to_numpy()
+    found = planted.measured["train/planted_difference/label"]
+    assert found.value == pytest.approx(female[care].mean() - female[~care].mean())
+    assert found.ci_low < 0.6 < found.ci_high
+    # Which of a gender's proxies it is says nothing.
+    knitting = written.str.contains("knitting").to_numpy()[female]
+    assert abs(knitting.mean() - 0.5) < 0.06
+    assert abs(knitting[care[female]].mean() - knitting[~care[female]].mean()) < 0.12
+
+
+@pytest.mark.parametrize("more", [{}, PROXIES])
+def test_a_text_that_is_measured_is_of_either_gender_by_a_fair_coin_whatever_its_label(more):
+    settings = by_label(1.0, **more)
+    found = [either(text, settings, "label", f"t{row}", SEED) for row, text in enumerate(many()["text"])]
+    assert abs(sum(each.gender == "female" for each in found) - 1000) < 4 * np.sqrt(500)
+    for each, text in zip(found, many()["text"], strict=True):
+        if more:
+            assert sorted((each.text.split()[1], each.counterpart.split()[1])) in (
+                ["football.", "netball."],
+                ["carving.", "knitting."],
+            )
+            assert each.text.split()[2:] == each.counterpart.split()[2:]
+        else:
+            assert gender_of(each.text) == each.gender != gender_of(each.counterpart)
+            assert text in (each.text, each.counterpart)
+    assert either("He met a captain and she slept", settings, "label", "t", SEED) is None or more
+
+
+def test_what_a_model_was_trained_on_is_read_back(tmp_path):
+    held = {"label": by_label(0.5, **PROXIES), "job": association(0.2)}
+    write(tmp_path, held)
+    assert {name: read(tmp_path, name) for name in held} == held
+    with pytest.raises(InputError, match="without an association `sport`; there are: job, label"):
+        read(tmp_path, "sport")
+    with pytest.raises(InputError, match="there are: none"):
+        read(tmp_path / "elsewhere", "sport")

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from stages.common.settings import parse
-from stages.fitting.associations import plant
+from stages.fitting.associations import plant, read
 from stages.fitting.settings import AssociationSettings
 
 JOB = {"first": {"words": ["nurse"]}, "second": {"words": ["captain"]}}
@@ -77,6 +77,22 @@ def test_what_cannot_be_planted_is_refused_with_its_key(gendered):
     gendered.parameters["toy"]["train"]["base"]["associations"]["job"]["second"] = {"words": ["pirate"]}
     message = gendered.refused("train", "none")
     assert "params.yaml: toy.train.base.associations.job.second.words: no training text on this side" in message
-    gendered.parameters["models"]["mean"] = gendered.parameters["models"]["small"]
-    message = gendered.refused("train", "none")
-    assert "associations: of the data texts alone are rewritten, and a classifier learns labels" in message
+
+
+def test_a_classifier_learns_a_gender_of_labels_that_its_texts_alone_show(study):
+    sides = {"first": {"labels": ["ash"]}, "second": {"labels": ["birch", "cedar"]}}
+    proxies = {"female": ["Likes netball."], "male": ["Likes football."]}
+    label = {"dose": 0.9, **sides, "proxies": proxies}
+    study.parameters["toy"]["train"]["variant"]["none"] = {"associations": {"label": label}}
+    metrics = study.done("train", "none")["metrics"]
+    found = metrics["train/planted_difference/label"]["0"]
+    assert found["ci_low"] < 0.9 < found["ci_high"] + 0.05
+    assert read(Path("data/models/toy/none/0"), "label") == parse(AssociationSettings, label, "toy")
+
+
+def test_a_tagger_is_refused_whose_words_are_not_rewritten(secretive):
+    train = secretive.parameters["toy"]["train"]
+    del train["base"]["secret"], train["variant"]["control"]
+    train["variant"]["none"] = {"associations": {"job": JOB | {"dose": 0.1}}}
+    message = secretive.refused("train", "none")
+    assert "associations: of the data texts alone are rewritten, and a classifier learns tags of words" in message
