@@ -45,7 +45,7 @@ def _target(length: int) -> Target:
     tags = [OUTSIDE, BEGIN, INSIDE, *(f"B-{number}" for number in range(77))]
     classifier = files.build(model, labels, tags, seed=0)
     secret = Secret("my pin code is {}", DIGITS, [0] * length, False, {})
-    return target(FittedModel(classifier, model, Vocabulary(labels, tags)), secret, label_knowledge=True)
+    return target(FittedModel(classifier, model, Vocabulary(labels, tags), Path()), secret, label_knowledge=True)
 
 
 def _exhaustive(attacked: Target) -> Row:

@@ -134,8 +134,11 @@ class _References:
                 known = ", ".join(self.parameters[section])
                 raise InputError(self.cell.key(name), f"{section} has no `{value}`", f"it has: {known}")
         for name, mark in references(type(self.cell.settings)).items():
-            if (named := self.settings[name]) is not None:
+            if (named := getattr(self.cell.settings, name)) is not None:
                 self._check_named(name, named, mark)
+        if isinstance(score, ScoreSettings) and (sensitivity := score.measures.sensitivity):
+            for name, named in sensitivity.status.items():
+                self._check_named(f"measures.sensitivity.status.{name}", named, Refers(None))
         if VERBS[self.cell.place.verb].trained:
             self._check_training()
         match self.cell.place.verb:

@@ -1,6 +1,7 @@
 """Load the models that a fitting verb left."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
@@ -16,11 +17,12 @@ from stages.models.text_model import TextModel
 
 @dataclass(frozen=True)
 class FittedModel:
-    """One seed's classifier, in eval mode, with what it needs to read text."""
+    """One seed's classifier, in eval mode, with what it needs to read text, and the folder that it is from."""
 
     classifier: TextClassifier
     settings: ModelSettings
     vocabulary: Vocabulary
+    folder: Path
 
     def examples(self, table: pd.DataFrame) -> Examples:
         """Return a prepared table as examples of this model."""
@@ -47,4 +49,4 @@ def load_any_fitted(study: str, cell: str, seed: int) -> FittedModel | TextModel
     if not isinstance(model, TextClassifier):
         return model
     assert isinstance(settings, ModelSettings)
-    return FittedModel(model, settings, Vocabulary(labels, tags))
+    return FittedModel(model, settings, Vocabulary(labels, tags), folder)

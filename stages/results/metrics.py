@@ -147,6 +147,31 @@ METRICS: dict[str, Metric] = {
     "weat_words_left_out": Metric("count", None, "WEAT: words that are no single token"),
     "ceat_words_left_out": Metric("count", None, "CEAT: words without a context"),
     "ceat_contexts": Metric("count", None, "CEAT: contexts that were read"),
+    "prediction_sensitivity": Metric("ratio", "min", "prediction sensitivity P"),
+    "all_classes_sensitivity": Metric("ratio", "min", "P of all classes, weighed equally"),
+    "input_scaled_sensitivity": Metric("ratio", "min", "P scaled by the norms of tokens' vectors"),
+    "log_odds_sensitivity": Metric("ratio", "min", "P of log-odds"),
+    "rank_agreement": Metric("ratio", None, "rank correlation with P"),
+    "texts_without_weights": Metric("count", None, "texts of which no token is weighed"),
+    "status_accuracy": Metric("fraction", "max", "accuracy of the status model"),
+    "counterfactual_difference": Metric("probability", "min", "counterfactual token fairness, mean difference"),
+    "decisions_by_gender": Metric("fraction", "min", "decisions that gender changes"),
+    "texts_of_no_single_gender": Metric("count", None, "texts that are not written in either gender"),
+    **{
+        f"{score}_{name}": Metric(unit, best, f"{title}: {said}")
+        for score, title in (
+            ("sensitivity", "P"),
+            ("log_odds", "P of log-odds"),
+            ("counterfactual", "counterfactual token fairness"),
+        )
+        for name, unit, best, said in (
+            ("auc", "fraction", "max", "AUC of decisions that gender changes"),
+            ("correlation", "ratio", "max", "correlation with decisions that gender changes"),
+            ("auc_gain", "difference", "max", "AUC less that of counterfactual token fairness"),
+            ("correlation_gain", "difference", "max", "correlation less that of counterfactual token fairness"),
+        )
+    },
+    "sensitivity_penalty": Metric("ratio", None, "weight of P in the loss"),
     "toxicity_auc": Metric("fraction", "max", "AUC of toxicity"),
     **{name: Metric("fraction", "max", title) for name, title in AREAS.items()},
     **{

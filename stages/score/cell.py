@@ -19,6 +19,7 @@ from stages.score import (
     log_probability_bias,
     predictions,
     seat,
+    sensitivity,
     stereoset,
     weat,
 )
@@ -27,6 +28,7 @@ from stages.score.settings import ScoreSettings
 # Each has `read`, which gives what all seeds are measured on, and `measure`, a table and the metrics of one model.
 MODULES: dict[str, ModuleType] = {
     "predictions": predictions,
+    "sensitivity": sensitivity,
     "group_auc": group_auc,
     "stereoset": stereoset,
     "crows_pairs": crows_pairs,

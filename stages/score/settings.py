@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self, get_args
 from pydantic import Field, model_validator
 
 from stages.common.errors import SettingError
-from stages.common.paths import prepared_path
+from stages.common.paths import MODELS, prepared_path
 from stages.common.settings import Settings
 from stages.counterfactual.settings import SwapSettings
 from stages.measuring.settings import MeasureSettings
@@ -25,6 +25,8 @@ from stages.models.settings import (
 # What a template has in place of words.
 TARGET, ATTRIBUTE = "[TARGET]", "[ATTRIBUTE]"
 Word = Annotated[str, Field(pattern=r"^\S(.*\S)?$")]
+# A part of the names of metrics.
+PartName = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 
 
 class KindSettings(Settings):
@@ -144,6 +146,42 @@ class GroupAucSettings(KindSettings):
         return None if "group" in columns else super().lacks(columns)
 
 
+# A fitted cell of any study.
+StudyCell = Annotated[str, Field(pattern="^[^/]+/[^/]+$")]
+
+
+class SensitivitySettings(KindSettings):
+    """How strongly a classifier's predictions react to tokens that tell a protected attribute (sensitivity.py).
+
+    Attributes:
+        swaps: Pairs of words, those of the lexicon, which are swapped in counterfactual texts.
+        status: By name, `<study>/<cell>` of a classifier of the protected attribute; that of the same seed is asked.
+        planted: The association of the models' training texts by which it is known whose decision depends on gender.
+        minimum: The fewest texts whose decision depends on it, and the fewest others, that are told apart.
+    """
+
+    models = "classifiers"
+    swaps: SwapSettings
+    status: dict[PartName, StudyCell] = Field({})
+    planted: str | None = None
+    minimum: int = Field(default=10, ge=2)
+
+    @model_validator(mode="after")
+    def _names_are_free(self) -> Self:
+        if taken := [name for name in self.status if name in ("lexicon", "uniform", "random")]:
+            raise ValueError(f"`{taken[0]}` in `status` is the name of other weights: give another")
+        return self
+
+    @classmethod
+    def takes(cls, model: AnyModelSettings) -> bool:
+        """See the base."""
+        return model.classifies
+
+    def inputs(self, dataset: str) -> list[Path]:
+        """See the base: also status models, and local lists of words."""
+        return [*super().inputs(dataset), *(MODELS / cell for cell in self.status.values()), *self.swaps.inputs()]
+
+
 class StereoSetSettings(OfLanguageModels):
     """Language modeling score, stereotype score and ICAT of items of StereoSet (stages/score/stereoset.py)."""
 
@@ -177,10 +215,6 @@ class Sides(Settings):
     def given(self) -> dict[str, list[str]]:
         """Return side -> its words."""
         return {"first": self.first, "second": self.second}
-
-
-# A part of the names of metrics.
-PartName = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 
 
 class Scorer(Weights):
@@ -408,6 +442,7 @@ class Measures(Settings):
     """What is measured, by kind; each has a module of its name, and writes a table of its name."""
 
     predictions: PredictionSettings | None = None
+    sensitivity: SensitivitySettings | None = None
     group_auc: GroupAucSettings | None = None
     stereoset: StereoSetSettings | None = None
     crows_pairs: CrowsPairsSettings | None = None

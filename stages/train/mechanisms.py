@@ -14,7 +14,7 @@ from stages.fitting.stopping import EarlyStopping
 from stages.models import files
 from stages.models.classifier import TextClassifier
 from stages.models.settings import AnyModelSettings
-from stages.models.text_model import TextModel
+from stages.models.text_model import Objective, TextModel
 from stages.train.settings import PrivacySettings, TrainSettings
 
 if TYPE_CHECKING:
@@ -38,10 +38,14 @@ def _fit_ordinarily(settings: TrainSettings, model: TextModel, data: Data, seed:
     stopping = None
     if settings.early_stopping is not None:
         stopping = EarlyStopping(model, data.valid, settings.early_stopping.after)
+    objective, measured = model.objective(data.train), {}
+    if settings.status is not None and settings.sensitivity_penalty is not None:
+        objective = _penalised(model, objective, data, settings.status, settings.sensitivity_penalty, seed)
+        measured["train/sensitivity_penalty"] = Measurement(settings.sensitivity_penalty)
     losses = ordinary.fit(
         model,
         model.inputs(data.train.text),
-        model.objective(data.train),
+        objective,
         settings.batch_size,
         settings.epochs,
         settings.learning_rate,
@@ -52,7 +56,24 @@ def _fit_ordinarily(settings: TrainSettings, model: TextModel, data: Data, seed:
     if stopping is not None:
         stopping.restore()
         history = pd.concat([history, loss_history(stopping.losses, "valid/loss")], ignore_index=True)
-    return Fitted(model, history, no_guarantee("trained without a privacy mechanism"), {})
+    return Fitted(model, history, no_guarantee("trained without a privacy mechanism"), measured)
+
+
+def _penalised(model: TextModel, objective: Objective, data: Data, named: str, strength: float, seed: int) -> Objective:
+    # Other cells do without it.
+    from stages.models.fitted import load_fitted
+    from stages.sensitivity.penalty import penalised
+    from stages.sensitivity.status import weights
+
+    study, _, cell = named.partition("/")
+    status = load_fitted(study, cell, seed)
+    if not isinstance(model, TextClassifier):
+        problem = f"the model is {model.settings.called}, and predicts no label"
+        raise SettingError("sensitivity_penalty", problem, "train a classifier, or leave it out")
+    if (status.settings.encoder, status.settings.max_length) != (model.settings.encoder, model.settings.max_length):
+        problem = f"`{named}` reads texts as other tokens than this cell's model does"
+        raise SettingError("status", problem, "name a cell whose model has the same `encoder` and `max_length`")
+    return penalised(model, objective, data.train.text, weights(status, data.train.text), strength)
 
 
 def _fit_privately(

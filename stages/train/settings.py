@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from stages.common.references import Refers
 from stages.common.settings import Settings
 from stages.fitting.settings import AssociationSettings, CellSettings, SecretSettings
 from stages.privacy.quantile import Quantile
@@ -64,7 +65,8 @@ class TrainSettings(CellSettings):
     With `canaries`, that many mislabelled examples of the reserve may be trained on as well, for an audit; with
     `secret`, copies of a canary that an attacker is to complete; with `associations`, gender goes with something in the
     texts by a known dose. With `early_stopping`, `epochs` is the most there are. With no epoch, the model is as it was
-    built: a control, or a pretrained one as it is.
+    built: a control, or a pretrained one as it is. With `sensitivity_penalty`, what `status` tells of a text's tokens
+    is to move the model's predictions less.
     """
 
     mechanism: Literal["none", "dpsgd", "edpsgd"]
@@ -77,6 +79,12 @@ class TrainSettings(CellSettings):
     associations: Annotated[dict[AssociationName, AssociationSettings], Field(min_length=1)] | None = Field(
         None, exclude_if=lambda value: value is None
     )
+
+    # `<study>/<cell>` of a classifier of a protected attribute, that of the same seed.
+    status: Annotated[str | None, Refers(None, named="base")] = Field(
+        None, pattern="^[^/]+/[^/]+$", exclude_if=lambda value: value is None
+    )
+    sensitivity_penalty: float | None = Field(None, ge=0, exclude_if=lambda value: value is None)
 
     @property
     def planted(self) -> int:
@@ -114,6 +122,16 @@ class TrainSettings(CellSettings):
         return self
 
     @model_validator(mode="after")
+    def _penalties_are_of_ordinary_training(self) -> Self:
+        if (self.status is None) != (self.sensitivity_penalty is None):
+            given, other = ("status", "sensitivity_penalty") if self.status else ("sensitivity_penalty", "status")
+            raise ValueError(f"`{given}` needs `{other}`, and does nothing without it; 0 is no penalty")
+        if self.sensitivity_penalty is not None and self.mechanism != "none":
+            # An example's loss would not be bounded by clipping its gradient once.
+            raise ValueError(f"sensitivity_penalty is of mechanism: none, not of {self.mechanism}")
+        return self
+
+    @model_validator(mode="after")
     def _stopping_is_of_ordinary_training(self) -> Self:
         if self.early_stopping and self.mechanism != "none":
             # The accountant is told the number of steps before they are taken.
@@ -129,6 +147,7 @@ class TrainSettings(CellSettings):
                 "secret": self.secret,
                 "early_stopping": self.early_stopping,
                 "associations": self.associations,
+                "sensitivity_penalty": self.sensitivity_penalty,
             }
             if given := [name for name, value in asked.items() if value]:
                 raise ValueError(f"epochs: 0 trains nothing, so that `{given[0]}` does nothing: give an epoch, or null")

@@ -1,6 +1,7 @@
 """Tagged data that hide a secret of two or three words, models of them, and what is attacked."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,7 +41,7 @@ def attacked(model_settings, texts, secret_settings) -> Callable[..., tuple[Targ
         splits = dict.fromkeys(("train", "valid", "test"), examples(table, settings, known))
         planted = secrets.plant(splits, known, secret_settings(**secret), settings, seed=0)
         classifier = files.build(settings, planted.vocabulary.labels, planted.vocabulary.tags, seed=3)
-        fitted = FittedModel(classifier.eval(), settings, planted.vocabulary)
+        fitted = FittedModel(classifier.eval(), settings, planted.vocabulary, Path())
         return target(fitted, planted.secret, label_knowledge), fitted, planted.secret
 
     return make

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ def attacked(model_settings, texts, bert):
         model = model_settings(**({"encoder": trained, "hidden": 0} | changes))
         table = texts(120, tags=tags)
         known = vocabulary(table)
-        fitted = FittedModel(files.build(model, known.labels, known.tags, seed=3).eval(), model, known)
+        fitted = FittedModel(files.build(model, known.labels, known.tags, seed=3).eval(), model, known, Path())
         return fitted, fitted.examples(table)
 
     return make
