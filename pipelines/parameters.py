@@ -137,8 +137,8 @@ class _References:
             if (named := getattr(self.cell.settings, name)) is not None:
                 self._check_named(name, named, mark)
         if isinstance(score, ScoreSettings) and (sensitivity := score.measures.sensitivity):
-            for name, named in sensitivity.status.items():
-                self._check_named(f"measures.sensitivity.status.{name}", named, Refers(None))
+            for name, cell in sensitivity.status.items():
+                self._check_named(f"measures.sensitivity.status.{name}", cell, Refers(None))
         if VERBS[self.cell.place.verb].trained:
             self._check_training()
         match self.cell.place.verb:

@@ -12,7 +12,7 @@ from stages.models import files
 from stages.models.classifier import Scores
 from stages.models.evaluate import predict
 from stages.models.examples import read_split, rows_of
-from stages.models.fitted import load_fitted
+from stages.models.fitted import load_named
 from stages.models.settings import ModelSettings
 from stages.models.text_model import Objective
 
@@ -52,8 +52,7 @@ def distillation_objective(hard: Objective, teacher: Tensor, temperature: float,
 
 def teacher_log_probabilities(settings: DistillSettings, data: Data, seed: int) -> Tensor:
     """Return (n, labels) the teacher's log-probabilities of the student's examples; the teacher is not changed."""
-    study, _, name = settings.teacher.partition("/")
-    teacher = load_fitted(study, name, seed)
+    teacher = load_named(settings.teacher, seed)
     if teacher.vocabulary.labels != data.vocabulary.labels:
         raise SettingError(
             "teacher", f"{settings.teacher} has other labels than the student", "train both on one data set"

@@ -38,6 +38,12 @@ def load_fitted(study: str, cell: str, seed: int) -> FittedModel:
     return found
 
 
+def load_named(cell: str, seed: int) -> FittedModel:
+    """Return one seed's classifier of `<study>/<cell>`; InputError as above."""
+    study, _, name = cell.partition("/")
+    return load_fitted(study, name, seed)
+
+
 def load_any_fitted(study: str, cell: str, seed: int) -> FittedModel | TextModel:
     """Return one seed's model of a cell, in eval mode; InputError if there is none."""
     folder = paths.MODELS / study / cell / str(seed)

@@ -20,7 +20,7 @@ from stages.counterfactual.swaps import read_swaps, swapped_texts
 from stages.fitting import associations
 from stages.models.evaluate import predict
 from stages.models.examples import read_split
-from stages.models.fitted import FittedModel, load_fitted
+from stages.models.fitted import FittedModel, load_named
 from stages.score.detection import area, area_gain, correlation, correlation_gain, rank_correlation
 from stages.score.settings import SensitivitySettings
 from stages.sensitivity import tokens
@@ -72,7 +72,8 @@ def measure(
     """
     written = _written(model, texts, settings, seed)
     read_by = tokens.read(model, written.table)
-    weights = _weights(read_by, written.table, texts, settings, seed)
+    status = {name: load_named(cell, seed) for name, cell in settings.status.items()}
+    weights = _weights(read_by, written.table, texts, status, seed)
     table, found = _sensitivities(model, read_by, weights, written.table, seed)
     swapped = swapped_texts(written.table, texts.swaps)
     table["counterfactual_difference"] = _shift(model, found, swapped)
@@ -88,6 +89,7 @@ def measure(
         measured["test/decisions_by_gender"] = proportion(int(depends.sum()), len(depends))
         left = len(texts.test) - len(table)
         measured["test/texts_of_no_single_gender"] = Measurement(float(left))
+        measured |= _accuracies(status, written.table)
         if min(depends.sum(), (~depends).sum()) >= settings.minimum:
             measured |= _detection(table, list(weights), seed)
     return table, measured
@@ -114,7 +116,7 @@ def _written(model: FittedModel, texts: Texts, settings: SensitivitySettings, se
 
 
 def _weights(
-    read_by: Tokens, table: pd.DataFrame, texts: Texts, settings: SensitivitySettings, seed: int
+    read_by: Tokens, table: pd.DataFrame, texts: Texts, status: dict[str, FittedModel], seed: int
 ) -> dict[str, Weights]:
     """Return v by name: (n, length), zeros where a text has none."""
 
@@ -122,14 +124,24 @@ def _weights(
         return word in texts.swaps or word.partition("'")[0] in texts.swaps
 
     weights = {LEXICON: tokens.of_words(read_by, listed)}
-    for name, cell in settings.status.items():
-        study, _, of = cell.partition("/")
-        status = load_fitted(study, of, seed)
-        theirs = tokens.read(status, table)
-        weights[name] = tokens.carried(status_weights(status, theirs.encoded), theirs, read_by)
+    for name, other in status.items():
+        theirs = tokens.read(other, table)
+        weights[name] = tokens.carried(status_weights(other, theirs.encoded), theirs, read_by)
     weights[UNIFORM] = tokens.uniform(read_by)
     weights[RANDOM] = tokens.drawn(read_by, generator(seed, "sensitivity to random tokens"))
     return weights
+
+
+def _accuracies(status: dict[str, FittedModel], table: pd.DataFrame) -> dict[str, Measurement]:
+    """Return how often status models whose labels are `female` and `male` tell the gender that texts are written in."""
+    measured = {}
+    for name, model in status.items():
+        if set(model.vocabulary.labels) == {"female", "male"}:
+            # Whose labels are not those of the table.
+            told = predict(model.classifier, model.examples(table.assign(label=table["gender"]))).labels
+            right = np.array(model.vocabulary.labels)[told] == table["gender"].to_numpy()
+            measured[f"test/status_accuracy/{name}"] = proportion(int(right.sum()), len(right))
+    return measured
 
 
 def _sensitivities(

@@ -13,7 +13,7 @@ from stages.fitting.cell import Data, Fitted, loss_history
 from stages.fitting.stopping import EarlyStopping
 from stages.models import files
 from stages.models.classifier import TextClassifier
-from stages.models.settings import AnyModelSettings
+from stages.models.settings import AnyModelSettings, ModelSettings
 from stages.models.text_model import Objective, TextModel
 from stages.train.settings import PrivacySettings, TrainSettings
 
@@ -61,16 +61,15 @@ def _fit_ordinarily(settings: TrainSettings, model: TextModel, data: Data, seed:
 
 def _penalised(model: TextModel, objective: Objective, data: Data, named: str, strength: float, seed: int) -> Objective:
     # Other cells do without it.
-    from stages.models.fitted import load_fitted
+    from stages.models.fitted import load_named
     from stages.sensitivity.penalty import penalised
     from stages.sensitivity.status import weights
 
-    study, _, cell = named.partition("/")
-    status = load_fitted(study, cell, seed)
-    if not isinstance(model, TextClassifier):
-        problem = f"the model is {model.settings.called}, and predicts no label"
+    status, own = load_named(named, seed), model.settings
+    if not isinstance(model, TextClassifier) or not isinstance(own, ModelSettings):
+        problem = f"the model is {own.called}, and predicts no label"
         raise SettingError("sensitivity_penalty", problem, "train a classifier, or leave it out")
-    if (status.settings.encoder, status.settings.max_length) != (model.settings.encoder, model.settings.max_length):
+    if (status.settings.encoder, status.settings.max_length) != (own.encoder, own.max_length):
         problem = f"`{named}` reads texts as other tokens than this cell's model does"
         raise SettingError("status", problem, "name a cell whose model has the same `encoder` and `max_length`")
     return penalised(model, objective, data.train.text, weights(status, data.train.text), strength)
