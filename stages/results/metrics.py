@@ -151,6 +151,7 @@ METRICS: dict[str, Metric] = {
     "all_classes_sensitivity": Metric("ratio", "min", "P of all classes, weighed equally"),
     "input_scaled_sensitivity": Metric("ratio", "min", "P scaled by the norms of tokens' vectors"),
     "log_odds_sensitivity": Metric("ratio", "min", "P of log-odds"),
+    "relative_sensitivity": Metric("ratio", None, "P over that of equal weights"),
     "rank_agreement": Metric("ratio", None, "rank correlation with P"),
     "texts_without_weights": Metric("count", None, "texts of which no token is weighed"),
     "status_accuracy": Metric("fraction", "max", "accuracy of the status model"),
@@ -162,6 +163,7 @@ METRICS: dict[str, Metric] = {
         for score, title in (
             ("sensitivity", "P"),
             ("log_odds", "P of log-odds"),
+            ("relative", "P over that of equal weights"),
             ("counterfactual", "counterfactual token fairness"),
         )
         for name, unit, best, said in (

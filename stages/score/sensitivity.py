@@ -31,9 +31,12 @@ from stages.sensitivity.tokens import Tokens, Weights
 Values = NDArray[np.float64]
 # What a text is asked by besides status models; `uniform` and `random` know of no protected attribute.
 LEXICON, UNIFORM, RANDOM = "lexicon", "uniform", "random"
-# P is of the predicted class's probability, and raw; each of the others is so but for one thing.
+# P is of the predicted class's probability, and raw; each of the others is so but for one thing. The relative one is P
+# over that of equal weights: what the weights say beyond how near to a boundary a text is, on which all of P depends.
 PLAIN = "prediction_sensitivity"
-OTHERS = ("all_classes_sensitivity", "input_scaled_sensitivity", "log_odds_sensitivity")
+OTHERS = ("all_classes_sensitivity", "input_scaled_sensitivity", "log_odds_sensitivity", "relative_sensitivity")
+# By which of them it is told whose decision depends on gender, and how metrics name it.
+TOLD_BY = {"sensitivity": PLAIN, "log_odds": "log_odds_sensitivity", "relative": "relative_sensitivity"}
 
 
 @dataclass(frozen=True)
@@ -163,9 +166,12 @@ def _sensitivities(
         "tokens": read_by.names,
     }
     one = np.ones(1)
+    equal = sensitivity(one, predicted, weights[UNIFORM])
     for name, v in weights.items():
+        plain = sensitivity(one, predicted, v)
         columns |= {
-            f"{PLAIN}/{name}": sensitivity(one, predicted, v),
+            f"{PLAIN}/{name}": plain,
+            f"relative_sensitivity/{name}": np.divide(plain, equal, out=np.zeros(len(plain)), where=equal > 0),
             f"all_classes_sensitivity/{name}": sensitivity(np.full(classes, 1 / classes), found.norms, v),
             f"input_scaled_sensitivity/{name}": sensitivity(one, predicted * found.lengths[:, None], v),
             f"log_odds_sensitivity/{name}": sensitivity(one, odds.norms, v),
@@ -201,7 +207,7 @@ def _means(table: pd.DataFrame, weights: dict[str, Weights], seed: int) -> dict[
         for variant in OTHERS:
             values = table[f"{variant}/{name}"].to_numpy()[there]
             measured[f"test/{variant}/{name}"] = mean(values, seed)
-            if (agreement := rank_correlation(plain, values, seed)) is not None:
+            if len(values) > 1 and (agreement := rank_correlation(plain, values, seed)) is not None:
                 measured[f"test/rank_agreement/{variant.removesuffix('_sensitivity')}_{name}"] = agreement
     return measured
 
@@ -214,7 +220,7 @@ def _detection(table: pd.DataFrame, names: list[str], seed: int) -> dict[str, Me
     if (by_swaps := correlation(swaps, depends, seed)) is not None:
         measured["test/counterfactual_correlation"] = by_swaps
     for name in names:
-        for variant, called in ((PLAIN, "sensitivity"), ("log_odds_sensitivity", "log_odds")):
+        for called, variant in TOLD_BY.items():
             values = table[f"{variant}/{name}"].to_numpy()
             measured[f"test/{called}_auc/{name}"] = area(values, depends)
             measured[f"test/{called}_auc_gain/{name}"] = area_gain(values, swaps, depends, seed)

@@ -65,6 +65,8 @@ def test_every_text_that_can_be_written_in_either_gender_has_a_value_of_each(mea
         assert found["n"] == 120
         by_token = table[f"tokens/{name}"].map(sum)
         np.testing.assert_allclose(by_token, table[f"prediction_sensitivity/{name}"])
+        relative = table[f"prediction_sensitivity/{name}"] / table["prediction_sensitivity/uniform"]
+        np.testing.assert_allclose(table[f"relative_sensitivity/{name}"], relative)
     # Scrubbed texts have no word of the lexicon, which is said and not taken for fairness.
     assert metrics[f"test/texts_without_weights/{LEXICON}"]["value"] == 120
     assert f"test/prediction_sensitivity/{LEXICON}" not in metrics
