@@ -153,7 +153,10 @@ VERBS = {
             Step(
                 "score",
                 "Score: how the models treat groups",
-                ("true_positive_rate_gap", "false_positive_rate_gap", "counterfactual_flip_rate"),
+                (
+                    *("true_positive_rate_gap", "false_positive_rate_gap", "counterfactual_flip_rate"),
+                    *("prediction_sensitivity", "counterfactual_difference", "decisions_by_gender"),
+                ),
             ),
         ),
     )

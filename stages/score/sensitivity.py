@@ -204,6 +204,9 @@ def _means(table: pd.DataFrame, weights: dict[str, Weights], seed: int) -> dict[
             continue
         plain = table[f"{PLAIN}/{name}"].to_numpy()[there]
         measured[f"test/{PLAIN}/{name}"] = mean(plain, seed)
+        if name == LEXICON:
+            # What all models have whatever their status models: a column of joint tables.
+            measured[f"test/{PLAIN}"] = measured[f"test/{PLAIN}/{name}"]
         for variant in OTHERS:
             values = table[f"{variant}/{name}"].to_numpy()[there]
             measured[f"test/{variant}/{name}"] = mean(values, seed)

@@ -78,6 +78,8 @@ def test_texts_of_both_genders_are_left_out_where_words_tell_it(measured):
     metrics, table = scores(measured, "control")
     assert metrics["test/texts_of_no_single_gender"]["value"] == 12 == 120 - len(table)
     assert metrics[f"test/texts_without_weights/{LEXICON}"]["value"] == 0
+    # By the lexicon it is a column of joint tables too.
+    assert metrics["test/prediction_sensitivity"] == metrics[f"test/prediction_sensitivity/{LEXICON}"]
     assert set(table["gender"]) == {"female", "male"}
 
 
