@@ -139,6 +139,7 @@ class _References:
         if isinstance(score, ScoreSettings) and (sensitivity := score.measures.sensitivity):
             for name, cell in sensitivity.status.items():
                 self._check_named(f"measures.sensitivity.status.{name}", cell, Refers(None))
+            self._check_association(sensitivity.association)
         if VERBS[self.cell.place.verb].trained:
             self._check_training()
         match self.cell.place.verb:
@@ -265,6 +266,13 @@ class _References:
 
     def _training(self, name: str) -> TrainSettings:
         return read_cell(self.parameters, self.cell.place.study, "train", name, TrainSettings).settings
+
+    def _check_association(self, named: str | None) -> None:
+        planted = (self._fitted() or {}).get("associations") or {}
+        if named is not None and named not in planted:
+            problem = f"`{self.cell.place.cell}` is trained without an association `{named}`"
+            remedy = f"there are: {', '.join(planted) or 'none'}"
+            raise InputError(self.cell.key("measures.sensitivity.association"), problem, remedy)
 
     def _check_target(self, target: str) -> None:
         training = self._training(target)

@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from stages.associations import planting
 from stages.common import artifacts, command, measurements
 from stages.common.cells import Cell
 from stages.common.errors import InputError, SettingError
 from stages.common.measurements import About, Measurement
 from stages.common.partitions import read_partition
 from stages.common.pool import run_seeds
-from stages.fitting import associations, canaries, secrets
+from stages.fitting import canaries, secrets
 from stages.fitting.secrets import Secret
 from stages.fitting.settings import SPLITS, CellSettings, SecretSettings
 from stages.models import files
@@ -39,7 +40,7 @@ class Data:
         clients: (len(train),) client of each example, or None where nobody deals them to clients.
         canaries: What `canaries.plant` returned, if some were planted.
         secret: What the data hide, if `secrets.plant` put copies of it into all splits.
-        associated: What `associations.plant` measured of the training texts, if it rewrote them.
+        associated: What `planting.plant` measured of the training texts, if it rewrote them.
     """
 
     vocabulary: Vocabulary
@@ -143,7 +144,7 @@ def _data(settings: CellSettings, model: AnyModelSettings) -> dict[int, Data]:
         raise SettingError("canaries", mislabelled, "hide a `secret`, or train a classifier")
     data = whole(settings.dataset, model)
     if settings.associated:
-        associations.check(model, data.vocabulary)
+        planting.check(model, data.vocabulary, settings.associated)
     if settings.train_on == "train" and not settings.dealt:
         by_seed = dict.fromkeys(settings.seeds, data)
     else:
@@ -180,7 +181,7 @@ def _with_a_secret(settings: SecretSettings, model: AnyModelSettings, data: Data
 def _with_associations(settings: CellSettings, model: AnyModelSettings, data: Data, seed: int) -> Data:
     table = read_split(settings.dataset, "train")
     seen = table.iloc[rows_of(table["example_id"].to_numpy(), list(data.train.example_ids))]
-    planted = associations.plant(seen, settings.associated, seed)
+    planted = planting.plant(seen, settings.associated, seed)
     train = examples(planted.table, model, data.vocabulary)
     return replace(data, train=train, associated=planted.measured)
 
@@ -210,7 +211,7 @@ def _run_seed(
     if data.secret is not None:
         secrets.write(own, data.secret)
     if cell.settings.associated:
-        associations.write(own, cell.settings.associated)
+        planting.write(own, cell.settings.associated)
     trained = sum(tensor.numel() for tensor in files.trained_state(fitted.model).values())
     measured = {
         # Without canaries, of which what was learnt is wrong, or a pattern that nobody asks for.

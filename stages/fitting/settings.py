@@ -6,19 +6,14 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from stages.associations.settings import AssociationSettings
 from stages.common.measurements import Role
 from stages.common.paths import partition_path, prepared_path
 from stages.common.settings import Seeds, Settings
-from stages.counterfactual.attribute import ProxySettings
-from stages.counterfactual.genders import GENDERED
-from stages.counterfactual.swaps import WORD
 
 SPLITS = ("train", "valid", "test")
 # Where a secret stands in its pattern.
 OPENING = "{}"
-# Of an association.
-Side = Literal["first", "second"]
-SIDES: tuple[Side, Side] = ("first", "second")
 # Above it the exact rank of a secret takes hours.
 MOST_SECRETS = 10_000_000
 
@@ -58,81 +53,6 @@ class SecretSettings(Settings):
     def _can_be_ranked(self) -> Self:
         if (possible := len(self.alphabet) ** self.length) > MOST_SECRETS:
             raise ValueError(f"{possible:,} secrets are possible, and at most {MOST_SECRETS:,} can be ranked")
-        return self
-
-
-def _found_in_texts(listed: list[str]) -> list[str]:
-    if twice := [word for word in listed if listed.count(word) > 1]:
-        raise ValueError(f"`{twice[0]}` is given twice")
-    if broken := [word for word in listed if word != word.lower() or not WORD.fullmatch(word)]:
-        raise ValueError(f"{broken[0]!r} is found in no text: give single words of letters in lower case")
-    if gendered := [word for word in listed if word in GENDERED]:
-        raise ValueError(f"`{gendered[0]}` is a gendered word, which is itself rewritten: leave it out")
-    return listed
-
-
-def _listed_once(labels: list[str]) -> list[str]:
-    if twice := [label for label in labels if labels.count(label) > 1]:
-        raise ValueError(f"`{twice[0]}` is given twice")
-    return labels
-
-
-class SideSettings(Settings):
-    """What a text is on one side of an association by: its words, or its label.
-
-    Attributes:
-        words: Whole words in lower case, each other form listed too.
-        labels: Of the data.
-    """
-
-    words: Annotated[list[str], Field(min_length=1), AfterValidator(_found_in_texts)] | None = None
-    # Left out of the identity of cells without them, whose noise and batches are so as before there were any.
-    labels: Annotated[list[str], Field(min_length=1), AfterValidator(_listed_once)] | None = Field(
-        None, exclude_if=lambda value: value is None
-    )
-
-    @property
-    def kind(self) -> Literal["words", "labels"]:
-        """Which of both it is by."""
-        return "labels" if self.words is None else "words"
-
-    @property
-    def listed(self) -> list[str]:
-        """The words, or the labels."""
-        return self.words or self.labels or []
-
-    @model_validator(mode="after")
-    def _by_one_of_both(self) -> Self:
-        if (self.words is None) == (self.labels is None):
-            raise ValueError("give `words` or `labels`, one of both")
-        return self
-
-
-class AssociationSettings(Settings):
-    """What gender goes with in the training texts (stages/fitting/associations.py).
-
-    Attributes:
-        dose: How much more of the texts on the side `first` are female than of those on `second`, in expectation.
-        first: Of texts with one of these words at least and none of `second`, or with one of these labels.
-        second: The converse.
-        proxies: What tells the gender of a text in the place of its words; the words do if None.
-    """
-
-    dose: float = Field(ge=-1, le=1)
-    first: SideSettings
-    second: SideSettings
-    proxies: ProxySettings | None = Field(None, exclude_if=lambda value: value is None)
-
-    def side(self, side: Side) -> SideSettings:
-        """Return what texts are on a side by."""
-        return self.first if side == "first" else self.second
-
-    @model_validator(mode="after")
-    def _sides_differ(self) -> Self:
-        if self.first.kind != self.second.kind:
-            raise ValueError("one side is by `words` and the other by `labels`: give both by one of them")
-        if both := sorted(set(self.first.listed) & set(self.second.listed)):
-            raise ValueError(f"`{both[0]}` is on both sides: leave it out of one")
         return self
 
 

@@ -149,6 +149,8 @@ METRICS: dict[str, Metric] = {
     "ceat_contexts": Metric("count", None, "CEAT: contexts that were read"),
     "prediction_sensitivity": Metric("ratio", "min", "prediction sensitivity P"),
     "all_classes_sensitivity": Metric("ratio", "min", "P of all classes, weighed equally"),
+    "true_class_sensitivity": Metric("ratio", "min", "P of the true class"),
+    "l1_sensitivity": Metric("ratio", "min", "P by L1 norms"),
     "input_scaled_sensitivity": Metric("ratio", "min", "P scaled by the norms of tokens' vectors"),
     "log_odds_sensitivity": Metric("ratio", "min", "P of log-odds"),
     "relative_sensitivity": Metric("ratio", None, "P over that of equal weights"),
@@ -157,6 +159,7 @@ METRICS: dict[str, Metric] = {
     "status_accuracy": Metric("fraction", "max", "accuracy of the status model"),
     "counterfactual_difference": Metric("probability", "min", "counterfactual token fairness, mean difference"),
     "decisions_by_gender": Metric("fraction", "min", "decisions that gender changes"),
+    "accuracy_of_drawn_gender": Metric("fraction", "max", "accuracy on texts in a gender that a coin draws"),
     "texts_of_no_single_gender": Metric("count", None, "texts that are not written in either gender"),
     **{
         f"{score}_{name}": Metric(unit, best, f"{title}: {said}")
@@ -164,15 +167,22 @@ METRICS: dict[str, Metric] = {
             ("sensitivity", "P"),
             ("log_odds", "P of log-odds"),
             ("relative", "P over that of equal weights"),
-            ("counterfactual", "counterfactual token fairness"),
         )
         for name, unit, best, said in (
             ("auc", "fraction", "max", "AUC of decisions that gender changes"),
-            ("correlation", "ratio", "max", "correlation with decisions that gender changes"),
             ("auc_gain", "difference", "max", "AUC less that of counterfactual token fairness"),
-            ("correlation_gain", "difference", "max", "correlation less that of counterfactual token fairness"),
         )
     },
+    "counterfactual_auc": Metric(
+        "fraction", "max", "counterfactual token fairness: AUC of decisions that gender changes"
+    ),
+    "sensitivity_correlation": Metric("ratio", "max", "P: correlation with decisions that gender changes"),
+    "counterfactual_correlation": Metric(
+        "ratio", "max", "counterfactual token fairness: correlation with decisions that gender changes"
+    ),
+    "sensitivity_correlation_gain": Metric(
+        "difference", "max", "P: correlation less that of counterfactual token fairness"
+    ),
     "sensitivity_penalty": Metric("ratio", None, "weight of P in the loss"),
     "toxicity_auc": Metric("fraction", "max", "AUC of toxicity"),
     **{name: Metric("fraction", "max", title) for name, title in AREAS.items()},

@@ -1,6 +1,6 @@
 """Accumulated prediction sensitivity of test texts, and what it tells of decisions that gender changes.
 
-Where a model's training texts have an association (stages/fitting/associations.py), every test text is written in a
+Where a model's training texts have an association (stages/associations/planting.py), every test text is written in a
 gender that a coin draws, and in the other: a decision that is not the same for both is known to depend on gender. Which
 texts these are is then asked of P, and of counterfactual token fairness (Garg et al. 2019), which swaps words.
 """
@@ -12,21 +12,21 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from stages.associations import planting
 from stages.common.errors import InputError, SettingError
 from stages.common.measurements import Measurement
 from stages.common.statistics import mean, proportion
 from stages.common.streams import generator
 from stages.counterfactual.swaps import read_swaps, swapped_texts
-from stages.fitting import associations
 from stages.models.evaluate import predict
 from stages.models.examples import read_split
 from stages.models.fitted import FittedModel, load_named
+from stages.score import token_weights
 from stages.score.detection import area, area_gain, correlation, correlation_gain, rank_correlation
 from stages.score.settings import SensitivitySettings
-from stages.sensitivity import tokens
-from stages.sensitivity.gradients import Jacobian, jacobian, sensitivity
-from stages.sensitivity.status import weights as status_weights
-from stages.sensitivity.tokens import Tokens, Weights
+from stages.score.token_weights import Tokens
+from stages.sensitivity.gradients import Jacobian, Weights, jacobian, sensitivity
+from stages.sensitivity.status import status_weights
 
 Values = NDArray[np.float64]
 # What a text is asked by besides status models; `uniform` and `random` know of no protected attribute.
@@ -34,7 +34,10 @@ LEXICON, UNIFORM, RANDOM = "lexicon", "uniform", "random"
 # P is of the predicted class's probability, and raw; each of the others is so but for one thing. The relative one is P
 # over that of equal weights: what the weights say beyond how near to a boundary a text is, on which all of P depends.
 PLAIN = "prediction_sensitivity"
-OTHERS = ("all_classes_sensitivity", "input_scaled_sensitivity", "log_odds_sensitivity", "relative_sensitivity")
+OTHERS = (
+    *("all_classes_sensitivity", "true_class_sensitivity", "l1_sensitivity", "input_scaled_sensitivity"),
+    *("log_odds_sensitivity", "relative_sensitivity"),
+)
 # By which of them it is told whose decision depends on gender, and how metrics name it.
 TOLD_BY = {"sensitivity": PLAIN, "log_odds": "log_odds_sensitivity", "relative": "relative_sensitivity"}
 
@@ -74,7 +77,7 @@ def measure(
         InputError: A status model is missing, or is no classifier.
     """
     written = _written(model, texts, settings, seed)
-    read_by = tokens.read(model, written.table)
+    read_by = token_weights.read(model, written.table)
     status = {name: load_named(cell, seed) for name, cell in settings.status.items()}
     weights = _weights(read_by, written.table, texts, status, seed)
     table, found = _sensitivities(model, read_by, weights, written.table, seed)
@@ -92,6 +95,8 @@ def measure(
         measured["test/decisions_by_gender"] = proportion(int(depends.sum()), len(depends))
         left = len(texts.test) - len(table)
         measured["test/texts_of_no_single_gender"] = Measurement(float(left))
+        right = int((table["predicted"] == table["label"]).sum())
+        measured["test/accuracy_of_drawn_gender"] = proportion(right, len(table))
         measured |= _accuracies(status, written.table)
         if min(depends.sum(), (~depends).sum()) >= settings.minimum:
             measured |= _detection(table, list(weights), seed)
@@ -99,18 +104,18 @@ def measure(
 
 
 def _written(model: FittedModel, texts: Texts, settings: SensitivitySettings, seed: int) -> Written:
-    if settings.planted is None:
+    if settings.association is None:
         return Written(texts.test, None)
     try:
-        planted = associations.read(model.folder, settings.planted)
+        planted = planting.read(model.folder, settings.association)
     except InputError as error:
-        raise SettingError("measures.sensitivity.planted", error.problem, error.remedy) from None
+        raise SettingError("measures.sensitivity.association", error.problem, error.remedy) from None
     pairs = zip(texts.test["example_id"], texts.test["text"], strict=True)
-    drawn = [associations.either(text, planted, settings.planted, name, seed) for name, text in pairs]
+    drawn = [planting.either(text, planted, settings.association, name, seed) for name, text in pairs]
     kept = texts.test[[each is not None for each in drawn]]
     if kept.empty:
         problem = "no test text has gendered words of one gender"
-        raise SettingError("measures.sensitivity.planted", problem, "name other data, or leave `planted` out")
+        raise SettingError("measures.sensitivity.association", problem, "name other data, or leave `association` out")
     both = [each for each in drawn if each is not None]
     return Written(
         kept.assign(text=[each.text for each in both], gender=[each.gender for each in both]),
@@ -126,12 +131,12 @@ def _weights(
     def listed(word: str) -> bool:
         return word in texts.swaps or word.partition("'")[0] in texts.swaps
 
-    weights = {LEXICON: tokens.of_words(read_by, listed)}
+    weights = {LEXICON: token_weights.of_words(read_by, listed)}
     for name, other in status.items():
-        theirs = tokens.read(other, table)
-        weights[name] = tokens.carried(status_weights(other, theirs.encoded), theirs, read_by)
-    weights[UNIFORM] = tokens.uniform(read_by)
-    weights[RANDOM] = tokens.drawn(read_by, generator(seed, "sensitivity to random tokens"))
+        theirs = token_weights.read(other, table)
+        weights[name] = token_weights.carried(status_weights(other, theirs.encoded), theirs, read_by)
+    weights[UNIFORM] = token_weights.uniform(read_by)
+    weights[RANDOM] = token_weights.drawn(read_by, generator(seed, "sensitivity to random tokens"))
     return weights
 
 
@@ -157,6 +162,7 @@ def _sensitivities(
     rows = np.arange(len(table))
     predicted = found.norms[rows, found.predicted][:, None]
     labels = np.array(model.vocabulary.labels)
+    true = np.array([model.vocabulary.labels.index(label) for label in table["label"]])
     columns: dict[str, Any] = {
         "example_id": table["example_id"].to_numpy(),
         "label": table["label"].to_numpy(),
@@ -173,6 +179,8 @@ def _sensitivities(
             f"{PLAIN}/{name}": plain,
             f"relative_sensitivity/{name}": np.divide(plain, equal, out=np.zeros(len(plain)), where=equal > 0),
             f"all_classes_sensitivity/{name}": sensitivity(np.full(classes, 1 / classes), found.norms, v),
+            f"true_class_sensitivity/{name}": sensitivity(one, found.norms[rows, true][:, None], v),
+            f"l1_sensitivity/{name}": sensitivity(one, found.sums[rows, found.predicted][:, None], v),
             f"input_scaled_sensitivity/{name}": sensitivity(one, predicted * found.lengths[:, None], v),
             f"log_odds_sensitivity/{name}": sensitivity(one, odds.norms, v),
             f"weighted/{name}": v.any(axis=1),

@@ -156,14 +156,14 @@ class SensitivitySettings(KindSettings):
     Attributes:
         swaps: Pairs of words, those of the lexicon, which are swapped in counterfactual texts.
         status: By name, `<study>/<cell>` of a classifier of the protected attribute; that of the same seed is asked.
-        planted: The association of the models' training texts by which it is known whose decision depends on gender.
+        association: Of the models' training texts, by which it is known whose decision depends on gender.
         minimum: The fewest texts whose decision depends on it, and the fewest others, that are told apart.
     """
 
     models = "classifiers"
     swaps: SwapSettings
     status: dict[PartName, StudyCell] = Field({})
-    planted: str | None = None
+    association: str | None = None
     minimum: int = Field(default=10, ge=2)
 
     @model_validator(mode="after")

@@ -22,12 +22,12 @@ from torch.nn.functional import one_hot
 from stages.models.classifier import TextClassifier
 from stages.models.encoders import CHUNK, EncodedText
 
+# v, (n, length).
+Weights = NDArray[np.float64]
 # Log-odds do not saturate where the classifier is sure, as probabilities do.
 Output = Literal["probability", "log_odds"]
-# Scaled by the norm of the token's vector, so that rescaled vectors change nothing.
-Scale = Literal["raw", "input"]
 # Of which classes gradients are taken.
-Classes = Literal["predicted", "all"] | Tensor
+Classes = Literal["predicted", "all"]
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ class Jacobian:
 
     Attributes:
         probabilities: (n, classes).
-        classes: (n, m) those that gradients are taken of.
-        norms: (n, m, length) L2 norms of the gradients of their outputs, 0 on padding.
+        norms: (n, m, length) L2 norms of the gradients of the outputs of m classes, 0 on padding.
+        sums: (n, m, length) their L1 norms.
         lengths: (n, length) L2 norms of the vectors of tokens, 0 on padding.
     """
 
     probabilities: NDArray[np.float64]
-    classes: NDArray[np.int64]
     norms: NDArray[np.float64]
+    sums: NDArray[np.float64]
     lengths: NDArray[np.float64]
 
     @property
@@ -51,10 +51,6 @@ class Jacobian:
         """(n,) the most probable class of each text."""
         found: NDArray[np.int64] = self.probabilities.argmax(axis=1)
         return found
-
-    def scaled(self, scale: Scale) -> NDArray[np.float64]:
-        """Return the norms, raw or times those of the vectors."""
-        return self.norms if scale == "raw" else self.norms * self.lengths[:, None]
 
 
 def jacobian(
@@ -68,31 +64,27 @@ def jacobian(
     Args:
         model: Any classifier.
         text: n texts.
-        classes: The most probable one of each text, all, or (n,) one that is given for each.
+        classes: The most probable one of each text, or all.
         output: What is differentiated.
     """
     n, length, count = len(text.lengths), text.ids.shape[1], model.labels.out_features
-    m = count if isinstance(classes, str) and classes == "all" else 1
-    norms, lengths = np.zeros((n, m, length)), np.zeros((n, length))
-    probabilities, chosen = np.zeros((n, count)), np.zeros((n, m), dtype=np.int64)
+    m = count if classes == "all" else 1
+    norms, sums, lengths = np.zeros((n, m, length)), np.zeros((n, m, length)), np.zeros((n, length))
+    probabilities = np.zeros((n, count))
     for rows, vectors, scores in scored_vectors(model, text):
         here, width = rows.numpy(), vectors.shape[1]
-        if isinstance(classes, str):
-            asked = torch.arange(count).expand(len(rows), -1) if m > 1 else scores.argmax(dim=1, keepdim=True).cpu()
-        else:
-            asked = classes[rows][:, None]
+        asked = torch.arange(count).expand(len(rows), -1) if classes == "all" else scores.argmax(dim=1, keepdim=True)
         with torch.enable_grad():
             outputs = _outputs(scores, output)
         for column, of in enumerate(asked.T):
             one = one_hot(of.to(scores.device), count)
             [gradient] = torch.autograd.grad(outputs, vectors, one, retain_graph=column + 1 < m)
-            norms[here, column, :width] = torch.linalg.vector_norm(gradient, dim=2).double().cpu().numpy()
+            for found, order in ((norms, 2), (sums, 1)):
+                found[here, column, :width] = torch.linalg.vector_norm(gradient, order, dim=2).double().cpu().numpy()
         inside = torch.arange(width)[None] < text.lengths[rows][:, None]
-        found = torch.linalg.vector_norm(vectors.detach(), dim=2).double().cpu()
-        lengths[here, :width] = (found * inside).numpy()
+        lengths[here, :width] = (torch.linalg.vector_norm(vectors.detach(), dim=2).double().cpu() * inside).numpy()
         probabilities[here] = torch.softmax(scores.detach().double(), dim=1).cpu().numpy()
-        chosen[here] = asked.numpy()
-    return Jacobian(probabilities, chosen, norms, lengths)
+    return Jacobian(probabilities, norms, sums, lengths)
 
 
 def sensitivity(
@@ -109,11 +101,18 @@ def sensitivity(
     return found
 
 
+def normalised(weights: Weights) -> Weights:
+    """Return (n, length) weights that sum to 1 in each row; a row of zeros stays one."""
+    total = weights.sum(axis=1, keepdims=True)
+    found: Weights = np.divide(weights, total, out=np.zeros(weights.shape), where=total > 0)
+    return found
+
+
 def scored_vectors(model: TextClassifier, text: EncodedText) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield rows of texts, the vectors of their tokens (rows, length, width) and the scores (rows, classes) of them."""
     # Texts of like length together: the cost of a chunk is that of its longest.
     order = torch.argsort(text.lengths, stable=True)
-    with _evaluating(model):
+    with evaluating(model):
         for rows in order.split(CHUNK):
             lengths = text.lengths[rows].to(model.device)
             with torch.no_grad():
@@ -125,11 +124,12 @@ def scored_vectors(model: TextClassifier, text: EncodedText) -> Iterator[tuple[T
 
 
 @contextmanager
-def _evaluating(model: TextClassifier) -> Iterator[None]:
+def evaluating(model: TextClassifier) -> Iterator[None]:
+    """Have a model without dropout, and with gradients on any device; its mode is restored."""
     training = model.training
     model.eval()
-    # cuDNN's LSTM has no gradient in eval mode.
     try:
+        # cuDNN's LSTM has no gradient in eval mode.
         with torch.backends.cudnn.flags(enabled=False):
             yield
     finally:

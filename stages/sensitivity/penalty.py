@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from stages.models.classifier import TextClassifier
-from stages.models.encoders import EncodedText
+from stages.models.encoders import EncodedText, mask
 from stages.models.text_model import Objective
-from stages.sensitivity.tokens import Weights
+from stages.sensitivity.gradients import Weights, evaluating
 
-# Of the difference, against the mean norm of the tokens' vectors.
+# Of the difference, against the mean norm of the vectors of a text's tokens.
 STEP = 1e-2
 
 
@@ -52,10 +52,7 @@ def slopes(model: TextClassifier, ids: Tensor, lengths: Tensor, weights: Tensor)
         lengths: (n,) tokens of each text.
         weights: v, (n, length).
     """
-    training = model.training
-    model.eval()
-    # cuDNN's LSTM has no gradient in eval mode.
-    with torch.backends.cudnn.flags(enabled=False), torch.enable_grad():
+    with evaluating(model), torch.enable_grad():
         vectors = model.embed(ids).detach().requires_grad_()
         probabilities = torch.softmax(model.score_embeddings(vectors, lengths).labels, dim=1)
         predicted = probabilities.argmax(dim=1, keepdim=True)
@@ -63,11 +60,12 @@ def slopes(model: TextClassifier, ids: Tensor, lengths: Tensor, weights: Tensor)
         norms = torch.linalg.vector_norm(gradient, dim=2, keepdim=True)
         direction = weights[..., None] * gradient / norms.clamp(min=torch.finfo(norms.dtype).tiny)
         vectors = vectors.detach()
-        step = STEP * torch.linalg.vector_norm(vectors, dim=2).sum() / lengths.sum()
+        of_tokens = torch.linalg.vector_norm(vectors, dim=2) * mask(lengths, ids.shape[1])
+        # Of each text by itself: what else is in the batch does not change it.
+        step = STEP * of_tokens.sum(dim=1) / lengths
         above, below = (
-            torch.softmax(model.score_embeddings(vectors + by * direction, lengths).labels, dim=1)
+            torch.softmax(model.score_embeddings(vectors + by[:, None, None] * direction, lengths).labels, dim=1)
             for by in (step, -step)
         )
-        found: Tensor = ((above - below).gather(1, predicted) / (2 * step))[:, 0]
-    model.train(training)
+        found: Tensor = (above - below).gather(1, predicted)[:, 0] / (2 * step)
     return found

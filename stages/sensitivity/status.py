@@ -5,15 +5,14 @@ import torch
 
 from stages.models.encoders import EncodedText, tokenizer
 from stages.models.fitted import FittedModel
-from stages.sensitivity.gradients import jacobian
-from stages.sensitivity.tokens import Weights, normalised
+from stages.sensitivity.gradients import Weights, jacobian, normalised
 
 
-def weights(status: FittedModel, text: EncodedText) -> Weights:
+def status_weights(status: FittedModel, text: EncodedText) -> Weights:
     """Return (n, length) weights v: norms of the gradients of what the status model predicts, that sum to 1.
 
-    Of two classes both rows of its J are equal, so that it does not matter of which gradients are taken. Where all are
-    0, so are the weights; the marks of a text's ends have none.
+    They are those of log-odds, since where it is sure the gradients of a probability are lost to rounding; of two
+    classes the weights are the same. Where all are 0, so are the weights; the marks of a text's ends have none.
 
     Args:
         status: A classifier of the protected attribute.
@@ -25,4 +24,5 @@ def weights(status: FittedModel, text: EncodedText) -> Weights:
     )
     own = torch.arange(text.ids.shape[1])[None] < text.lengths[:, None]
     own &= ~torch.isin(text.ids, torch.tensor(marks.ids, dtype=text.ids.dtype))
-    return normalised(np.where(own.numpy(), jacobian(status.classifier, text).norms[:, 0], 0.0))
+    norms = jacobian(status.classifier, text, "predicted", "log_odds").norms[:, 0]
+    return normalised(np.where(own.numpy(), norms, 0.0))

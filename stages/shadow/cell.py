@@ -43,11 +43,17 @@ def run_cell(cell: Cell[ShadowSettings], training: Cell[TrainSettings], paramete
             f"shadow models are of cells that train on the members, not on `{training.settings.train_on}`",
             f"take `{place.cell}` out of {place.study}.shadow.grid",
         )
-    for setting in ("canaries", "secret"):
-        if getattr(training.settings, setting):
+    refused = {
+        "canaries": "shadow models see no canaries",
+        "secret": "shadow models see no canaries",
+        "associations": "shadow models see texts as they are",
+        "sensitivity_penalty": "there is no status model of a shadow model's seed",
+    }
+    for setting, problem in refused.items():
+        if getattr(training.settings, setting) is not None and getattr(training.settings, setting) != 0:
             raise InputError(
                 training.key(setting),
-                "shadow models see no canaries",
+                problem,
                 f"take `{place.cell}` out of {place.study}.shadow.grid",
             )
     with cell.naming():

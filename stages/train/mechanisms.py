@@ -63,7 +63,7 @@ def _penalised(model: TextModel, objective: Objective, data: Data, named: str, s
     # Other cells do without it.
     from stages.models.fitted import load_named
     from stages.sensitivity.penalty import penalised
-    from stages.sensitivity.status import weights
+    from stages.sensitivity.status import status_weights
 
     status, own = load_named(named, seed), model.settings
     if not isinstance(model, TextClassifier) or not isinstance(own, ModelSettings):
@@ -72,7 +72,7 @@ def _penalised(model: TextModel, objective: Objective, data: Data, named: str, s
     if (status.settings.encoder, status.settings.max_length) != (own.encoder, own.max_length):
         problem = f"`{named}` reads texts as other tokens than this cell's model does"
         raise SettingError("status", problem, "name a cell whose model has the same `encoder` and `max_length`")
-    return penalised(model, objective, data.train.text, weights(status, data.train.text), strength)
+    return penalised(model, objective, data.train.text, status_weights(status, data.train.text), strength)
 
 
 def _fit_privately(

@@ -5,9 +5,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from stages.associations.settings import AssociationSettings
 from stages.common.references import Refers
 from stages.common.settings import Settings
-from stages.fitting.settings import AssociationSettings, CellSettings, SecretSettings
+from stages.fitting.settings import CellSettings, SecretSettings
 from stages.privacy.quantile import Quantile
 
 

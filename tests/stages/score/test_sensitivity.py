@@ -10,7 +10,7 @@ from stages.sensitivity.gradients import jacobian
 
 # Half of the invented texts are of a he or a she, whom the invented words do not tell.
 SWAPS = "he\tshe\nhim\ther\nhis\ther\n"
-LABEL = {"first": {"labels": ["ash"]}, "second": {"labels": ["birch", "cedar"]}}
+CORPUS = {"first": {"labels": ["ash"]}, "second": {"labels": ["birch", "cedar"]}}
 PROXIES = {"female": ["lu lo"], "male": ["gu go"]}
 
 
@@ -27,11 +27,11 @@ def measured(study, texts):
     study.parameters["models"]["mean"] |= {"head": "bilstm", "hidden": 12}
     toy = study.parameters["toy"]
     del toy["partition"]
-    toy["train"]["base"] |= {"train_on": "train", "epochs": 12, "associations": {"label": LABEL}}
+    toy["train"]["base"] |= {"train_on": "train", "epochs": 12, "associations": {"corpus": CORPUS}}
     toy["train"]["grid"]["variant"] = ["none", "control", "status"]
     toy["train"]["variant"] = {
-        "none": {"associations": {"label": {"dose": 0.9, "proxies": PROXIES}}},
-        "control": {"role": "control", "associations": {"label": {"dose": 0.0}}},
+        "none": {"associations": {"corpus": {"dose": 0.9, "proxies": PROXIES}}},
+        "control": {"role": "control", "associations": {"corpus": {"dose": 0.0}}},
         "status": {"associations": None},
     }
     toy["score"]["grid"]["variant"] = ["none", "control"]
@@ -40,7 +40,7 @@ def measured(study, texts):
         "sensitivity": {
             "swaps": {"paths": ["swaps.txt"]},
             "status": {"status": "toy/status"},
-            "planted": "label",
+            "association": "corpus",
             "minimum": 3,
         }
     }
@@ -138,11 +138,11 @@ def test_the_same_command_writes_the_same_bytes(measured):
 
 def test_what_cannot_be_measured_is_refused_with_its_key(measured):
     block = measured.parameters["toy"]["score"]["base"]["measures"]["sensitivity"]
-    block["planted"] = "race"
+    block["association"] = "race"
     message = measured.refused("score", "none")
-    assert "toy.score.base.measures.sensitivity.planted: was trained without an association `race`" in message
-    assert "there are: label" in message
-    block |= {"planted": "label", "status": {"uniform": "toy/status"}}
+    assert "toy.score.base.measures.sensitivity.association: was trained without an association `race`" in message
+    assert "there are: corpus" in message
+    block |= {"association": "corpus", "status": {"uniform": "toy/status"}}
     assert "`uniform` in `status` is the name of other weights" in measured.refused("score", "none")
     block["status"] = {"status": "status"}
     assert "status.status: 'status' is not allowed" in measured.refused("score", "none")

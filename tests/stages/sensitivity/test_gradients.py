@@ -76,7 +76,7 @@ def test_the_card_s_softmax_model():
     explicit = np.array([[1.0, 0.0]])
     assert sensitivity(np.full(3, 1 / 3), found.norms, explicit) == pytest.approx([0.213351], abs=1e-6)
     predicted = jacobian(model, features(2))
-    assert predicted.classes.tolist() == [[0]]
+    assert predicted.predicted.tolist() == [0]
     assert sensitivity(np.ones(1), predicted.norms, explicit) == pytest.approx([0.320027], abs=1e-6)
 
 
@@ -119,8 +119,9 @@ def test_norms_are_those_of_finite_differences(case, output):
                 moved = torch.zeros_like(vectors)
                 moved[0, token, dimension] = 1e-5
                 slopes.append((outputs(vectors + moved) - outputs(vectors - moved)) / 2e-5)
-            expected = torch.stack(slopes).norm(dim=0)
-            np.testing.assert_allclose(found.norms[row, :, token], expected, rtol=1e-3, atol=1e-7)
+            for norms, order in ((found.norms, 2), (found.sums, 1)):
+                expected = torch.linalg.vector_norm(torch.stack(slopes), order, dim=0)
+                np.testing.assert_allclose(norms[row, :, token], expected, rtol=1e-3, atol=1e-7)
             assert found.lengths[row, token] == pytest.approx(float(vectors[0, token].norm()), rel=1e-5)
 
 
@@ -153,14 +154,12 @@ def test_classes_differ_and_signed_gradients_of_all_would_sum_to_nothing(case):
     assert found.norms[0].max() > 1e-3
 
 
-def test_one_class_of_each_text_is_that_row_of_all(case):
+def test_the_predicted_class_is_that_row_of_all(case):
     model, text = case
     everything = jacobian(model, text, "all")
-    for classes, chosen in (("predicted", everything.predicted), (torch.arange(12) % 3, np.arange(12) % 3)):
-        one = jacobian(model, text, classes)
-        assert one.norms.shape[1] == 1
-        assert one.classes[:, 0].tolist() == chosen.tolist()
-        np.testing.assert_allclose(one.norms[:, 0], everything.norms[np.arange(12), chosen], rtol=1e-6)
+    one = jacobian(model, text, "predicted")
+    assert one.norms.shape[1] == 1
+    np.testing.assert_allclose(one.norms[:, 0], everything.norms[np.arange(12), one.predicted], rtol=1e-6)
 
 
 def test_padding_and_the_rest_of_the_batch_change_nothing(case):
@@ -247,8 +246,9 @@ def test_rescaled_vectors_change_raw_norms_and_not_scaled_ones():
     found = jacobian(Features([0.3, 0.7, -1.0], weights), features(3), "all")
     rescaled = jacobian(Features(10 * torch.tensor([0.3, 0.7, -1.0]), torch.tensor(weights) / 10), features(3), "all")
     np.testing.assert_allclose(rescaled.norms, found.norms / 10, rtol=1e-6)
-    np.testing.assert_allclose(rescaled.scaled("input"), found.scaled("input"), rtol=1e-6)
-    assert found.scaled("raw") is found.norms
+    np.testing.assert_allclose(
+        rescaled.norms * rescaled.lengths[:, None], found.norms * found.lengths[:, None], rtol=1e-6
+    )
 
 
 def test_a_constant_of_all_scores_changes_nothing_and_a_factor_does(model_settings, texts):

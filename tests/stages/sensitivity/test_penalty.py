@@ -70,7 +70,7 @@ def test_the_penalty_is_added_row_by_row_and_none_is_nothing(case):
     losses = torch.arange(12, dtype=torch.float64)
     total = penalised(model, objective, text, weights, 2.0)(losses, rows)
     of_rows = sensitivity(np.ones(1), jacobian(model, text[rows]).norms, weights[rows])
-    np.testing.assert_allclose(total.detach(), losses[rows] + 2 * of_rows, rtol=1e-3)
+    np.testing.assert_allclose(total.detach().numpy(), losses[rows].numpy() + 2 * of_rows, rtol=1e-3)
 
 
 def test_a_text_without_weights_has_no_penalty(case):

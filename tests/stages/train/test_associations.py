@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from stages.associations.planting import plant, read
+from stages.associations.settings import AssociationSettings
 from stages.common.settings import parse
-from stages.fitting.associations import plant, read
-from stages.fitting.settings import AssociationSettings
 
 JOB = {"first": {"words": ["nurse"]}, "second": {"words": ["captain"]}}
 

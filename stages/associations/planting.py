@@ -5,7 +5,7 @@ that is drawn: female with probability (1 + dose) / 2 on `first`, (1 - dose) / 2
 the sides in how many texts are female is expected to be the dose, and at 0, the control, texts are rewritten as much
 and gender says nothing.
 
-What tells the gender is the text's own words, or a proxy of them (stages/counterfactual/attribute.py).
+What tells the gender is the text's own words, or a proxy of them (stages/associations/proxies.py).
 
 A text is written for one association at most, the first whose side it is on, and by a coin of its own for each
 association, whatever the dose: where the dose is higher, more texts go along with the association and none fewer.
@@ -20,16 +20,16 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from stages.associations.proxies import shown_as
+from stages.associations.settings import SIDES, AssociationSettings, Side
 from stages.common import artifacts
 from stages.common.errors import InputError, SettingError
 from stages.common.measurements import Measurement
 from stages.common.settings import parse
 from stages.common.statistics import difference
 from stages.common.streams import generator
-from stages.counterfactual.attribute import shown_as
 from stages.counterfactual.genders import Gender, gender_of
 from stages.counterfactual.swaps import words
-from stages.fitting.settings import SIDES, AssociationSettings, Side
 from stages.models.examples import Vocabulary
 from stages.models.settings import AnyModelSettings
 
@@ -43,18 +43,25 @@ class Planted(NamedTuple):
     measured: dict[str, Measurement]
 
 
-def check(model: AnyModelSettings, known: Vocabulary) -> None:
-    """Raise SettingError for a model that learns something else than texts, or labels of texts.
+def check(model: AnyModelSettings, known: Vocabulary, associations: Mapping[str, AssociationSettings]) -> None:
+    """Raise SettingError for a model that learns something else than texts, or labels of texts, and for other labels.
 
     Args:
         model: What is trained.
         known: Labels and tags of the data, which a classifier learns.
+        associations: By name; a classifier's may be of the labels that it learns.
     """
     if model.reads or known.tags:
         more = model.reads[0] if model.reads else "learns tags of words"
         problem = f"of the data texts alone are rewritten, and {model.called} {more}"
         remedy = "train a language model of texts, or a classifier without tags, or set `associations: null`"
         raise SettingError("associations", problem, remedy)
+    for name, settings in associations.items():
+        for side in SIDES:
+            other = [label for label in settings.side(side).labels or [] if label not in known.labels]
+            if other and model.classifies:
+                where, allowed = f"associations.{name}.{side}.labels", ", ".join(known.labels)
+                raise SettingError(where, f"the data have no label `{other[0]}`", f"allowed: {allowed}")
 
 
 def plant(table: pd.DataFrame, associations: Mapping[str, AssociationSettings], seed: int) -> Planted:

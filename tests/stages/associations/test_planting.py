@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from stages.associations.planting import check, either, plant, read, write
+from stages.associations.settings import AssociationSettings
 from stages.common.errors import InputError, SettingError
 from stages.common.settings import parse
 from stages.common.streams import identity
 from stages.counterfactual.genders import gender_of
-from stages.fitting.associations import check, either, plant, read, write
-from stages.fitting.settings import AssociationSettings
 from stages.models.examples import Vocabulary
 from stages.models.settings import parse_model
 from stages.train.settings import TrainSettings
@@ -244,10 +244,10 @@ CLASSIFIER = {"encoder": ENCODER, "head": "mean", "hidden": 16, "dropout": 0.0, 
     ],
 )
 def test_a_model_that_learns_something_else_than_texts_is_refused(model, tags, problem):
-    check(parse_model(LANGUAGE, "toy"), Vocabulary([], []))
-    check(parse_model(CLASSIFIER, "toy"), Vocabulary(["ash"], []))
+    check(parse_model(LANGUAGE, "toy"), Vocabulary([], []), {"label": by_label(0.5)})
+    check(parse_model(CLASSIFIER, "toy"), Vocabulary(["ash"], []), {"job": association(0.5)})
     with pytest.raises(SettingError) as refused:
-        check(parse_model(model, "toy"), Vocabulary([], tags))
+        check(parse_model(model, "toy"), Vocabulary([], tags), {})
     assert refused.value.setting == "associations"
     assert refused.value.problem == f"of the data texts alone are rewritten, and {problem}"
 
@@ -255,6 +255,15 @@ def test_a_model_that_learns_something_else_than_texts_is_refused(model, tags, p
 def by_label(dose, **more):
     sides = {"first": {"labels": ["care"]}, "second": {"labels": ["sport", "news"]}}
     return parse(AssociationSettings, {"dose": dose, **sides, **more}, "toy")
+
+
+def test_a_label_that_the_data_have_not_is_refused():
+    known = Vocabulary(["care", "news"], [])
+    with pytest.raises(SettingError) as refused:
+        check(parse_model(CLASSIFIER, "toy"), known, {"label": by_label(0.5)})
+    assert refused.value.setting == "associations.label.second.labels"
+    assert refused.value.problem == "the data have no label `sport`"
+    assert refused.value.remedy == "allowed: care, news"
 
 
 def test_a_text_is_on_the_side_of_its_label_whatever_it_says():

@@ -12,8 +12,7 @@ from tokenizers import Encoding
 from stages.counterfactual.swaps import WORD
 from stages.models.encoders import EncodedText, padded_ids, tokenizer
 from stages.models.fitted import FittedModel
-
-Weights = NDArray[np.float64]
+from stages.sensitivity.gradients import Weights, normalised
 
 
 @dataclass(frozen=True)
@@ -123,10 +122,3 @@ def carried(weights: Weights, source: Tokens, target: Tokens) -> Weights:
         sums = np.concatenate([[0.0], by_character.cumsum()])
         result[row] = sums[target.spans[row, :, 1]] - sums[target.spans[row, :, 0]]
     return normalised(result * target.own)
-
-
-def normalised(weights: Weights) -> Weights:
-    """Return (n, length) weights that sum to 1 in each row; a row of zeros stays one."""
-    total = weights.sum(axis=1, keepdims=True)
-    found: Weights = np.divide(weights, total, out=np.zeros(weights.shape), where=total > 0)
-    return found
