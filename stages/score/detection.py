@@ -5,36 +5,32 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from stages.common.measurements import CONFIDENCE, Measurement
-from stages.common.statistics import BOOTSTRAP_REPLICATES, auc, of_sums
+from stages.common.statistics import BOOTSTRAP_REPLICATES, of_sums
+from stages.common.streams import generator
+from stages.score.areas import Scores, resampled_areas
 
-Scores = NDArray[np.float64]
 Truth = NDArray[np.bool_]
-Counts = NDArray[np.int64]
-
-
-def area(scores: Scores, truth: Truth) -> Measurement:
-    """Return the AUC, ties counting one half; without an interval where DeLong's is a point for any few examples.
-
-    Args:
-        scores: (n,)
-        truth: (n,) which of them should score higher, some but not all.
-    """
-    found = auc(scores[truth], scores[~truth])
-    return found if 0 < found.value < 1 else Measurement(found.value, found.n)
 
 
 def area_gain(scores: Scores, others: Scores, truth: Truth, seed: int) -> Measurement:
     """Return the AUC of scores less that of others, with a percentile bootstrap of the same examples for both.
 
     Examples are drawn within either side of the truth, so that every replicate has both.
+
+    Args:
+        scores: (n,)
+        others: (n,) of the same examples.
+        truth: (n,) which of them should score higher, some but not all.
+        seed: Of the bootstrap.
     """
-    draws = np.random.default_rng(seed)
-    of_sides = [
-        draws.multinomial(size, np.full(size, 1 / size), size=BOOTSTRAP_REPLICATES)
-        for size in (int(truth.sum()), int((~truth).sum()))
-    ]
-    once = [np.ones((1, each.shape[1]), dtype=np.int64) for each in of_sides]
-    [value], gains = (_areas(scores, truth, *times) - _areas(others, truth, *times) for times in (once, of_sides))
+    sides = np.flatnonzero(truth), np.flatnonzero(~truth)
+    draws, times = generator(seed, "examples of a gain"), np.zeros((BOOTSTRAP_REPLICATES, len(truth)), dtype=np.int64)
+    for side in sides:
+        times[:, side] = draws.multinomial(len(side), np.full(len(side), 1 / len(side)), size=BOOTSTRAP_REPLICATES)
+    once = np.ones((1, len(truth)), dtype=np.int64)
+    [value], gains = (
+        resampled_areas(each, scores, *sides) - resampled_areas(each, others, *sides) for each in (once, times)
+    )
     tail = 50 * (1 - CONFIDENCE)
     low, high = np.percentile(gains, [tail, 100 - tail])
     return Measurement(float(value), len(truth), float(low), float(high))
@@ -60,16 +56,6 @@ def rank_correlation(scores: Scores, others: Scores, seed: int) -> Measurement |
     if np.ptp(scores) == 0 or np.ptp(others) == 0:
         return None
     return of_sums(_pearson, _terms(rankdata(scores), rankdata(others)), seed)
-
-
-def _areas(scores: Scores, truth: Truth, of_true: Counts, of_others: Counts) -> Scores:
-    """Return (replicates,) AUCs of samples that have each example so many times: (replicates, n of its side)."""
-    higher, lower = scores[truth], np.sort(scores[~truth])
-    order = np.argsort(scores[~truth], kind="stable")
-    sums = np.concatenate([np.zeros((len(of_others), 1)), of_others[:, order].cumsum(axis=1)], axis=1)
-    below = (sums[:, np.searchsorted(lower, higher, "left")] + sums[:, np.searchsorted(lower, higher, "right")]) / 2
-    areas: Scores = (of_true * below).sum(axis=1) / (len(higher) * len(lower))
-    return areas
 
 
 def _terms(x: Scores, y: Scores) -> Scores:

@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 
 from stages.common.errors import SettingError
 from stages.common.measurements import Measurement
-from stages.common.statistics import auc, bootstrap_interval
+from stages.common.statistics import bootstrap_interval
 from stages.common.streams import generator
 from stages.models.evaluate import predict
 from stages.models.fitted import FittedModel
+from stages.score.areas import Rows, Scores, area, resampled_areas
 from stages.score.by_group import GroupFindings
 from stages.score.items import read_items
 from stages.score.settings import Background, GroupAucSettings
 
-Floats = NDArray[np.float64]
-Rows = NDArray[np.int64]
+Floats = Scores
 # Row numbers of what should score higher, and of what should score lower.
 Sides = tuple[Rows, Rows]
 # Row numbers of a group's toxic and other examples, and of its background's toxic and other examples.
@@ -83,12 +83,6 @@ def measure(
     sizes = table["groups"].explode().value_counts()
     left_out = {f"test/group_auc_left_out/{group}": Measurement(int(sizes[group])) for group in found.left_out}
     return found.examples.assign(seed=seed), found.measured | left_out
-
-
-def _auc(positives: NDArray[np.float64], negatives: NDArray[np.float64]) -> Measurement:
-    """Return the AUC with DeLong's interval; without one at 0 and at 1, where DeLong's is a point for any few."""
-    found = auc(positives, negatives)
-    return found if 0 < found.value < 1 else Measurement(found.value, found.n)
 
 
 def generalised_mean(values: Floats, power: float) -> Floats:
@@ -160,11 +154,11 @@ def group_auc(
     parts, left_out = _parts(member, used, toxic, groups, minimum)
     areas = {name: [_sides(name, part) for part in parts.values()] for name in AREAS}
 
-    measured = {"test/toxicity_auc": _auc(scores[toxic], scores[~toxic])}
+    measured = {"test/toxicity_auc": area(scores[toxic], scores[~toxic])}
     for group, (own_toxic, own_other, other_toxic, other_other) in parts.items():
         for name in AREAS:
             positives, negatives = _sides(name, parts[group])
-            measured[f"test/{name}/{group}"] = _auc(scores[positives], scores[negatives])
+            measured[f"test/{name}/{group}"] = area(scores[positives], scores[negatives])
         measured[f"test/positive_aeg/{group}"] = _gap(scores[own_toxic], scores[other_toxic])
         measured[f"test/negative_aeg/{group}"] = _gap(scores[own_other], scores[other_other])
     if parts:
@@ -203,7 +197,7 @@ def _sides(area: str, part: Part) -> Sides:
 
 def _gap(own: Floats, others: Floats) -> Measurement:
     """Return 0.5 - U / (n1 n2), U being the pairs in which the background's example scores higher."""
-    above = _auc(own, others)
+    above = area(own, others)
     if above.ci_low is None or above.ci_high is None:
         return Measurement(above.value - 0.5, above.n)
     return Measurement(above.value - 0.5, above.n, above.ci_low - 0.5, above.ci_high - 0.5)
@@ -250,7 +244,7 @@ def _mean_of_means(times: Rows, scores: Floats, means: list[list[Sides]], power:
         [
             np.mean(
                 [
-                    generalised_mean(np.stack([_area(block, scores, *pair) for pair in sides], 1), power)
+                    generalised_mean(np.stack([resampled_areas(block, scores, *pair) for pair in sides], 1), power)
                     for sides in means
                 ],
                 0,
@@ -259,18 +253,6 @@ def _mean_of_means(times: Rows, scores: Floats, means: list[list[Sides]], power:
         ]
     )
     return found
-
-
-def _area(times: Rows, scores: Floats, positives: Rows, negatives: Rows) -> Floats:
-    """Return (replicates,) AUCs, NaN where no row of a side was drawn."""
-    ordered = negatives[np.argsort(scores[negatives])]
-    drawn = np.cumsum(np.pad(times[:, ordered], ((0, 0), (1, 0))), axis=1)
-    less, not_more = (np.searchsorted(scores[ordered], scores[positives], side) for side in ("left", "right"))
-    above = times[:, positives]
-    halves = (above * (drawn[:, less] + drawn[:, not_more])).sum(axis=1)
-    pairs = above.sum(axis=1) * drawn[:, -1]
-    areas: Floats = np.divide(halves, 2 * pairs, out=np.full(len(times), np.nan), where=pairs > 0)
-    return areas
 
 
 def _examples(table: pd.DataFrame, scores: Floats, toxic: NDArray[np.bool_], parts: dict[str, Part]) -> pd.DataFrame:

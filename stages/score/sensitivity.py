@@ -22,7 +22,8 @@ from stages.models.evaluate import predict
 from stages.models.examples import read_split
 from stages.models.fitted import FittedModel, load_named
 from stages.score import token_weights
-from stages.score.detection import area, area_gain, correlation, correlation_gain, rank_correlation
+from stages.score.areas import area
+from stages.score.detection import area_gain, correlation, correlation_gain, rank_correlation
 from stages.score.settings import SensitivitySettings
 from stages.score.token_weights import Tokens
 from stages.sensitivity.gradients import Jacobian, Weights, jacobian, sensitivity
@@ -227,13 +228,13 @@ def _detection(table: pd.DataFrame, names: list[str], seed: int) -> dict[str, Me
     """Return how well P, and counterfactual token fairness, tell the texts whose decision depends on gender."""
     depends = table["depends"].to_numpy()
     swaps = table["counterfactual_difference"].to_numpy()
-    measured = {"test/counterfactual_auc": area(swaps, depends)}
+    measured = {"test/counterfactual_auc": area(swaps[depends], swaps[~depends])}
     if (by_swaps := correlation(swaps, depends, seed)) is not None:
         measured["test/counterfactual_correlation"] = by_swaps
     for name in names:
         for called, variant in TOLD_BY.items():
             values = table[f"{variant}/{name}"].to_numpy()
-            measured[f"test/{called}_auc/{name}"] = area(values, depends)
+            measured[f"test/{called}_auc/{name}"] = area(values[depends], values[~depends])
             measured[f"test/{called}_auc_gain/{name}"] = area_gain(values, swaps, depends, seed)
         values = table[f"{PLAIN}/{name}"].to_numpy()
         if (by_values := correlation(values, depends, seed)) is not None:

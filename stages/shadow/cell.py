@@ -47,10 +47,10 @@ def run_cell(cell: Cell[ShadowSettings], training: Cell[TrainSettings], paramete
         "canaries": "shadow models see no canaries",
         "secret": "shadow models see no canaries",
         "associations": "shadow models see texts as they are",
-        "sensitivity_penalty": "there is no status model of a shadow model's seed",
+        "status": "there is no status model of a shadow model's seed",
     }
     for setting, problem in refused.items():
-        if getattr(training.settings, setting) is not None and getattr(training.settings, setting) != 0:
+        if getattr(training.settings, setting):
             raise InputError(
                 training.key(setting),
                 problem,

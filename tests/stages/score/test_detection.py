@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import roc_auc_score
 
-from stages.score.detection import area, area_gain, correlation, correlation_gain, rank_correlation
+from stages.score.areas import area
+from stages.score.detection import area_gain, correlation, correlation_gain, rank_correlation
 
 
 def drawn(seed, n=40, better=1.0):
@@ -21,7 +22,7 @@ def drawn(seed, n=40, better=1.0):
 def test_values_are_those_of_scikit_learn_and_scipy(seed):
     scores, others, truth = drawn(seed)
     first, second = (roc_auc_score(truth, each) for each in (scores, others))
-    assert area(scores, truth).value == pytest.approx(first)
+    assert area(scores[truth], scores[~truth]).value == pytest.approx(first)
     assert area_gain(scores, others, truth, 0).value == pytest.approx(first - second)
     of_scores, of_others = (pearsonr(each, truth).statistic for each in (scores, others))
     assert correlation(scores, truth, 0).value == pytest.approx(of_scores)
@@ -60,15 +61,14 @@ def test_a_score_gains_nothing_on_itself_and_a_constant_tells_nothing():
         same = gain(scores, scores, truth, 0)
         assert (same.value, same.ci_low, same.ci_high) == pytest.approx((0, 0, 0), abs=1e-12)
     constant = np.zeros(len(truth))
-    assert area(constant, truth).value == 0.5
+    assert area(constant[truth], constant[~truth]).value == 0.5
     assert correlation(constant, truth, 0) is None
     assert rank_correlation(scores, constant, 0) is None
-    assert area_gain(scores, constant, truth, 0).value == pytest.approx(area(scores, truth).value - 0.5)
+    assert area_gain(scores, constant, truth, 0).value == pytest.approx(area(scores[truth], scores[~truth]).value - 0.5)
     of_all = correlation_gain(scores, constant, truth, 0)
     assert of_all.value == pytest.approx(correlation(scores, truth, 0).value)
 
 
 def test_where_a_score_is_right_of_every_example_there_is_no_interval():
-    truth = np.array([True] * 10 + [False] * 20)
-    found = area(truth.astype(float), truth)
+    found = area(np.ones(10), np.zeros(20))
     assert (found.value, found.ci_low, found.ci_high) == (1, None, None)

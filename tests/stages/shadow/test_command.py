@@ -102,3 +102,22 @@ def test_another_model_than_that_of_the_attacked_cell_is_refused(shadowed):
     toy["shadow"]["variant"]["none"]["model"] = "mean"
     message = "toy.shadow.variant.none.model: the cell of train has `small`, not `mean`; name `small` here"
     assert message in shadowed.refused("shadow", "none")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"canaries": 5}, "canaries: shadow models see no canaries"),
+        (
+            {"associations": {"label": {"dose": 0.5, "first": {"labels": ["ash"]}, "second": {"labels": ["birch"]}}}},
+            "associations: shadow models see texts as they are",
+        ),
+        (
+            {"status": "toy/control", "sensitivity_penalty": 0.0},
+            "status: there is no status model of a shadow model's seed",
+        ),
+    ],
+)
+def test_cells_that_shadow_models_cannot_repeat_are_refused(shadowed, changes, message):
+    shadowed.parameters["toy"]["train"]["base"] |= changes
+    assert f"params.yaml: toy.train.base.{message}" in shadowed.refused("shadow", "none")
