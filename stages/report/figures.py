@@ -81,6 +81,9 @@ def figures(
     if len(exposed):
         chance = results.loc[results["metric"] == "chance_canary_exposure", "value"].mean()
         drawn.append(_exposures(exposed, float(chance)))
+    told, depends = (headline(summary, name) for name in ("accuracy_of_drawn_gender", "decisions_by_gender"))
+    if len(told) and len(depends):
+        drawn.append(_against_dependence(told, depends))
     undefended = summary[(summary["verb"] == "extract") & (summary["role"] == "baseline")]
     copies = undefended[undefended["metric"] == "canary_repetitions"].set_index("cell")["mean"]
     if copies.nunique() > 1:
@@ -277,6 +280,27 @@ def _against_epsilon(name: str, step: str, rows: pd.DataFrame, metric: str, guar
         f"{title[:1].upper()}{title[1:]} against epsilon under the replacement of one example, or client: mean and "
         "interval over seeds; on the right, training that guarantees nothing.",
         f"{title} against epsilon: {', '.join(said)}.",
+    )
+
+
+def _against_dependence(told: pd.DataFrame, depends: pd.DataFrame) -> Figure:
+    """Draw utility against how many decisions depend on gender: what it costs to have fewer."""
+    rows = _with_interval(told).merge(_with_interval(depends), on="cell", suffixes=("", "_depends"))
+    # Without an interval, for one seed where others have more, the line is a point.
+    lone = {f"{end}{of}": rows[f"mean{of}"] for end in ("ci_low", "ci_high") for of in ("", "_depends")}
+    table = rows.fillna(lone)
+    y: dict[str, Any] = {"title": METRICS["accuracy_of_drawn_gender"].title, "scale": alt.Scale(zero=False)}
+    x = alt.X("mean_depends:Q", title=METRICS["decisions_by_gender"].title, axis=alt.Axis(format="%"))
+    across = alt.Chart(table).mark_rule(strokeWidth=2, color="#777")
+    across = across.encode(x="ci_low_depends:Q", x2="ci_high_depends:Q", y=alt.Y("mean:Q", **y))
+    said = [f"{row.cell} {row.mean:.3f} with {row.mean_depends:.1%}" for row in table.itertuples()]
+    return draw(
+        "utility-decisions-by-gender",
+        "score",
+        alt.layer(across, _points(table, x, y, list(table["cell"]), SIDE)),
+        "Accuracy on texts in a gender that a coin draws, against the share of decisions that the other gender "
+        "changes: mean and interval over seeds. Further up and to the left is better.",
+        f"Accuracy, and decisions that gender changes: {', '.join(said)}.",
     )
 
 

@@ -364,6 +364,22 @@ def test_utility_stands_beside_epsilon_and_beside_no_guarantee(drawn: dict[str, 
     assert re.search(r"none 0\.8\d\d without a guarantee", words)
 
 
+def test_accuracy_stands_against_the_decisions_that_gender_changes() -> None:
+    columns = ["verb", "split", "metric", "group", "cell", "role", "mean", "ci_low", "ci_high", "seeds", "n"]
+    rows = [
+        ("score", "test", metric, None, cell, "model", mean, mean - 0.1, mean + 0.1, 3, 100)
+        for metric, means in (("accuracy_of_drawn_gender", (0.9, 0.8)), ("decisions_by_gender", (0.3, 0.1)))
+        for cell, mean in zip(("none", "strong"), means, strict=True)
+    ]
+    summary = pd.DataFrame(rows, columns=columns).assign(sampling_half_width=0.05)
+    results = pd.DataFrame(columns=["metric", "value"])
+    [figure] = figures("penalty", summary, results, [])
+    assert figure.name == "utility-decisions-by-gender"
+    assert figure.step == "score"
+    assert "none 0.900 with 30.0%, strong 0.800 with 10.0%" in figure.alt
+    assert figures("penalty", summary[summary["metric"] == "decisions_by_gender"], results, []) == []
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
