@@ -21,7 +21,7 @@ class Findings:
 
     Args:
         metrics: Seed -> key -> measurement.
-        files: Name -> a table, or what a .json holds, in the cell's folder under data/.
+        files: Name -> a table, or what a .json or .html holds, in the cell's folder under data/.
         curves: Name -> a small series that a figure is drawn from.
     """
 
@@ -61,6 +61,9 @@ def measure_cell(
     if cell.settings.folder is not None:
         with artifacts.atomic_folder(cell.place.data(cell.settings.folder)) as folder:
             for name, content in findings.files.items():
+                if name.endswith(".html"):
+                    (folder / name).write_text(content, encoding="utf-8")
+                    continue
                 write = artifacts.write_json if name.endswith(".json") else artifacts.write_table
                 write(folder / name, content)
     for name, series in findings.curves.items():

@@ -21,6 +21,7 @@ from stages.score import (
     seat,
     sensitivity,
     stereoset,
+    token_map,
     weat,
 )
 from stages.score.settings import ScoreSettings
@@ -65,8 +66,13 @@ def _score(seed: int, items: dict[str, Any], place: Place, settings: ScoreSettin
 
 def _conclude(results: dict[int, Scores]) -> Findings:
     kinds = next(iter(results.values()))
-    tables = {f"{kind}.parquet": pd.concat([scores[kind][0] for scores in results.values()]) for kind in kinds}
-    return Findings({seed: _united(scores) for seed, scores in results.items()}, tables)
+    files: dict[str, Any] = {
+        f"{kind}.parquet": pd.concat([scores[kind][0] for scores in results.values()]) for kind in kinds
+    }
+    if "sensitivity" in kinds:
+        seed = next(iter(results))
+        files["token_map.html"] = token_map.page(kinds["sensitivity"][0], f"Prediction sensitivity, seed {seed}")
+    return Findings({seed: _united(scores) for seed, scores in results.items()}, files)
 
 
 def _united(scores: Scores) -> dict[str, Measurement]:

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from stages.models.fitted import load_fitted
+from stages.score import token_map
 from stages.score.sensitivity import LEXICON, RANDOM, UNIFORM
 from stages.sensitivity.gradients import jacobian
 
@@ -191,3 +192,19 @@ def test_a_status_model_of_other_tokens_is_refused_in_training(measured):
     train["variant"]["none"] |= {"sensitivity_penalty": 1.0}
     message = measured.refused("train", "none")
     assert "toy.train.base.status: `toy/status` reads texts as other tokens than this cell's model does" in message
+
+
+def test_a_page_shades_the_tokens_of_some_texts(measured):
+    _, table = scores(measured)
+    page = Path("data/scores/toy/none/token_map.html").read_text(encoding="utf-8")
+    assert page.count("<section>") == token_map.SHOWN
+    assert page.count("<tr>") == 4 * token_map.SHOWN
+    assert "<h1>Prediction sensitivity, seed 0</h1>" in page
+    # The token that has most of P is the darkest of its row, and one without a weight has no shade.
+    first = table.iloc[0]
+    darkest = first["tokens"][int(np.argmax(first["tokens/status"]))]
+    assert f'rgb(0 114 178 / 100%)" class="dark" title="{max(first["tokens/status"]):.2g}">{darkest}<' in page
+    assert "rgb(0 114 178 / 0%)" in page
+    rows = table.head(1).assign(tokens=[["<b>"] * len(first["tokens"])])
+    assert "<b>" not in token_map.page(rows, "a & b")
+    assert "<h1>a &amp; b</h1>" in token_map.page(rows, "a & b")
