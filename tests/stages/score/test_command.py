@@ -114,9 +114,9 @@ def test_a_wrong_measure_is_one_line_and_leaves_nothing(fitted, changes, message
     [
         (
             {},
-            "params.yaml: toy.score.base.measures: {} is not allowed; name one or more of: predictions, group_auc, st",
+            "params.yaml: toy.score.base.measures: {} is not allowed; name one or more of: predictions, sensitivity, g",
         ),
-        ({"predictions": None}, "toy.score.base.measures: {} is not allowed; name one or more of: predictions, group_"),
+        ({"predictions": None}, "toy.score.base.measures: {} is not allowed; name one or more of: predictions, sens"),
         (
             {"guesses": {}},
             "base.measures.guesses: no such setting; allowed: bbq, bold, ceat, crows_pairs, group_auc, log_pro",

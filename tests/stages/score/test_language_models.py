@@ -99,7 +99,7 @@ def test_a_classifier_is_refused_with_what_it_can_be_measured_by(study, compared
     message = (
         f"params.yaml: toy.score.base.measures.{kind}: `{kind}` measures masked language models, and causal ones of "
         "network.kind bytes or pretrained, and `none` has a classifier; allowed of that model: predictions, "
-        "group_auc; or name a cell that has one"
+        "sensitivity, group_auc; or name a cell that has one"
     )
     assert message in of_kinds(study, kind).refused("score", "none")
 
