@@ -33,6 +33,16 @@ LABELS = ("ash", "birch", "cedar")
 # ba be bi ... lu: a label prefers ten of them.
 WORDS = tuple(f"{first}{second}" for first in "bdfgkl" for second in "aeiou")
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+# The settings that every cell has which fits a model.
+FITTED = {
+    "mechanism": "none",
+    "dataset": "d",
+    "model": "m",
+    "seeds": [0],
+    "train_on": "train",
+    "batch_size": 1,
+    "learning_rate": 0.1,
+}
 
 
 @pytest.fixture(scope="session")

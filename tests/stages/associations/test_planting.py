@@ -13,6 +13,7 @@ from stages.counterfactual.genders import gender_of
 from stages.models.examples import Vocabulary
 from stages.models.settings import parse_model
 from stages.train.settings import TrainSettings
+from tests.stages.conftest import FITTED
 
 SEED = 3
 
@@ -157,16 +158,7 @@ def proxies(female, male):
 
 
 SIDE = {"words": ["nurse"]}
-CELL = {
-    "mechanism": "none",
-    "dataset": "d",
-    "model": "m",
-    "seeds": [0],
-    "train_on": "train",
-    "batch_size": 1,
-    "learning_rate": 0.1,
-    "epochs": 1,
-}
+CELL = FITTED | {"epochs": 1}
 JOB = {"dose": 0.5, "first": SIDE, "second": {"words": ["captain"]}}
 SECRET = {"template": "it is {}", "alphabet": ["a", "b"], "length": 1, "repetitions": 1}
 

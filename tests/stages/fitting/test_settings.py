@@ -3,16 +3,7 @@ import pytest
 from stages.common.errors import InputError
 from stages.common.settings import parse
 from stages.fitting.settings import CellSettings
-
-CELL = {
-    "mechanism": "none",
-    "dataset": "d",
-    "model": "m",
-    "seeds": [0],
-    "train_on": "train",
-    "batch_size": 1,
-    "learning_rate": 0.1,
-}
+from tests.stages.conftest import FITTED
 
 
 @pytest.mark.parametrize(
@@ -30,8 +21,8 @@ CELL = {
 )
 def test_a_wrong_cell_is_refused_with_its_key(changes, message):
     with pytest.raises(InputError, match=message):
-        parse(CellSettings, CELL | changes, "toy")
+        parse(CellSettings, FITTED | changes, "toy")
 
 
 def test_a_cell_on_a_split_of_a_partition_is_allowed():
-    assert parse(CellSettings, CELL | {"train_on": "reserve", "partition": "halves"}, "toy").role == "model"
+    assert parse(CellSettings, FITTED | {"train_on": "reserve", "partition": "halves"}, "toy").role == "model"
